@@ -1,0 +1,1 @@
+//! Build contexts of every kind as read-only trees

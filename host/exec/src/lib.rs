@@ -1,0 +1,1 @@
+//! The executors behind RUN and their probe

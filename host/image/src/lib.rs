@@ -1,0 +1,1 @@
+//! Image config, manifest, index and the content store

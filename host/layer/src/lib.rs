@@ -1,0 +1,1 @@
+//! Layers in and out: tar, whiteouts, compression, both hashes in one pass

@@ -1,0 +1,3 @@
+//! The stage graph, pruning, platforms and cache keys, as a pure state machine
+
+pub mod step;

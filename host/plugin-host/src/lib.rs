@@ -1,0 +1,1 @@
+//! The WebAssembly host: engine, linkers, limits, grants, audit log

@@ -1,0 +1,1 @@
+//! Registry client: references, authentication, blobs, manifests, mounts, retries
