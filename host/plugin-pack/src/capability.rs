@@ -1,0 +1,92 @@
+//! What a plugin may want.
+
+use std::{fmt, str::FromStr};
+
+use crate::Kind;
+
+/// One capability, spelled the same in a plugin's manifest, in the operator's policy and on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// `context`: reading what `plan` declared of the build context.
+    Context,
+    /// `stages`: reading what `plan` declared of other stages, images and named contexts.
+    Stages,
+    /// `rootfs`: reading what `plan` declared of the stage's root file system, and writing to it.
+    Rootfs,
+    /// `exec`: running native commands in the stage's root file system.
+    Exec,
+    /// `file:NAME`: reading the file that the host knows by this name, for example `file:docker-config`.
+    File(String),
+    /// `env:NAME`: reading one variable of the builder's environment.
+    Variable(String),
+}
+
+/// A text that names no capability.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `file:NAME` and `env:NAME`")]
+pub struct ParseCapabilityError(String);
+
+impl Capability {
+    /// Whether a plugin of this kind has a use for it, and may therefore want it.
+    pub fn fits(&self, kind: Kind) -> bool {
+        match self {
+            Self::Context | Self::Stages | Self::Rootfs | Self::Exec => kind == Kind::Instruction,
+            Self::File(_) | Self::Variable(_) => kind == Kind::Credentials,
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Context => f.write_str("context"),
+            Self::Stages => f.write_str("stages"),
+            Self::Rootfs => f.write_str("rootfs"),
+            Self::Exec => f.write_str("exec"),
+            Self::File(name) => write!(f, "file:{name}"),
+            Self::Variable(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+impl FromStr for Capability {
+    type Err = ParseCapabilityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseCapabilityError(text.chars().take(100).collect());
+        let plain = |name: &str, extra: &[u8]| {
+            let fine = |byte: u8| byte.is_ascii_alphanumeric() || extra.contains(&byte);
+            (1..=128).contains(&name.len()) && name.bytes().all(fine)
+        };
+        match text {
+            "context" => Ok(Self::Context),
+            "stages" => Ok(Self::Stages),
+            "rootfs" => Ok(Self::Rootfs),
+            "exec" => Ok(Self::Exec),
+            _ => match text.split_once(':') {
+                Some(("file", name)) if plain(name, b"-_.") && !name.starts_with('.') => {
+                    Ok(Self::File(name.to_owned()))
+                }
+                Some(("env", name)) if plain(name, b"_") => Ok(Self::Variable(name.to_owned())),
+                _ => Err(error()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_what_it_prints_and_nothing_else() {
+        for text in ["context", "stages", "rootfs", "exec", "file:docker-config", "env:AWS_REGION"] {
+            assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "Exec", "exec ", "file:", "file:../etc/passwd", "file:/etc", "env:A=B", "env:*", "network", "http:x"]
+        {
+            assert!(text.parse::<Capability>().is_err(), "{text}");
+        }
+    }
+}
