@@ -1,3 +1,22 @@
-//! The stage graph, pruning, platforms and cache keys, as a pure state machine
+//! The stage graph, pruning, platforms and cache keys, as a pure state machine.
+//!
+//! [`Planner::plan`] is called with the [`Facts`] that are known so far. It returns a [`Plan`], or the images that it
+//! must know first, or everything that is wrong with the Dockerfile. Nothing has been run and nothing is fetched here.
 
+mod config;
+mod facts;
+mod graph;
+mod history;
+pub mod key;
+mod planner;
+mod platform;
+mod scope;
 pub mod step;
+mod words;
+
+pub use config::Config;
+pub use facts::{DirectoryName, Facts, ImageFacts, ImageName, NamedContext, Outcome};
+pub use graph::{Action, Base, DefinitionKey, Input, InputTree, Plan, PlannedStage, PlannedStep, StageNumber};
+pub use planner::{Options, Planner};
+pub use platform::{ParsePlatformError, Platform};
+pub use scope::Scope;

@@ -200,6 +200,8 @@ pub struct Planned {
 pub enum Syntax {
     /// A JSON array, or words with quotes removed and variables expanded: COPY, EXPOSE.
     Words,
+    /// The whole text as one word, quotes removed and variables expanded: WORKDIR, USER.
+    Word,
     /// `KEY=VALUE` pairs, expanded: ENV, LABEL.
     Pairs,
     /// A JSON array, or a text for a shell, not expanded: RUN, CMD.

@@ -1,0 +1,120 @@
+//! `cofferdam build`: the habits of `docker build`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Builds an image from a Dockerfile and a context.
+///
+/// With neither `--push` nor `--output` the image is kept in the local store and its digest is printed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cofferdam build -t registry.example/team/app:1.2 --push .
+  cofferdam build -t app --output type=oci,dest=app.tar .
+  cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile .")]
+pub struct BuildArguments {
+    /// Path of the build context
+    #[arg(value_name = "CONTEXT")]
+    pub context: String,
+
+    /// Dockerfile to build; `-` reads standard input [default: CONTEXT/Dockerfile]
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<String>,
+
+    /// Name of the image, with or without a tag; may be repeated
+    #[arg(short = 't', long = "tag", value_name = "REF")]
+    pub tags: Vec<String>,
+
+    /// Policy that decides the tags, with its options: `git` or `git:short=true,default-branch=main`; may be repeated,
+    /// the result is the union and any refusal wins [default: explicit]
+    #[arg(long = "tag-policy", value_name = "POLICY[:KEY=VALUE,…]")]
+    pub tag_policies: Vec<String>,
+
+    /// Stage to build, by name or number [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+
+    /// Value of an ARG; `NAME` alone takes it from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_arguments: Vec<String>,
+
+    /// Tree that FROM and --from may name: a directory or `oci-layout://DIR[:TAG]` or `docker-image://REF`
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub contexts: Vec<String>,
+
+    /// Label of the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+
+    /// Platform of the image, for example linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+
+    /// Writes the image to a file or directory: `type=oci|docker,dest=PATH`; `-` is standard output, and a directory is
+    /// written with `tar=false`
+    #[arg(short = 'o', long = "output", value_name = "type=…,dest=…")]
+    pub outputs: Vec<String>,
+
+    /// Pushes the image under its tags
+    #[arg(long)]
+    pub push: bool,
+
+    /// Does not use results of earlier builds
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Writes the digest of the image to a file
+    #[arg(long, value_name = "FILE")]
+    pub digest_file: Option<PathBuf>,
+
+    /// Sets timestamps to the epoch (SOURCE_DATE_EPOCH, else the commit's time, else 0), or keeps the clock's
+    #[arg(long, value_name = "epoch|real", default_value = "epoch")]
+    pub timestamps: String,
+
+    /// Media types of the image
+    #[arg(long, value_name = "oci|docker", default_value = "oci")]
+    pub image_format: String,
+
+    /// How RUN is carried out [default: the strongest that works here, see `cofferdam doctor`]
+    #[arg(long, value_name = "native|userns")]
+    pub executor: Option<String>,
+
+    /// Reaches this registry over plain HTTP
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub insecure_registries: Vec<String>,
+
+    /// Does not check the certificates of registries
+    #[arg(long)]
+    pub skip_tls_verify: bool,
+
+    #[command(flatten)]
+    pub shared: SharedArguments,
+}
+
+/// What builds and other commands have in common.
+#[derive(Debug, Args, Clone, Default)]
+pub struct SharedArguments {
+    /// How progress is shown
+    #[arg(long, value_name = "auto|plain|json", env = "BUILDKIT_PROGRESS", default_value = "auto")]
+    pub progress: String,
+
+    /// Directory that keeps layers between builds [default: the user's cache directory]
+    #[arg(long, value_name = "DIR", env = "COFFERDAM_STORE")]
+    pub store: Option<PathBuf>,
+
+    /// Directory with further plugins (*.wasm); may be repeated
+    #[arg(long = "plugin-dir", value_name = "DIR")]
+    pub plugin_directories: Vec<PathBuf>,
+
+    /// Operator's policy [default: /etc/cofferdam/policy.toml if it exists]
+    #[arg(long = "policy", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// Grants a capability to a plugin, as far as the operator's policy leaves that to you
+    #[arg(long = "allow-plugin", value_name = "NAME:CAPABILITY")]
+    pub allow_plugins: Vec<String>,
+
+    /// Writes one JSON line for each use of a capability by a plugin
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+}

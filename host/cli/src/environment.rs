@@ -1,0 +1,107 @@
+//! The one place that reads the environment. Everything else is handed what it needs.
+#![allow(clippy::disallowed_methods, reason = "this module owns the access to the environment")]
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+/// The environment at the start of the program.
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+}
+
+impl Environment {
+    /// Reads it once.
+    pub fn read() -> Self {
+        Self { variables: std::env::vars_os().collect() }
+    }
+
+    /// A variable, if it is set and UTF-8.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(&OsString::from(name))?.to_str().map(str::to_owned)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.variables.get(&OsString::from(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    /// The directory for what can be made again. Without HOME (an arbitrary uid in a pod) it is beneath TMPDIR.
+    fn cache_directory(&self) -> PathBuf {
+        let absolute = |path: &PathBuf| path.is_absolute();
+        self.path("XDG_CACHE_HOME")
+            .filter(absolute)
+            .or_else(|| self.path("HOME").filter(absolute).filter(|home| home.as_os_str() != "/").map(|home| home.join(".cache")))
+            .map(|cache| cache.join("cofferdam"))
+            .unwrap_or_else(|| {
+                let temporary = self.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+                temporary.join(format!("cofferdam-{}", rustix::process::getuid().as_raw()))
+            })
+    }
+
+    /// The store, as chosen or as the user's habits say.
+    pub fn store(&self, chosen: Option<PathBuf>) -> PathBuf {
+        let store = chosen.unwrap_or_else(|| self.cache_directory().join("store"));
+        std::path::absolute(&store).unwrap_or(store)
+    }
+
+    /// Where compiled third-party plugins are kept.
+    pub fn compile_cache(&self) -> Option<PathBuf> {
+        Some(self.cache_directory().join("plugins"))
+    }
+
+    /// Docker's configuration file: `DOCKER_CONFIG` names its directory.
+    pub fn docker_config(&self) -> Option<PathBuf> {
+        let directory = self.path("DOCKER_CONFIG").or_else(|| self.path("HOME").map(|home| home.join(".docker")));
+        directory.map(|directory| directory.join("config.json"))
+    }
+
+    /// Proxy settings, for RUN.
+    pub fn proxies(&self) -> BTreeMap<String, String> {
+        let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+        let both = names.iter().flat_map(|name| [name.to_string(), name.to_uppercase()]);
+        both.filter_map(|name| self.variable(&name).map(|value| (name, value))).collect()
+    }
+
+    /// The variables of continuous integration systems that name refs, commits, events and projects: facts for tagging
+    /// policies. Never a credential: a closed list, not a pattern.
+    pub fn ci_variables(&self) -> BTreeMap<String, String> {
+        const NAMES: &[&str] = &[
+            "BRANCH_NAME",
+            "BUILD_NUMBER",
+            "BUILD_TAG",
+            "CHANGE_ID",
+            "CHANGE_TARGET",
+            "CI",
+            "CI_COMMIT_BRANCH",
+            "CI_COMMIT_REF_NAME",
+            "CI_COMMIT_REF_SLUG",
+            "CI_COMMIT_SHA",
+            "CI_COMMIT_SHORT_SHA",
+            "CI_COMMIT_TAG",
+            "CI_COMMIT_TIMESTAMP",
+            "CI_DEFAULT_BRANCH",
+            "CI_MERGE_REQUEST_IID",
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME",
+            "CI_PIPELINE_SOURCE",
+            "CI_PROJECT_PATH",
+            "CI_PROJECT_URL",
+            "CI_REGISTRY_IMAGE",
+            "GITHUB_BASE_REF",
+            "GITHUB_EVENT_NAME",
+            "GITHUB_HEAD_REF",
+            "GITHUB_REF",
+            "GITHUB_REF_NAME",
+            "GITHUB_REF_TYPE",
+            "GITHUB_REPOSITORY",
+            "GITHUB_RUN_ID",
+            "GITHUB_SERVER_URL",
+            "GITHUB_SHA",
+            "GITLAB_CI",
+            "GITHUB_ACTIONS",
+            "GIT_BRANCH",
+            "GIT_COMMIT",
+            "JENKINS_URL",
+            "JOB_NAME",
+            "TAG_NAME",
+        ];
+        NAMES.iter().filter_map(|name| self.variable(name).map(|value| (name.to_string(), value))).collect()
+    }
+}

@@ -1,0 +1,251 @@
+//! From either front door's arguments to the one build request.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use cofferdam_engine::{
+    BuildRequest, Destination, Execution, KeyValue, Output, OutputKind, Platform, PluginAccess, PolicyUse,
+    RegistryAccess, Timestamps,
+};
+
+use crate::{
+    docker_door::{BuildArguments, SharedArguments},
+    environment::Environment,
+    kaniko_door::ExecutorArguments,
+};
+
+/// Arguments that contradict each other, or that have no meaning. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// `--build-arg =x`, `--label x`.
+    #[error("`{flag} {value}` is not {form}")]
+    Form {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What is expected.
+        form: &'static str,
+    },
+    /// A flag needs another one.
+    #[error("{0}")]
+    Combination(String),
+}
+
+type Result<T> = std::result::Result<T, UsageError>;
+
+/// `cofferdam build`.
+pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Result<BuildRequest> {
+    let outputs = arguments.outputs.iter().map(|text| output(text)).collect::<Result<Vec<_>>>()?;
+    if arguments.push && arguments.tags.is_empty() {
+        return Err(UsageError::Combination("`--push` needs a name: add `--tag REF`".to_owned()));
+    }
+    let image_format = match arguments.image_format.as_str() {
+        "oci" => false,
+        "docker" => true,
+        _ => return Err(form("--image-format", &arguments.image_format, "oci or docker")),
+    };
+    let timestamps = match arguments.timestamps.as_str() {
+        "epoch" => epoch(environment, &arguments.build_arguments)?,
+        "real" => Timestamps::Real,
+        _ => return Err(form("--timestamps", &arguments.timestamps, "epoch or real")),
+    };
+    Ok(BuildRequest {
+        context: arguments.context,
+        dockerfile: arguments.file,
+        target: arguments.target,
+        build_arguments: build_arguments(&arguments.build_arguments, environment)?,
+        contexts: pairs("--build-context", &arguments.contexts)?,
+        labels: pairs("--label", &arguments.labels)?,
+        platform: arguments.platform.as_deref().map(platform).transpose()?,
+        destination: Destination {
+            references: arguments.tags,
+            push: arguments.push,
+            outputs,
+            policies: arguments.tag_policies.iter().map(|text| policy(text)).collect::<Result<_>>()?,
+            digest_file: arguments.digest_file,
+            docker_media_types: image_format,
+        },
+        no_cache: arguments.no_cache,
+        timestamps,
+        store: environment.store(arguments.shared.store.clone()),
+        registries: RegistryAccess {
+            insecure_hosts: arguments.insecure_registries,
+            skip_tls_verify_push: arguments.skip_tls_verify,
+            skip_tls_verify_pull: arguments.skip_tls_verify,
+            docker_config: environment.docker_config(),
+            ..RegistryAccess::default()
+        },
+        plugins: plugins(&arguments.shared, environment)?,
+        execution: Execution { executor: arguments.executor, proxies: environment.proxies() },
+        variables: environment.ci_variables(),
+    })
+}
+
+/// `executor`.
+pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> Result<BuildRequest> {
+    if arguments.destinations.is_empty() && !arguments.no_push {
+        let text = "`--destination REF` is needed, or `--no-push` to build without pushing".to_owned();
+        return Err(UsageError::Combination(text));
+    }
+    if arguments.tar_path.is_some() && arguments.destinations.is_empty() {
+        let text = "`--tar-path` needs `--destination REF` for the image's name in the archive".to_owned();
+        return Err(UsageError::Combination(text));
+    }
+    let tar = arguments.tar_path.map(|destination| Output { kind: OutputKind::DockerArchive, destination });
+    let layout = arguments.oci_layout_path.map(|destination| Output { kind: OutputKind::OciDirectory, destination });
+    let shared = SharedArguments { store: arguments.store.clone(), ..SharedArguments::default() };
+    Ok(BuildRequest {
+        context: arguments.context,
+        dockerfile: Some(arguments.dockerfile),
+        target: arguments.target,
+        build_arguments: build_arguments(&arguments.build_arguments, environment)?,
+        contexts: BTreeMap::new(),
+        labels: pairs("--label", &arguments.labels)?,
+        platform: None,
+        destination: Destination {
+            references: arguments.destinations,
+            push: !arguments.no_push,
+            outputs: tar.into_iter().chain(layout).collect(),
+            policies: Vec::new(),
+            digest_file: arguments.digest_file,
+            docker_media_types: true,
+        },
+        no_cache: false,
+        timestamps: epoch(environment, &arguments.build_arguments)?,
+        store: environment.store(arguments.store),
+        registries: RegistryAccess {
+            insecure_push: arguments.insecure,
+            insecure_pull: arguments.insecure_pull,
+            insecure_hosts: arguments.insecure_registries,
+            skip_tls_verify_push: arguments.skip_tls_verify,
+            skip_tls_verify_pull: arguments.skip_tls_verify_pull,
+            docker_config: environment.docker_config(),
+        },
+        plugins: plugins(&shared, environment)?,
+        execution: Execution { executor: None, proxies: environment.proxies() },
+        variables: environment.ci_variables(),
+    })
+}
+
+/// Where plugins come from and what is granted, for builds and for the commands about plugins.
+pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<PluginAccess> {
+    let allow = shared.allow_plugins.iter().map(|text| {
+        let split = text.split_once(':').filter(|(name, capability)| !name.is_empty() && !capability.is_empty());
+        let (name, capability) = split.ok_or_else(|| form("--allow-plugin", text, "NAME:CAPABILITY"))?;
+        Ok((name.to_owned(), capability.to_owned()))
+    });
+    Ok(PluginAccess {
+        directories: shared.plugin_directories.clone(),
+        policy_file: shared.policy.clone(),
+        allow: allow.collect::<Result<_>>()?,
+        audit_log: shared.audit_log.clone(),
+        compile_cache: environment.compile_cache(),
+    })
+}
+
+fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
+    UsageError::Form { flag, value: value.to_owned(), form }
+}
+
+fn platform(text: &str) -> Result<Platform> {
+    if text.contains(',') {
+        return Err(UsageError::Combination(format!("`--platform {text}`: build one platform at a time")));
+    }
+    text.parse().map_err(|_| form("--platform", text, "OS/ARCHITECTURE, for example linux/arm64"))
+}
+
+fn pairs(flag: &'static str, texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty())?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    texts.iter().map(|text| pair(text).ok_or_else(|| form(flag, text, "NAME=VALUE"))).collect()
+}
+
+/// `NAME=VALUE`; `NAME` alone takes the value from the environment and is left out if that has none.
+fn build_arguments(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, String>> {
+    let mut arguments = BTreeMap::new();
+    for text in texts {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), environment.variable(text)),
+        };
+        if name.is_empty() {
+            return Err(form("--build-arg", text, "NAME=VALUE"));
+        }
+        arguments.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(arguments)
+}
+
+/// `SOURCE_DATE_EPOCH` as a build argument, then as a variable of the environment (as BuildKit takes it).
+fn epoch(environment: &Environment, build_arguments: &[String]) -> Result<Timestamps> {
+    let given = build_arguments.iter().rev().find_map(|text| text.strip_prefix("SOURCE_DATE_EPOCH="));
+    match given.map(str::to_owned).or_else(|| environment.variable("SOURCE_DATE_EPOCH")) {
+        None => Ok(Timestamps::Automatic),
+        Some(text) if text.is_empty() => Ok(Timestamps::Automatic),
+        Some(text) => match text.parse() {
+            Ok(seconds) => Ok(Timestamps::Epoch(seconds)),
+            Err(_) => Err(form("SOURCE_DATE_EPOCH", &text, "a number of seconds since 1970")),
+        },
+    }
+}
+
+fn policy(text: &str) -> Result<PolicyUse> {
+    let (name, options) = text.split_once(':').unwrap_or((text, ""));
+    let option = |text: &str| {
+        let (key, value) = text.split_once('=')?;
+        Some(KeyValue { key: key.to_owned(), value: value.to_owned() })
+    };
+    let options = options.split(',').filter(|option| !option.is_empty()).map(option).collect::<Option<Vec<_>>>();
+    match options {
+        Some(options) if !name.is_empty() => Ok(PolicyUse { name: name.to_owned(), options }),
+        _ => Err(form("--tag-policy", text, "NAME or NAME:KEY=VALUE,…")),
+    }
+}
+
+fn output(text: &str) -> Result<Output> {
+    let expected = "type=oci|docker,dest=PATH[,tar=false]";
+    let wrong = || form("--output", text, expected);
+    let (mut kind, mut destination, mut tar) = (None, None, true);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", value)) => kind = Some(value),
+            Some(("dest", value)) if !value.is_empty() => destination = Some(PathBuf::from(value)),
+            Some(("tar", "true")) => tar = true,
+            Some(("tar", "false")) => tar = false,
+            _ => return Err(wrong()),
+        }
+    }
+    let kind = match (kind, tar) {
+        (Some("oci"), true) => OutputKind::OciArchive,
+        (Some("oci"), false) => OutputKind::OciDirectory,
+        (Some("docker"), true) => OutputKind::DockerArchive,
+        _ => return Err(wrong()),
+    };
+    Ok(Output { kind, destination: destination.ok_or_else(wrong)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_strict() {
+        assert_eq!(
+            output("type=oci,dest=x.tar").unwrap(),
+            Output { kind: OutputKind::OciArchive, destination: "x.tar".into() }
+        );
+        assert_eq!(output("type=oci,dest=x,tar=false").unwrap().kind, OutputKind::OciDirectory);
+        for text in ["type=oci", "dest=x", "type=zip,dest=x", "type=oci,dest=x,level=9", "x"] {
+            assert!(output(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn policies_take_options() {
+        let policy = policy("git:short=true,default-branch=trunk").unwrap();
+        assert_eq!((policy.name.as_str(), policy.options.len()), ("git", 2));
+        assert!(super::policy("git:short").is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! What happens during a build, for whoever watches. The engine prints nothing.
+
+use std::time::Duration;
+
+use cofferdam_digest::Digest;
+use cofferdam_dockerfile::Diagnostic;
+use serde::Serialize;
+
+/// Numbers the lines of one unit of work: a step, a base image, a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Vertex(pub u32);
+
+/// Which output of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a unit of work ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// It was done.
+    Done,
+    /// The cache had its result.
+    Cached,
+    /// It failed; the error follows at the end of the build.
+    Failed(String),
+}
+
+/// What became of a blob on its way to a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transfer {
+    /// Its bytes were sent.
+    Uploaded,
+    /// The registry took it from another repository.
+    Mounted,
+    /// The repository had it.
+    Present,
+    /// Its bytes were fetched.
+    Downloaded,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A unit of work begins.
+    Started {
+        /// Which.
+        vertex: Vertex,
+        /// For example `[builder 2/4] RUN make`.
+        name: String,
+    },
+    /// A command wrote something.
+    Output {
+        /// Which.
+        vertex: Vertex,
+        /// Where to.
+        stream: Stream,
+        /// Bytes, cut at no particular place; shown as UTF-8 with replacement characters.
+        #[serde(serialize_with = "lossy")]
+        bytes: Vec<u8>,
+    },
+    /// Something worth a line.
+    Note {
+        /// Which.
+        vertex: Vertex,
+        /// One sentence without a full stop.
+        text: String,
+    },
+    /// A step's layer was written.
+    Layer {
+        /// Which.
+        vertex: Vertex,
+        /// Of the blob.
+        digest: Digest,
+        /// Of the blob, in bytes.
+        size_bytes: u64,
+    },
+    /// Bytes of a blob moved.
+    Progress {
+        /// Which.
+        vertex: Vertex,
+        /// The blob.
+        digest: Digest,
+        /// Bytes so far.
+        done_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+    },
+    /// A blob arrived.
+    Transferred {
+        /// Which.
+        vertex: Vertex,
+        /// The blob.
+        digest: Digest,
+        /// Its size in bytes.
+        size_bytes: u64,
+        /// How.
+        transfer: Transfer,
+    },
+    /// A unit of work ended.
+    Finished {
+        /// Which.
+        vertex: Vertex,
+        /// How.
+        ending: Ending,
+        /// Since it began.
+        #[serde(serialize_with = "seconds")]
+        elapsed: Duration,
+    },
+    /// Findings about the Dockerfile that do not stop the build.
+    Warnings {
+        /// The Dockerfile's name.
+        file: String,
+        /// In the order of the text.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// Something that is not about the Dockerfile, but that the user should know.
+    Warning {
+        /// One sentence without a full stop.
+        text: String,
+    },
+}
+
+/// Whoever watches a build. Called from several threads at once.
+pub trait Observer: Send + Sync {
+    /// Takes an event. Must return quickly.
+    fn event(&self, event: Event);
+}
+
+fn seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
+}
+
+fn lossy<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(bytes))
+}

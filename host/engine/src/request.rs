@@ -1,0 +1,138 @@
+//! What a build is asked for: both front doors of the command line make one of these.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use cofferdam_plan::{Platform, step::KeyValue};
+
+/// One build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The build context, as the user wrote it.
+    pub context: String,
+    /// The Dockerfile, as the user wrote it; `None` is `Dockerfile` in the context.
+    pub dockerfile: Option<String>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`, values filled in.
+    pub build_arguments: BTreeMap<String, String>,
+    /// `--build-context`: name and what it stands for, as the user wrote it.
+    pub contexts: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`; `None` is this machine's.
+    pub platform: Option<Platform>,
+    /// Where the image's names come from and where it goes.
+    pub destination: Destination,
+    /// Whether results of earlier builds are not used.
+    pub no_cache: bool,
+    /// What timestamps are set to.
+    pub timestamps: Timestamps,
+    /// The private directory of this and other builds.
+    pub store: PathBuf,
+    /// How registries are reached.
+    pub registries: RegistryAccess,
+    /// Which plugins are loaded, and what they may do.
+    pub plugins: PluginAccess,
+    /// How RUN is carried out.
+    pub execution: Execution,
+    /// The variables of a continuous integration system and other facts for tagging policies.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Where an image goes.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    /// `--tag`, `--destination`: references, with or without a tag.
+    pub references: Vec<String>,
+    /// Whether they are pushed.
+    pub push: bool,
+    /// `--output`.
+    pub outputs: Vec<Output>,
+    /// `--tag-policy`, in sequence; empty is `explicit`.
+    pub policies: Vec<PolicyUse>,
+    /// Files that take the digest.
+    pub digest_file: Option<PathBuf>,
+    /// Docker's media types instead of OCI's.
+    pub docker_media_types: bool,
+}
+
+/// A tagging policy and its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyUse {
+    /// The plugin's name, `tags-` may be left out.
+    pub name: String,
+    /// `KEY=VALUE`.
+    pub options: Vec<KeyValue>,
+}
+
+/// A file or directory that the image is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// In which form.
+    pub kind: OutputKind,
+    /// `-` is standard output.
+    pub destination: PathBuf,
+}
+
+/// The form of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// A tar archive of an OCI layout.
+    OciArchive,
+    /// An OCI layout as a directory.
+    OciDirectory,
+    /// A tar archive for `docker load`.
+    DockerArchive,
+}
+
+/// What timestamps in the image are set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timestamps {
+    /// `SOURCE_DATE_EPOCH`, in seconds.
+    Epoch(i64),
+    /// The context's git commit time, else 0.
+    Automatic,
+    /// The clock's: the image differs with every build.
+    Real,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryAccess {
+    /// Push over plain HTTP.
+    pub insecure_push: bool,
+    /// Pull over plain HTTP.
+    pub insecure_pull: bool,
+    /// Hosts that are reached over plain HTTP.
+    pub insecure_hosts: Vec<String>,
+    /// Push without checking certificates.
+    pub skip_tls_verify_push: bool,
+    /// Pull without checking certificates.
+    pub skip_tls_verify_pull: bool,
+    /// Docker's `config.json`, for the credential helper that reads it.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// Which plugins are loaded, and what they may do.
+#[derive(Debug, Clone, Default)]
+pub struct PluginAccess {
+    /// `--plugin-dir`.
+    pub directories: Vec<PathBuf>,
+    /// `--policy`.
+    pub policy_file: Option<PathBuf>,
+    /// `--allow-plugin NAME:CAPABILITY`.
+    pub allow: Vec<(String, String)>,
+    /// `--audit-log`.
+    pub audit_log: Option<PathBuf>,
+    /// Where compiled third-party components are kept.
+    pub compile_cache: Option<PathBuf>,
+}
+
+/// How RUN is carried out.
+#[derive(Debug, Clone, Default)]
+pub struct Execution {
+    /// `--executor`; `None` takes the strongest that works here.
+    pub executor: Option<String>,
+    /// Proxy settings that every RUN sees and no image keeps.
+    pub proxies: BTreeMap<String, String>,
+}

@@ -1,0 +1,167 @@
+//! The `created_by` texts of an image's history, in the form that Docker's own builder writes, because tools read them.
+
+use crate::step::{ConfigChange, Effect, Planned, Step};
+
+/// What follows the text of an instruction that made a layer.
+const LAYER_MARK: &str = " # buildkit";
+
+/// The text for a step.
+pub fn created_by(step: &Step, planned: &Planned) -> String {
+    let mut text = match (step.keyword.as_str(), planned.effect) {
+        ("RUN", _) => run(step),
+        ("COPY" | "ADD", _) => copy(step),
+        (_, Effect::RootFileSystem) => working_directory(planned).unwrap_or_else(|| as_written(step)),
+        (_, Effect::Configuration) => configuration(step, planned),
+    };
+    if planned.effect == Effect::RootFileSystem {
+        text.push_str(LAYER_MARK);
+    }
+    text
+}
+
+/// The text for an ARG.
+pub fn argument(name: &str, value: Option<&str>) -> String {
+    match value {
+        Some(value) => format!("ARG {name}={value}"),
+        None => format!("ARG {name}"),
+    }
+}
+
+fn run(step: &Step) -> String {
+    let mut text = "RUN".to_owned();
+    let arguments = &step.state.build_arguments;
+    if !arguments.is_empty() {
+        text.push_str(&format!(" |{}", arguments.len()));
+        for pair in arguments {
+            text.push_str(&format!(" {}={}", pair.key, pair.value));
+        }
+    }
+    if step.arguments.json {
+        text.extend(step.arguments.words.iter().flat_map(|word| [" ", word]));
+    } else {
+        text.extend(step.state.shell.iter().flat_map(|word| [" ", word.as_str()]));
+        text.push(' ');
+        text.push_str(&step.arguments.text);
+    }
+    for heredoc in &step.heredocs {
+        text.push_str(&format!("\n{}{}\n", heredoc.content, heredoc.name));
+    }
+    text
+}
+
+fn copy(step: &Step) -> String {
+    let mut text = step.keyword.clone();
+    for name in ["chown", "chmod", "link", "parents", "exclude"] {
+        for flag in step.flags.iter().filter(|flag| flag.name == name) {
+            text.push_str(&format!(" --{name}"));
+            flag.value.iter().for_each(|value| text.push_str(&format!("={value}")));
+        }
+    }
+    text.extend(step.arguments.words.iter().flat_map(|word| [" ", word]));
+    text
+}
+
+fn working_directory(planned: &Planned) -> Option<String> {
+    planned.changes.iter().find_map(|change| match change {
+        ConfigChange::WorkingDirectory(path) => Some(format!("WORKDIR {path}")),
+        _ => None,
+    })
+}
+
+fn configuration(step: &Step, planned: &Planned) -> String {
+    let quoted = |words: &[String]| words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
+    let mut parts: Vec<String> = Vec::new();
+    for change in &planned.changes {
+        parts.push(match change {
+            ConfigChange::Environment(pair) | ConfigChange::Label(pair) => format!("{}={}", pair.key, pair.value),
+            ConfigChange::Expose(port) => port.clone(),
+            ConfigChange::Volume(path) => path.clone(),
+            ConfigChange::User(text)
+            | ConfigChange::WorkingDirectory(text)
+            | ConfigChange::StopSignal(text)
+            | ConfigChange::OnBuild(text)
+            | ConfigChange::Author(text) => text.clone(),
+            ConfigChange::Command(command) | ConfigChange::Entrypoint(command) => {
+                format!("[{}]", quoted(&command.arguments))
+            }
+            ConfigChange::Shell(shell) => format!("[{}]", shell.join(" ")),
+            ConfigChange::Healthcheck(check) => format!(
+                "&{{[{}] {:?} {:?} {:?} {:?} '{}'}}",
+                quoted(&check.test),
+                go_duration(check.interval_ns),
+                go_duration(check.timeout_ns),
+                go_duration(check.start_period_ns),
+                go_duration(check.start_interval_ns),
+                char::from_u32(check.retries).filter(|retries| !retries.is_control()).map_or_else(
+                    || format!("\\x{:02x}", check.retries),
+                    |retries| retries.to_string()
+                )
+            ),
+        });
+    }
+    let list = matches!(planned.changes.first(), Some(ConfigChange::Expose(_) | ConfigChange::Volume(_)));
+    match (parts.is_empty(), list) {
+        (true, _) => as_written(step),
+        (false, true) => format!("{} [{}]", step.keyword, parts.join(" ")),
+        (false, false) => format!("{} {}", step.keyword, parts.join(" ")),
+    }
+}
+
+fn as_written(step: &Step) -> String {
+    let mut text = step.keyword.clone();
+    for flag in &step.flags {
+        text.push_str(&format!(" --{}", flag.name));
+        flag.value.iter().for_each(|value| text.push_str(&format!("={value}")));
+    }
+    if !step.arguments.text.is_empty() {
+        text.push(' ');
+        text.push_str(&step.arguments.text);
+    }
+    text
+}
+
+/// As Go prints a duration.
+fn go_duration(nanoseconds: u64) -> String {
+    if nanoseconds == 0 {
+        return "0s".to_owned();
+    }
+    let fraction = |whole: u64, rest: u64, digits: usize| {
+        let mut text = format!("{whole}.{rest:0digits$}");
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        text
+    };
+    if nanoseconds < 1_000 {
+        return format!("{nanoseconds}ns");
+    }
+    if nanoseconds < 1_000_000 {
+        return format!("{}µs", fraction(nanoseconds / 1_000, nanoseconds % 1_000, 3));
+    }
+    if nanoseconds < 1_000_000_000 {
+        return format!("{}ms", fraction(nanoseconds / 1_000_000, nanoseconds % 1_000_000, 6));
+    }
+    let seconds = nanoseconds / 1_000_000_000;
+    let below_minute = format!("{}s", fraction(seconds % 60, nanoseconds % 1_000_000_000, 9));
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => below_minute,
+        (0, minutes) => format!("{minutes}m{below_minute}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{below_minute}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_go_writes_them() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (1_500_000, "1.5ms"),
+            (30_000_000_000, "30s"),
+            (90_500_000_000, "1m30.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(nanoseconds), text);
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! From instructions to a plan. Pure: what is missing comes back as needs, and the caller tries again with the answers.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use cofferdam_dockerfile::{Diagnostic, Instruction, Parsed, Severity, Span};
+
+use crate::{
+    Base, Config, Facts, ImageName, Input, InputTree, NamedContext, Outcome, Plan, PlannedStage, PlannedStep, Platform,
+    StageNumber,
+    facts::ImageFacts,
+    graph::Action,
+    history, key,
+    scope::Scope,
+    step::{Effect, Handlers, Read, TreeSource},
+    words,
+};
+
+/// What the user asked for beside the Dockerfile.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--build-arg`.
+    pub build_arguments: BTreeMap<String, String>,
+    /// `--target`: a stage's name or number.
+    pub target: Option<String>,
+    /// Of the image.
+    pub platform: Platform,
+    /// Of this machine.
+    pub build_platform: Platform,
+    /// `--build-context`.
+    pub contexts: BTreeMap<String, NamedContext>,
+}
+
+/// Plans one Dockerfile.
+pub struct Planner<'a> {
+    parsed: &'a Parsed,
+    handlers: &'a dyn Handlers,
+    options: &'a Options,
+}
+
+impl<'a> Planner<'a> {
+    /// A planner for a parsed Dockerfile.
+    pub fn new(parsed: &'a Parsed, handlers: &'a dyn Handlers, options: &'a Options) -> Self {
+        Self { parsed, handlers, options }
+    }
+
+    /// All findings that need neither network nor base images: language, unknown instructions, and each handler's own
+    /// check, in every stage.
+    pub fn check(&self) -> Vec<Diagnostic> {
+        let mut findings = self.parsed.diagnostics.clone();
+        let facts = Facts::default();
+        let run = Run::new(self, &facts, Mode::Check);
+        for number in 0..run.sources.len() {
+            run.stage(number);
+        }
+        findings.extend(run.findings.take());
+        findings.sort_by_key(|finding| finding.span);
+        findings.dedup();
+        findings
+    }
+
+    /// The plan, or what is needed for it, or everything that is wrong.
+    pub fn plan(&self, facts: &Facts) -> Outcome<Plan> {
+        let findings = self.check();
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Outcome::Failed(findings);
+        }
+        let run = Run::new(self, facts, Mode::Plan);
+        let target = match run.target() {
+            Ok(target) => target,
+            Err(finding) => return Outcome::Failed(vec![finding]),
+        };
+        run.stage(target);
+        let needs = run.needs.take();
+        let mut all: Vec<Diagnostic> = findings.into_iter().chain(run.findings.take()).collect();
+        all.sort_by_key(|finding| finding.span);
+        all.dedup();
+        if all.iter().any(|finding| finding.severity == Severity::Error) {
+            return Outcome::Failed(all);
+        }
+        if !needs.is_empty() {
+            return Outcome::Needs(needs);
+        }
+        let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
+        Outcome::Plan(Plan { stages, target }, all)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// Every stage, with what the Dockerfile alone says.
+    Check,
+    /// What the target needs, with facts.
+    Plan,
+}
+
+/// One stage's part of the text.
+struct StageSource<'a> {
+    from: words::From,
+    span: Span,
+    title: String,
+    instructions: Vec<&'a Instruction>,
+}
+
+/// One walk over the graph.
+struct Run<'a> {
+    planner: &'a Planner<'a>,
+    facts: &'a Facts,
+    mode: Mode,
+    globals: Scope,
+    sources: Vec<StageSource<'a>>,
+    /// `None` while the stage is being planned (a second visit then is a cycle), or if it could not be.
+    stages: RefCell<BTreeMap<StageNumber, Option<PlannedStage>>>,
+    under_way: RefCell<BTreeSet<StageNumber>>,
+    needs: RefCell<BTreeSet<ImageName>>,
+    findings: RefCell<Vec<Diagnostic>>,
+}
+
+impl<'a> Run<'a> {
+    fn new(planner: &'a Planner<'a>, facts: &'a Facts, mode: Mode) -> Self {
+        let mut run = Self {
+            planner,
+            facts,
+            mode,
+            globals: Scope::global(planner.options),
+            sources: Vec::new(),
+            stages: RefCell::default(),
+            under_way: RefCell::default(),
+            needs: RefCell::default(),
+            findings: RefCell::default(),
+        };
+        for instruction in &planner.parsed.instructions {
+            match (instruction.keyword.as_str(), run.sources.last_mut()) {
+                ("FROM", _) => match words::from(instruction) {
+                    Ok(from) => run.sources.push(StageSource {
+                        from,
+                        span: instruction.span,
+                        title: words::title(instruction),
+                        instructions: Vec::new(),
+                    }),
+                    Err(findings) => run.findings.borrow_mut().extend(findings),
+                },
+                (_, Some(stage)) => stage.instructions.push(instruction),
+                ("ARG", None) => {
+                    let declared = words::arguments(instruction, planner.parsed.escape, &run.globals);
+                    for (name, default) in run.report(declared).into_iter().flatten() {
+                        run.globals.declare_global(&name, default, planner.options);
+                    }
+                }
+                // An instruction before the first FROM is a finding of the parser's.
+                (_, None) => {}
+            }
+        }
+        run
+    }
+
+    fn report<T>(&self, result: Result<T, Vec<Diagnostic>>) -> Option<T> {
+        result.map_err(|findings| self.findings.borrow_mut().extend(findings)).ok()
+    }
+
+    fn error(&self, span: Span, code: &str, message: String, help: Option<String>) {
+        self.findings.borrow_mut().push(finding(Some(span), code, message, help));
+    }
+
+    fn target(&self) -> Result<StageNumber, Diagnostic> {
+        let Some(name) = &self.planner.options.target else {
+            return self.sources.len().checked_sub(1).ok_or_else(|| {
+                finding(None, "NoStages", "the Dockerfile has no FROM".to_owned(), Some("start it with FROM".to_owned()))
+            });
+        };
+        let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
+        self.stage_named(name, self.sources.len()).or_else(by_number).ok_or_else(|| {
+            let names: Vec<&str> = self.sources.iter().filter_map(|stage| stage.from.name.as_deref()).collect();
+            let help = match names[..] {
+                [] => "no stage of this Dockerfile has a name (FROM … AS name)".to_owned(),
+                _ => format!("stages are: {}", names.join(", ")),
+            };
+            finding(None, "UnknownTarget", format!("there is no stage `{name}` to build"), Some(help))
+        })
+    }
+
+    /// The last stage of this name before `limit`.
+    fn stage_named(&self, name: &str, limit: StageNumber) -> Option<StageNumber> {
+        let same = |stage: &StageSource| stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name));
+        self.sources[..limit].iter().rposition(same)
+    }
+
+    /// Plans a stage and what it needs. Does nothing for a stage that was planned already.
+    fn stage(&self, number: StageNumber) {
+        if self.stages.borrow().contains_key(&number) {
+            return;
+        }
+        if !self.under_way.borrow_mut().insert(number) {
+            return;
+        }
+        let planned = self.plan_stage(number);
+        self.under_way.borrow_mut().remove(&number);
+        self.stages.borrow_mut().insert(number, planned);
+    }
+
+    fn plan_stage(&self, number: StageNumber) -> Option<PlannedStage> {
+        let source = &self.sources[number];
+        let platform = self.platform(source)?;
+        let (base, base_config) = self.base(number, &platform)?;
+        let mut config = base_config.inherited();
+        let mut scope = Scope::stage(&self.globals, &config);
+        let mut walk = Walk { number, platform: &platform, config: &mut config, scope: &mut scope, steps: Vec::new() };
+        for trigger in &base_config.on_build {
+            let parsed = words::trigger(trigger, self.planner.parsed.escape, source.span);
+            for instruction in self.report(parsed).into_iter().flatten() {
+                self.step(&mut walk, &instruction);
+            }
+        }
+        for instruction in &source.instructions {
+            self.step(&mut walk, instruction);
+        }
+        let steps = walk.steps;
+        Some(PlannedStage {
+            number,
+            name: source.from.name.clone(),
+            base,
+            platform,
+            steps,
+            base_config: base_config.inherited(),
+            span: source.span,
+            title: source.title.clone(),
+        })
+    }
+
+    fn platform(&self, source: &StageSource) -> Option<Platform> {
+        let Some(text) = &source.from.platform else {
+            return Some(self.planner.options.platform.clone());
+        };
+        let escape = self.planner.parsed.escape;
+        let expanded = self.report(words::expand(text, escape, &self.globals, source.span))?;
+        let parsed = expanded.parse::<Platform>();
+        parsed.map_err(|error| self.error(source.span, "InvalidPlatform", error.to_string(), None)).ok()
+    }
+
+    fn base(&self, number: StageNumber, platform: &Platform) -> Option<(Base, Config)> {
+        let source = &self.sources[number];
+        let escape = self.planner.parsed.escape;
+        let name = self.report(words::expand(&source.from.image, escape, &self.globals, source.span))?;
+        if self.mode == Mode::Check {
+            // What the base says is not known yet, but a local stage's own words are.
+            return Some((Base::Scratch, Config::default()));
+        }
+        if name.is_empty() {
+            let message = format!("the base image of `{}` is empty after expansion", source.title);
+            let help = "give the ARG before FROM a default, or pass it with --build-arg".to_owned();
+            self.error(source.span, "EmptyBaseName", message, Some(help));
+            return None;
+        }
+        if name == "scratch" {
+            return Some((Base::Scratch, scratch_config()));
+        }
+        if let Some(kind) = self.planner.options.contexts.get(&name) {
+            match kind {
+                NamedContext::Directory => return Some((Base::Directory(name), scratch_config())),
+                NamedContext::Image => {}
+            }
+        } else if let Some(stage) = self.stage_named(&name, number) {
+            self.stage(stage);
+            let stages = self.stages.borrow();
+            let planned = stages.get(&stage)?.as_ref()?;
+            return Some((Base::Stage(stage), planned.config().clone()));
+        }
+        let image = ImageName { name, platform: platform.clone() };
+        let facts = self.image(&image, source.span)?;
+        Some((Base::Image(image, facts.digest), facts.config))
+    }
+
+    fn image(&self, image: &ImageName, span: Span) -> Option<ImageFacts> {
+        match self.facts.images.get(image) {
+            Some(Ok(facts)) => Some(facts.clone()),
+            Some(Err(reason)) => {
+                self.error(span, "BaseImage", format!("image `{}`: {reason}", image.name), None);
+                None
+            }
+            None => {
+                self.needs.borrow_mut().insert(image.clone());
+                None
+            }
+        }
+    }
+
+    fn step(&self, walk: &mut Walk, instruction: &Instruction) {
+        if instruction.keyword == "ARG" {
+            return self.argument(walk, instruction);
+        }
+        let Some(handler) = self.planner.handlers.facts(&instruction.keyword) else {
+            if self.mode == Mode::Check {
+                let finding = words::unknown_instruction(instruction, &self.planner.handlers.keywords());
+                self.findings.borrow_mut().push(finding);
+            }
+            return;
+        };
+        let escape = self.planner.parsed.escape;
+        let step = words::step(instruction, &handler, escape, walk.scope, walk.config, walk.platform);
+        let step = match (step, self.mode) {
+            (Ok(step), _) => step,
+            // A variable that the base image sets is not known here: the plan will say.
+            (Err(_), Mode::Check) => return,
+            (Err(findings), Mode::Plan) => return self.findings.borrow_mut().extend(findings),
+        };
+        if self.mode == Mode::Check {
+            let found = self.planner.handlers.check(&step);
+            self.findings.borrow_mut().extend(found.into_iter().map(|finding| placed(finding, step.span)));
+        }
+        let planned = match self.planner.handlers.plan(&step) {
+            Ok(planned) => planned,
+            Err(findings) => {
+                let findings = findings.into_iter().map(|finding| placed(finding, step.span));
+                return self.findings.borrow_mut().extend(findings);
+            }
+        };
+        let inputs = self.inputs(walk, &step.span, &planned.reads);
+        for change in &planned.changes {
+            walk.config.apply(change);
+            walk.scope.observe(change);
+        }
+        let created_by = history::created_by(&step, &planned);
+        let action = match planned.effect {
+            Effect::Configuration => None,
+            Effect::RootFileSystem => {
+                let recipe = key::recipe(&handler, &step, &planned);
+                Some(Action { handler, step, planned, inputs, recipe })
+            }
+        };
+        walk.push(instruction, created_by, action);
+    }
+
+    fn argument(&self, walk: &mut Walk, instruction: &Instruction) {
+        let declared = words::arguments(instruction, self.planner.parsed.escape, walk.scope);
+        if self.mode == Mode::Check && declared.is_err() {
+            return;
+        }
+        for (name, default) in self.report(declared).into_iter().flatten() {
+            walk.scope.declare(&name, default, self.planner.options, &self.globals);
+            let created_by = history::argument(&name, walk.scope.lookup(&name));
+            walk.push(instruction, created_by, None);
+        }
+    }
+
+    /// The trees behind the reads. An image whose facts are missing is noted as a need and left out: the plan is not
+    /// used then.
+    fn inputs(&self, walk: &Walk, span: &Span, reads: &[Read]) -> Vec<Input> {
+        if self.mode == Mode::Check {
+            return Vec::new();
+        }
+        let mut inputs = Vec::new();
+        for read in reads {
+            let Read::Tree(read) = read else { continue };
+            let tree = match &read.source {
+                TreeSource::Context => Some(InputTree::Context),
+                TreeSource::Named(name) => self.named_tree(walk, *span, name),
+            };
+            inputs.extend(tree.map(|tree| Input { tree, read: read.clone() }));
+        }
+        inputs
+    }
+
+    fn named_tree(&self, walk: &Walk, span: Span, name: &str) -> Option<InputTree> {
+        let options = self.planner.options;
+        if name.contains('$') {
+            // The graph must not depend on what is only known while it is walked (as BuildKit decides too).
+            let help = "name the stage itself, or give the image a stage of its own with FROM, where ARGs are expanded";
+            let message = format!("variables are not expanded in --from (`{name}`)");
+            self.error(span, "VariableInFrom", message, Some(help.to_owned()));
+            return None;
+        }
+        match options.contexts.get(name) {
+            Some(NamedContext::Directory) => return Some(InputTree::Directory(name.to_owned())),
+            Some(NamedContext::Image) => {}
+            None => {
+                let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
+                if let Some(stage) = self.stage_named(name, self.sources.len()).or_else(by_number) {
+                    return self.stage_tree(walk, span, name, stage);
+                }
+                if name == "scratch" || name.bytes().all(|byte| byte.is_ascii_digit()) {
+                    let message = format!("there is no stage `{name}` to copy from");
+                    let help = format!("stages have the numbers 0 to {}", self.sources.len() - 1);
+                    self.error(span, "UnknownStage", message, Some(help));
+                    return None;
+                }
+            }
+        }
+        let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
+        let facts = self.image(&image, span)?;
+        Some(InputTree::Image(image, facts.digest))
+    }
+
+    fn stage_tree(&self, walk: &Walk, span: Span, name: &str, stage: StageNumber) -> Option<InputTree> {
+        if stage == walk.number || self.under_way.borrow().contains(&stage) {
+            let message = format!("stage `{name}` can't be copied from here: it is this stage, or is built from it");
+            self.error(span, "CircularDependency", message, Some("copy from a stage that does not need this one".to_owned()));
+            return None;
+        }
+        self.stage(stage);
+        Some(InputTree::Stage(stage))
+    }
+}
+
+/// The state while the steps of one stage are walked.
+struct Walk<'a> {
+    number: StageNumber,
+    platform: &'a Platform,
+    config: &'a mut Config,
+    scope: &'a mut Scope,
+    steps: Vec<PlannedStep>,
+}
+
+impl Walk<'_> {
+    fn push(&mut self, instruction: &Instruction, created_by: String, action: Option<Action>) {
+        self.steps.push(PlannedStep {
+            title: words::title(instruction),
+            span: instruction.span,
+            created_by,
+            action,
+            config: self.config.clone(),
+        });
+    }
+}
+
+fn scratch_config() -> Config {
+    Config::default()
+}
+
+fn finding(span: Option<Span>, code: &str, message: String, help: Option<String>) -> Diagnostic {
+    Diagnostic { severity: Severity::Error, code: code.to_owned(), message, span, help }
+}
+
+/// A finding without a place marks the whole instruction.
+fn placed(finding: Diagnostic, span: Span) -> Diagnostic {
+    Diagnostic { span: finding.span.or(Some(span)), ..finding }
+}

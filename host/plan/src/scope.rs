@@ -1,0 +1,156 @@
+//! Variables in scope: what `$NAME` means at a place, and which build arguments a command sees.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Config,
+    config::set,
+    planner::Options,
+    step::{ConfigChange, KeyValue},
+};
+
+/// The variables at one place of a Dockerfile.
+///
+/// ARG and ENV write the same names; who came last wins, in expansion and inside RUN (as BuildKit does; the written
+/// reference says otherwise).
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    values: BTreeMap<String, String>,
+    /// Arguments that no later ENV hides, in the order of their declaration.
+    arguments: Vec<KeyValue>,
+    /// Arguments that have a value without being declared in a stage; ARG NAME brings it in.
+    offered: BTreeMap<String, String>,
+}
+
+impl Scope {
+    /// Proxy settings that may be passed with `--build-arg` without an ARG, and are then seen by RUN but never stored in
+    /// the image or in a key.
+    pub const PROXIES: [&'static str; 10] = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "FTP_PROXY",
+        "ftp_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+
+    /// The scope before the first FROM: the platform arguments are there without being declared.
+    pub fn global(options: &Options) -> Self {
+        let mut scope = Self::default();
+        let platforms = options.platform.arguments("TARGET").into_iter().chain(options.build_platform.arguments("BUILD"));
+        for pair in platforms {
+            scope.values.insert(pair.key.clone(), pair.value.clone());
+            scope.offered.insert(pair.key, pair.value);
+        }
+        let target = options.target.clone().unwrap_or_else(|| "default".to_owned());
+        scope.values.insert("TARGETSTAGE".to_owned(), target.clone());
+        scope.offered.insert("TARGETSTAGE".to_owned(), target);
+        scope
+    }
+
+    /// ARG before the first FROM.
+    pub fn declare_global(&mut self, name: &str, default: Option<String>, options: &Options) {
+        let offered = self.offered.get(name).cloned();
+        if let Some(value) = options.build_arguments.get(name).cloned().or(default).or(offered) {
+            self.values.insert(name.to_owned(), value.clone());
+            self.offered.insert(name.to_owned(), value);
+        }
+    }
+
+    /// The scope at the start of a stage: the base's environment, and nothing of other stages' arguments.
+    ///
+    /// `TARGETPLATFORM` and its kin stay those of the build, whatever `FROM --platform` says.
+    pub fn stage(globals: &Self, config: &Config) -> Self {
+        let values = config.environment.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
+        Self { values, arguments: Vec::new(), offered: globals.offered.clone() }
+    }
+
+    /// ARG in a stage. Without a value from anywhere the name stays unset.
+    pub fn declare(&mut self, name: &str, default: Option<String>, options: &Options, globals: &Self) {
+        let given = options.build_arguments.get(name).cloned();
+        let offered = self.offered.get(name).or_else(|| globals.offered.get(name)).cloned();
+        let Some(value) = given.or(default).or(offered) else {
+            return;
+        };
+        self.values.insert(name.to_owned(), value.clone());
+        set(&mut self.arguments, &KeyValue { key: name.to_owned(), value });
+    }
+
+    /// Takes over what a step changed.
+    pub fn observe(&mut self, change: &ConfigChange) {
+        if let ConfigChange::Environment(pair) = change {
+            self.values.insert(pair.key.clone(), pair.value.clone());
+            self.arguments.retain(|argument| argument.key != pair.key);
+        }
+    }
+
+    /// The value of a variable.
+    pub fn lookup(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// The build arguments that a command sees, in the order of their declaration.
+    pub fn arguments(&self) -> &[KeyValue] {
+        &self.arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[(&str, &str)]) -> Options {
+        Options {
+            build_arguments: arguments.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            target: None,
+            platform: "linux/arm64".parse().unwrap(),
+            build_platform: "linux/amd64".parse().unwrap(),
+            contexts: BTreeMap::new(),
+        }
+    }
+
+    fn environment(name: &str, value: &str) -> ConfigChange {
+        ConfigChange::Environment(KeyValue { key: name.to_owned(), value: value.to_owned() })
+    }
+
+    #[test]
+    fn a_build_argument_beats_the_default_and_needs_a_declaration() {
+        let options = options(&[("A", "given"), ("UNDECLARED", "x")]);
+        let globals = Scope::global(&options);
+        let mut scope = Scope::stage(&globals, &Config::default());
+        scope.declare("A", Some("default".to_owned()), &options, &globals);
+        scope.declare("B", Some("default".to_owned()), &options, &globals);
+        scope.declare("C", None, &options, &globals);
+        assert_eq!([scope.lookup("A"), scope.lookup("B"), scope.lookup("C")], [Some("given"), Some("default"), None]);
+        assert_eq!(scope.lookup("UNDECLARED"), None);
+    }
+
+    #[test]
+    fn a_global_argument_enters_a_stage_only_where_it_is_declared_again() {
+        let options = options(&[]);
+        let mut globals = Scope::global(&options);
+        globals.declare_global("VERSION", Some("1".to_owned()), &options);
+        let mut scope = Scope::stage(&globals, &Config::default());
+        assert_eq!(scope.lookup("VERSION"), None);
+        scope.declare("VERSION", None, &options, &globals);
+        assert_eq!(scope.lookup("VERSION"), Some("1"));
+        scope.declare("TARGETARCH", None, &options, &globals);
+        assert_eq!(scope.lookup("TARGETARCH"), Some("arm64"));
+    }
+
+    #[test]
+    fn the_last_of_env_and_arg_wins() {
+        let options = options(&[]);
+        let globals = Scope::global(&options);
+        let mut scope = Scope::stage(&globals, &Config::default());
+        scope.observe(&environment("A", "env"));
+        scope.declare("A", Some("arg".to_owned()), &options, &globals);
+        assert_eq!((scope.lookup("A"), scope.arguments().len()), (Some("arg"), 1));
+        scope.observe(&environment("A", "env again"));
+        assert_eq!((scope.lookup("A"), scope.arguments().len()), (Some("env again"), 0));
+    }
+}
