@@ -1,1 +1,36 @@
-//! Image config, manifest, index and the content store
+//! Images as data, and the store that holds them.
+//!
+//! - [`ImageConfig`], [`Manifest`], [`Index`], [`Descriptor`], [`MediaType`], [`Platform`]: the JSON documents of the OCI
+//!   image specification and of Docker, read with bounds and written canonically.
+//! - [`Store`]: the content store, an OCI layout that any number of builders share; with [`BlobWriter`], unpacked layers,
+//!   layer indexes, and temporary files that outlive no builder.
+//! - [`export`]: OCI layout directory, OCI archive, Docker archive.
+//! - [`OciLayout`]: reading somebody else's layout (`oci-layout://`), every blob verified.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "owner of the content store: blobs, layouts and exports are files of the builder's own"
+)]
+
+mod config;
+mod descriptor;
+mod error;
+pub mod export;
+mod json;
+mod layout;
+mod manifest;
+mod media_type;
+mod platform;
+mod store;
+
+pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RuntimeConfig, created};
+pub use descriptor::Descriptor;
+pub use error::{ImageError, StoreError};
+pub use layout::{LayoutReference, LayoutSelector, OciLayout};
+pub use manifest::{Document, Index, Manifest};
+pub use media_type::{Compression, Family, MediaType};
+pub use platform::Platform;
+pub use store::{
+    BlobInfo, BlobWriter, LayerBlob, RawBlobWriter, Store, StoreLocation, StoredImage, TempDir, UnpackGuard, Unpacking,
+};

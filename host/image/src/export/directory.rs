@@ -1,0 +1,91 @@
+//! An OCI layout directory.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use oci_spec::image::ANNOTATION_REF_NAME;
+
+use super::{Parts, entries};
+use crate::{Descriptor, Family, Index, OciLayout, Store, StoreError, store::OCI_LAYOUT};
+
+/// Writes an image as an OCI layout directory (OCI image specification, image-layout.md), or adds it to the layout that is
+/// there. A tag that another image of that layout had moves to this one.
+///
+/// `names` are full references; `image` is a manifest or an index in the store.
+///
+/// # Errors
+/// A blob is missing or damaged, `directory` holds something else, or the machine refused.
+pub fn oci_directory(store: &Store, image: &Descriptor, names: &[String], directory: &Path) -> Result<(), StoreError> {
+    let parts = Parts::collect(store, image)?;
+    let existing = directory.join("oci-layout").exists();
+    let mut index =
+        if existing { OciLayout::open(directory)?.index().clone() } else { Index::new(Family::Oci, Vec::new()) };
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(StoreError::io("create", &blobs))?;
+    for descriptor in parts.blobs.values() {
+        copy_blob(store, descriptor, &blobs)?;
+    }
+    let new = entries(image, names);
+    let tag = |entry: &Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).cloned();
+    index
+        .manifests
+        .retain(|old| !new.iter().any(|new| tag(new) == tag(old) && (tag(old).is_some() || old.digest == new.digest)));
+    index.manifests.extend(new);
+    if !existing {
+        let path = directory.join("oci-layout");
+        fs::write(&path, OCI_LAYOUT).map_err(StoreError::io("write", &path))?;
+    }
+    // Last, so that a reader never finds a name without its blobs.
+    let path = directory.join("index.json");
+    let temporary = directory.join(format!("index.json.{}", std::process::id()));
+    fs::write(&temporary, index.to_json())
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(StoreError::io("write", &path))
+}
+
+/// A copy, not a link: whoever changes the export must not change the store.
+fn copy_blob(store: &Store, descriptor: &Descriptor, blobs: &Path) -> Result<(), StoreError> {
+    let path = blobs.join(descriptor.digest.hex());
+    if fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == descriptor.size) {
+        return Ok(());
+    }
+    let temporary = blobs.join(format!(".{}.{}", descriptor.digest.hex(), std::process::id()));
+    let mut source = store.open_verified(descriptor)?;
+    let mut file = File::create(&temporary).map_err(StoreError::io("create", &temporary))?;
+    let copied = copy(
+        &mut source,
+        &mut file,
+        |source| store.reading(&descriptor.digest, source),
+        StoreError::io("write", &path),
+    );
+    let placed = copied.and_then(|()| fs::rename(&temporary, &path).map_err(StoreError::io("write", &path)));
+    if placed.is_err() {
+        drop(fs::remove_file(&temporary));
+    }
+    placed
+}
+
+/// Copies to the end, and keeps the two sides' errors apart.
+pub(super) fn copy(
+    source: &mut impl io::Read,
+    target: &mut impl io::Write,
+    reading: impl FnOnce(io::Error) -> StoreError,
+    writing: impl FnOnce(io::Error) -> StoreError,
+) -> Result<(), StoreError> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                if let Err(error) = target.write_all(&buffer[..count]) {
+                    return Err(writing(error));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(reading(error)),
+        }
+    }
+}

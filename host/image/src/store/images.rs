@@ -1,0 +1,136 @@
+//! The list of built images in the store's `index.json`, and what references led to.
+
+use std::fs::File;
+
+use cofferdam_digest::Digest;
+
+use super::{Store, read_small, session::lock_file};
+use crate::{Descriptor, Document, Family, Index, MediaType, StoreError, json};
+
+use oci_spec::image::ANNOTATION_REF_NAME;
+
+/// How many images without a name the list keeps. Their blobs stay in any case; this only bounds the list.
+const NAMELESS_LIMIT: usize = 100;
+
+/// An image in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredImage {
+    /// The name it was built under; the same image may be listed under several.
+    pub name: Option<String>,
+    /// Its manifest or index.
+    pub descriptor: Descriptor,
+}
+
+impl Store {
+    /// Lists an image, under each of these names, or without one. A name that another image had moves to this one.
+    ///
+    /// Its manifest, configuration and layers should be in the store by now.
+    ///
+    /// # Errors
+    /// The machine refused, or `index.json` is broken.
+    pub fn record_image(&self, image: &Descriptor, names: &[String]) -> Result<(), StoreError> {
+        let _lock = self.lock_image_list()?;
+        let mut index = self.read_image_list()?;
+        let name_of = |entry: &Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).cloned();
+        index.manifests.retain(|entry| match name_of(entry) {
+            Some(name) => !names.contains(&name),
+            None => entry.digest != image.digest,
+        });
+        if names.is_empty() && !index.manifests.iter().any(|entry| entry.digest == image.digest) {
+            index.manifests.push(image.clone());
+        }
+        for (position, name) in names.iter().enumerate() {
+            if !names[..position].contains(name) {
+                let mut entry = image.clone();
+                entry.annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.clone());
+                index.manifests.push(entry);
+            }
+        }
+        let mut surplus =
+            index.manifests.iter().filter(|entry| name_of(entry).is_none()).count().saturating_sub(NAMELESS_LIMIT);
+        index.manifests.retain(|entry| {
+            let dropped = surplus > 0 && name_of(entry).is_none();
+            surplus -= usize::from(dropped);
+            !dropped
+        });
+        self.replace_file(&self.root.join("index.json"), &index.to_json(), true)
+    }
+
+    /// The images, oldest first.
+    ///
+    /// # Errors
+    /// The machine refused, or `index.json` is broken.
+    pub fn images(&self) -> Result<Vec<StoredImage>, StoreError> {
+        let index = self.read_image_list()?;
+        let image = |mut descriptor: Descriptor| StoredImage {
+            name: descriptor.annotations.remove(ANNOTATION_REF_NAME),
+            descriptor,
+        };
+        Ok(index.manifests.into_iter().map(image).collect())
+    }
+
+    /// The image of this name, or with this digest.
+    ///
+    /// # Errors
+    /// The machine refused, or `index.json` is broken.
+    pub fn find_image(&self, name_or_digest: &str) -> Result<Option<Descriptor>, StoreError> {
+        let digest: Option<Digest> = name_or_digest.parse().ok();
+        let found = self
+            .images()?
+            .into_iter()
+            .rfind(|image| image.name.as_deref() == Some(name_or_digest) || digest == Some(image.descriptor.digest));
+        Ok(found.map(|image| image.descriptor))
+    }
+
+    /// Remembers what a reference led to, so that a later build can do without asking if it may.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn remember_reference(&self, reference: &str, descriptor: &Descriptor) -> Result<(), StoreError> {
+        self.write_atomically(&self.reference_path(reference), &json::canonical(descriptor))
+    }
+
+    /// What a reference led to when it was last looked up.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn remembered_reference(&self, reference: &str) -> Result<Option<Descriptor>, StoreError> {
+        let record = read_small(&self.reference_path(reference), json::DOCUMENT_LIMIT_BYTES)?;
+        Ok(record.and_then(|record| serde_json::from_slice(&record).ok()))
+    }
+
+    pub(super) fn ensure_image_list(&self) -> Result<(), StoreError> {
+        let path = self.root.join("index.json");
+        if path.is_file() {
+            return Ok(());
+        }
+        let _lock = self.lock_image_list()?;
+        if path.is_file() {
+            return Ok(());
+        }
+        self.write_atomically(&path, &Index::new(Family::Oci, Vec::new()).to_json())
+    }
+
+    fn reference_path(&self, reference: &str) -> std::path::PathBuf {
+        self.root.join("images").join(Digest::of(reference.as_bytes()).hex())
+    }
+
+    fn lock_image_list(&self) -> Result<File, StoreError> {
+        let path = self.root.join("tmp/index-json");
+        let lock = lock_file(&path)?;
+        lock.lock().map_err(StoreError::io("lock", path))?;
+        Ok(lock)
+    }
+
+    fn read_image_list(&self) -> Result<Index, StoreError> {
+        let path = self.root.join("index.json");
+        let broken = |why: String| StoreError::Broken { path: path.clone(), why };
+        let bytes = read_small(&path, json::DOCUMENT_LIMIT_BYTES)?
+            .ok_or_else(|| broken("is missing or too large".to_owned()))?;
+        match Document::parse(&bytes, Some(&MediaType::Index(Family::Oci))) {
+            Ok(Document::Index(index)) => Ok(index),
+            Ok(Document::Manifest(_)) => Err(broken("is a manifest, not an index".to_owned())),
+            Err(error) => Err(broken(format!("is damaged: {error}"))),
+        }
+    }
+}

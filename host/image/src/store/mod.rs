@@ -1,0 +1,239 @@
+//! The content store: one directory for blobs, layers, and images, shared by any number of builders at once.
+//!
+//! | path | what | who trusts it |
+//! | --- | --- | --- |
+//! | `oci-layout`, `index.json`, `blobs/sha256/` | an OCI layout that every tool reads | readers verify digests |
+//! | `indexes/HEX` | the [`LayerIndex`](cofferdam_rootfs::LayerIndex) of a DiffID | a checksum in the file |
+//! | `diff-ids/HEX`, `layer-blobs/HEX/HEX` | blob → DiffID and back | read with bounds |
+//! | `unpacked/FORM/HEX/` | a layer's files | only this user can write there |
+//! | `cache/` | records of the layer cache (`cofferdam-cache`) | a checksum in the file |
+//! | `images/HEX` | what a reference led to when it was last looked up | read with bounds |
+//! | `tmp/` | one directory for each living builder | nobody |
+//!
+//! **Sharing.** Everything is written beside its place and renamed into it, so a reader sees all or nothing. Two builders
+//! that make the same thing at once both succeed; the first one's stays. Only unpacking takes a lock, to save work.
+//!
+//! **After a crash.** A killed builder leaves nothing but its directory in `tmp/`, which the next builder removes. When
+//! the *machine* stops, a blob that was just written may be short or empty: blobs are not synced (for a builder that costs
+//! more than building again), so [`Store::has_blob`] compares the size where it is known, and every reader verifies
+//! the digest. `index.json` is synced. Unpacked layers are neither synced nor verified: after a power failure, remove
+//! `unpacked/`.
+
+mod blob;
+mod images;
+mod layer_blob;
+mod layer_index;
+mod location;
+mod session;
+mod unpacked;
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use cofferdam_digest::{Digest, VerifyError, VerifyingReader};
+
+use crate::{Descriptor, ImageError, MediaType, StoreError, json};
+use session::Session;
+
+pub use blob::{BlobInfo, BlobWriter, RawBlobWriter};
+pub use images::StoredImage;
+pub use layer_blob::LayerBlob;
+pub use location::StoreLocation;
+pub use session::TempDir;
+pub use unpacked::{UnpackGuard, Unpacking};
+
+pub(crate) use session::sync_directory;
+
+/// What `oci-layout` holds (OCI image specification, image-layout.md).
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// A handle to the content store; clones share it. Temporary files vanish when the last clone is dropped.
+#[derive(Clone)]
+pub struct Store {
+    root: Arc<Path>,
+    session: Arc<Session>,
+}
+
+impl Store {
+    /// Opens a store, and makes it if there is none. Removes what killed builders left behind, as far as this user can.
+    ///
+    /// The directory is made for its owner alone: unpacked layers hold setuid programs that no other user should reach.
+    ///
+    /// # Errors
+    /// The directory can't be made or written; the error names it and the remedy.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(path).map_err(StoreError::io("create the store's directory", path))?;
+        let root = fs::canonicalize(path).map_err(StoreError::io("open the store's directory", path))?;
+        for name in ["blobs/sha256", "indexes", "diff-ids", "layer-blobs", "cache", "images", "unpacked", "tmp"] {
+            let directory = root.join(name);
+            if !directory.is_dir() {
+                private.create(&directory).map_err(StoreError::io("create the store's directory", &directory))?;
+            }
+        }
+        for name in ["unpacked", "tmp"] {
+            let directory = root.join(name);
+            let metadata =
+                fs::metadata(&directory).map_err(StoreError::io("open the store's directory", &directory))?;
+            // Whatever the umask, or the tool that restored the directory from a CI cache, made of it.
+            if metadata.permissions().mode() & 0o777 != 0o700 {
+                let private = Permissions::from_mode(0o700);
+                fs::set_permissions(&directory, private).map_err(StoreError::io("make private", &directory))?;
+            }
+        }
+        let session = Arc::new(Session::begin(&root.join("tmp"))?);
+        let store = Self { root: root.into(), session };
+        if !store.root.join("oci-layout").is_file() {
+            store.write_atomically(&store.root.join("oci-layout"), OCI_LAYOUT)?;
+        }
+        store.ensure_image_list()?;
+        Ok(store)
+    }
+
+    /// The store's directory, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the records of the layer cache are.
+    pub fn cache_directory(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Where a blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Whether a blob is there, with this size in bytes if it is known.
+    pub fn has_blob(&self, digest: &Digest, size: Option<u64>) -> bool {
+        fs::metadata(self.blob_path(digest))
+            .is_ok_and(|file| file.is_file() && size.is_none_or(|size| file.len() == size))
+    }
+
+    /// Opens a blob; nothing is verified.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], or the machine refused.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
+        let path = self.blob_path(digest);
+        File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StoreError::Missing { digest: *digest, store: self.root.to_path_buf() },
+            _ => StoreError::Io { action: "open", path, source },
+        })
+    }
+
+    /// Opens a blob for a reader that ends with an error (`InvalidData`) unless the bytes are those of the descriptor.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], or the machine refused.
+    pub fn open_verified(&self, descriptor: &Descriptor) -> Result<VerifyingReader<File>, StoreError> {
+        Ok(descriptor.verify(self.open_blob(&descriptor.digest)?))
+    }
+
+    /// Reads a manifest, index or configuration whole, verified.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Damaged`], larger than a document may be, or the machine refused.
+    pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, StoreError> {
+        if descriptor.size > json::DOCUMENT_LIMIT_BYTES {
+            let what = format!("the document {}", descriptor.digest);
+            return Err(ImageError::TooLarge { what, limit: json::DOCUMENT_LIMIT_BYTES }.into());
+        }
+        let mut bytes = Vec::new();
+        let read = self.open_verified(descriptor)?.read_to_end(&mut bytes);
+        read.map_err(|source| self.reading(&descriptor.digest, source))?;
+        Ok(bytes)
+    }
+
+    /// Stores a manifest, index or configuration.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn put_document(&self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        if !self.has_blob(&descriptor.digest, Some(descriptor.size)) {
+            self.write_atomically(&self.blob_path(&descriptor.digest), bytes)?;
+        }
+        Ok(descriptor)
+    }
+
+    /// Removes a blob; one that is not there is fine.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn remove_blob(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A directory for this process's own use, on the store's file system, removed with the handle.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn temp_dir(&self, purpose: &str) -> Result<TempDir, StoreError> {
+        TempDir::new(Arc::clone(&self.session), purpose)
+    }
+
+    /// A file without a name: gone when it is closed, whatever happens.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn spool_file(&self) -> Result<File, StoreError> {
+        let (file, path) = self.session.create_file("spool")?;
+        fs::remove_file(&path).map_err(StoreError::io("remove", path))?;
+        Ok(file)
+    }
+
+    /// Writes a small file so that readers see the old content or the new, never a part. Not synced.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.replace_file(path, bytes, false)
+    }
+
+    fn replace_file(&self, path: &Path, bytes: &[u8], synced: bool) -> Result<(), StoreError> {
+        let (mut file, temporary) = self.session.create_file("write")?;
+        let written = file.write_all(bytes).and_then(|()| if synced { file.sync_all() } else { Ok(()) });
+        let renamed = written
+            .map_err(StoreError::io("write", path))
+            .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("write", path)));
+        if renamed.is_err() {
+            drop(fs::remove_file(&temporary));
+        } else if synced && let Some(parent) = path.parent() {
+            sync_directory(parent)?;
+        }
+        renamed
+    }
+
+    /// The error of a reader of [`Store::open_verified`].
+    pub(crate) fn reading(&self, digest: &Digest, source: io::Error) -> StoreError {
+        let path = self.blob_path(digest);
+        match source.get_ref().is_some_and(|inner| inner.is::<VerifyError>()) {
+            true => StoreError::Damaged { digest: *digest, path, source },
+            false => StoreError::Io { action: "read", path, source },
+        }
+    }
+}
+
+/// Reads a small file of the store's own; `None` if there is none or it is larger than the limit.
+pub(crate) fn read_small(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
+    Ok((bytes.len() as u64 <= limit_bytes).then_some(bytes))
+}

@@ -1,0 +1,289 @@
+//! What a builder keeps in `tmp/`, and the removal of what killed ones left there.
+
+use std::{
+    ffi::CString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::StoreError;
+
+/// The temporary directory of one opened store: `tmp/NAME/`, with `tmp/NAME.lock` locked for as long as it is in use.
+pub(super) struct Session {
+    directory: PathBuf,
+    lock_path: PathBuf,
+    counter: AtomicU64,
+    _lock: File,
+}
+
+impl Session {
+    /// Makes a directory for this builder, and removes those whose builder is gone.
+    pub(super) fn begin(tmp: &Path) -> Result<Self, StoreError> {
+        // Held while locks are made and looked at, so that nobody takes a lock that its owner is about to take.
+        let gate_path = tmp.join("gate");
+        let gate = lock_file(&gate_path)?;
+        gate.lock().map_err(StoreError::io("lock", &gate_path))?;
+        let abandoned = abandoned(tmp)?;
+        let session = Self::create(tmp)?;
+        drop(gate);
+        for (directory, lock_path, lock) in abandoned {
+            // What belongs to subordinate ids can be removed only inside the user namespace: the next builder that enters
+            // one does it.
+            if remove_tree(&directory).is_ok() {
+                drop(fs::remove_file(lock_path));
+            }
+            drop(lock);
+        }
+        Ok(session)
+    }
+
+    fn create(tmp: &Path) -> Result<Self, StoreError> {
+        let mut number = 0_u32;
+        loop {
+            // The process id only helps people who look: in containers it is 1 for everybody.
+            let directory = tmp.join(format!("{}-{number}", std::process::id()));
+            let lock_path = directory.with_extension("lock");
+            number += 1;
+            if lock_path.exists() {
+                continue;
+            }
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                created => created.map_err(StoreError::io("create", &directory))?,
+            }
+            let lock = lock_file(&lock_path)?;
+            lock.lock().map_err(StoreError::io("lock", &lock_path))?;
+            return Ok(Self { directory, lock_path, counter: AtomicU64::new(0), _lock: lock });
+        }
+    }
+
+    /// A name in the directory that nobody else uses.
+    pub(super) fn fresh_path(&self, purpose: &str) -> PathBuf {
+        self.directory.join(format!("{purpose}-{}", self.counter.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A new file, readable and writable.
+    pub(super) fn create_file(&self, purpose: &str) -> Result<(File, PathBuf), StoreError> {
+        let path = self.fresh_path(purpose);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        Ok((file.map_err(StoreError::io("create", &path))?, path))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if remove_tree(&self.directory).is_ok() {
+            drop(fs::remove_file(&self.lock_path));
+        }
+    }
+}
+
+/// A directory that is removed when the handle is dropped, whatever modes its entries have by then.
+pub struct TempDir {
+    path: PathBuf,
+    _session: Arc<Session>,
+}
+
+impl TempDir {
+    pub(super) fn new(session: Arc<Session>, purpose: &str) -> Result<Self, StoreError> {
+        let path = session.fresh_path(purpose);
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
+        Ok(Self { path, _session: session })
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        drop(remove_tree(&self.path));
+    }
+}
+
+/// Moves a directory to another parent. The kernel wants write permission on the directory itself then, because `..`
+/// changes: one of mode 0555 gets it for the moment.
+pub(super) fn move_directory(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let permissions = fs::symlink_metadata(from)?.permissions();
+            let directory = rustix::fs::openat(CWD, from, DIRECTORY | OFlags::PATH, Mode::empty())?;
+            make_accessible(directory.as_fd())?;
+            let renamed = fs::rename(from, to);
+            fs::set_permissions(if renamed.is_ok() { to } else { from }, permissions)?;
+            renamed
+        }
+        renamed => renamed,
+    }
+}
+
+/// Makes the names in a directory survive a power failure.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", path))
+}
+
+/// Opens a file to lock it.
+pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(StoreError::io("create", path))
+}
+
+/// The sessions whose owner is gone: directory, lock file, and the lock, now ours.
+fn abandoned(tmp: &Path) -> Result<Vec<(PathBuf, PathBuf, File)>, StoreError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(tmp).map_err(StoreError::io("list", tmp))? {
+        let lock_path = entry.map_err(StoreError::io("list", tmp))?.path();
+        if lock_path.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let Ok(lock) = OpenOptions::new().write(true).open(&lock_path) else { continue };
+        match lock.try_lock() {
+            Ok(()) => found.push((lock_path.with_extension(""), lock_path, lock)),
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+    Ok(found)
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How deep removal descends before it moves a directory to the top: one descriptor is open for each level.
+const DEPTH_LIMIT: usize = 64;
+
+/// Removes a directory with everything in it: whatever the modes, however deep, never through a symlink. What can't be
+/// removed stays, the rest goes. Nothing at `path` is fine.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = match rustix::fs::openat(CWD, parent, DIRECTORY | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    let name = CString::new(name.as_bytes())?;
+    let mut remover =
+        Remover { top: parent.as_fd(), prefix: name.clone(), moved: 0, waiting: vec![name], failure: None };
+    while let Some(name) = remover.waiting.pop() {
+        remover.remove(remover.top, &name, 0);
+    }
+    remover.failure.map_or(Ok(()), |errno| Err(errno.into()))
+}
+
+struct Remover<'a> {
+    top: BorrowedFd<'a>,
+    prefix: CString,
+    moved: u32,
+    waiting: Vec<CString>,
+    failure: Option<Errno>,
+}
+
+impl Remover<'_> {
+    fn remove(&mut self, parent: BorrowedFd<'_>, name: &CString, depth: usize) {
+        let removed = match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            // Linux says EISDIR for directories, POSIX EPERM.
+            Err(Errno::ISDIR | Errno::PERM) => self.remove_directory(parent, name, depth),
+            other => other,
+        };
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => {
+                self.failure.get_or_insert(errno);
+            }
+        }
+    }
+
+    fn remove_directory(&mut self, parent: BorrowedFd<'_>, name: &CString, depth: usize) -> Result<(), Errno> {
+        // Bits that forbid listing and removing go first; failure shows in what follows.
+        let handle = rustix::fs::openat(parent, name, DIRECTORY | OFlags::PATH, Mode::empty())?;
+        if rustix::fs::fstat(&handle)?.st_mode & 0o700 != 0o700 {
+            let _ = make_accessible(handle.as_fd());
+        }
+        if depth >= DEPTH_LIMIT {
+            let mut moved = self.prefix.as_bytes().to_vec();
+            moved.extend_from_slice(format!(".deep-{}", self.moved).as_bytes());
+            self.moved += 1;
+            let moved = CString::new(moved).map_err(|_| Errno::INVAL)?;
+            rustix::fs::renameat(parent, name, self.top, &moved)?;
+            self.waiting.push(moved);
+            return Ok(());
+        }
+        let directory: OwnedFd = rustix::fs::openat(parent, name, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+        drop(handle);
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                let name = entry.file_name().to_owned();
+                match entry.file_type() {
+                    FileType::Directory => match self.remove_directory(directory.as_fd(), &name, depth + 1) {
+                        Ok(()) | Err(Errno::NOENT) => {}
+                        Err(errno) => drop(self.failure.get_or_insert(errno)),
+                    },
+                    _ => self.remove(directory.as_fd(), &name, depth + 1),
+                }
+            }
+        }
+        rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    }
+}
+
+/// Gives the owner all rights to the directory behind an `O_PATH` descriptor. Through `/proc`, because fchmod(2) refuses such
+/// descriptors and a path could have become a symlink.
+fn make_accessible(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    rustix::fs::chmodat(CWD, &*link, Mode::RWXU, AtFlags::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn removes_odd_modes_deep_trees_and_links_but_not_what_they_point_to() {
+        let place = tempfile::tempdir().unwrap();
+        let kept = place.path().join("kept");
+        fs::write(&kept, "x").unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir_all(tree.join("closed/inner")).unwrap();
+        fs::write(tree.join("closed/inner/file"), "x").unwrap();
+        symlink(&kept, tree.join("closed/link")).unwrap();
+        symlink(place.path(), tree.join("closed/directory-link")).unwrap();
+        let mut deep = tree.clone();
+        for _ in 0..400 {
+            deep.push("d");
+        }
+        fs::create_dir_all(&deep).unwrap();
+        fs::set_permissions(tree.join("closed/inner"), fs::Permissions::from_mode(0o555)).unwrap();
+        fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+        remove_tree(&tree).unwrap();
+        let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept"]);
+        remove_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_forbids_writing_moves_and_keeps_its_mode() {
+        let place = tempfile::tempdir().unwrap();
+        let (from, to) = (place.path().join("a/x"), place.path().join("b"));
+        fs::create_dir_all(&from).unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o555)).unwrap();
+        move_directory(&from, &to).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o7777, 0o555);
+    }
+}

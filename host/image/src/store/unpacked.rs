@@ -1,0 +1,104 @@
+//! Unpacked layers: made once, used by every builder.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use cofferdam_digest::Digest;
+
+use super::{
+    Store, TempDir,
+    session::{lock_file, move_directory},
+};
+use crate::StoreError;
+
+/// What [`Store::begin_unpack`] found.
+pub enum Unpacking {
+    /// It is there already; nothing is to be done.
+    Ready(PathBuf),
+    /// It is this caller's to do.
+    Started(UnpackGuard),
+}
+
+/// The right to unpack one layer. Dropped without [`UnpackGuard::commit`], it leaves nothing.
+pub struct UnpackGuard {
+    directory: TempDir,
+    place: PathBuf,
+    _lock: File,
+}
+
+impl Store {
+    /// The directory of an unpacked layer. `form` tells apart ways of unpacking whose results differ on disk: `overlay` has
+    /// whiteouts of the kernel's kind, `flat` has none, ids may be mapped.
+    ///
+    /// # Errors
+    /// `form` is not a name.
+    pub fn unpacked(&self, form: &str, diff_id: &Digest) -> Result<Option<PathBuf>, StoreError> {
+        let place = self.unpacked_place(form, diff_id)?;
+        Ok(place.is_dir().then_some(place))
+    }
+
+    /// Starts to unpack a layer, or waits until the builder or thread that is at it has finished. The same thread must not
+    /// ask twice.
+    ///
+    /// # Errors
+    /// `form` is not a name, or the machine refused.
+    pub fn begin_unpack(&self, form: &str, diff_id: &Digest) -> Result<Unpacking, StoreError> {
+        let (place, lock) = self.lock_unpacked(form, diff_id)?;
+        if place.is_dir() {
+            return Ok(Unpacking::Ready(place));
+        }
+        Ok(Unpacking::Started(UnpackGuard { directory: self.temp_dir("unpack")?, place, _lock: lock }))
+    }
+
+    /// Takes a directory that already holds a layer unpacked in this form, such as the upper directory from which the layer
+    /// was made, and returns where it is now. It must lie on the store's file system ([`Store::temp_dir`]) and not be
+    /// mounted. If another builder was first, theirs is used and `directory` stays where it is.
+    ///
+    /// # Errors
+    /// `form` is not a name, or the machine refused.
+    pub fn adopt_unpacked(&self, form: &str, diff_id: &Digest, directory: &Path) -> Result<PathBuf, StoreError> {
+        let (place, _lock) = self.lock_unpacked(form, diff_id)?;
+        if !place.is_dir() {
+            move_directory(directory, &place).map_err(StoreError::io("move an unpacked layer to", &place))?;
+        }
+        Ok(place)
+    }
+
+    fn unpacked_place(&self, form: &str, diff_id: &Digest) -> Result<PathBuf, StoreError> {
+        if form.is_empty() || !form.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+            return Err(StoreError::Form(form.to_owned()));
+        }
+        Ok(self.root.join("unpacked").join(form).join(diff_id.hex()))
+    }
+
+    fn lock_unpacked(&self, form: &str, diff_id: &Digest) -> Result<(PathBuf, File), StoreError> {
+        let place = self.unpacked_place(form, diff_id)?;
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
+        }
+        // The lock file stays: removing it would let two builders lock two files of one name.
+        let lock_path = place.with_extension("lock");
+        let lock = lock_file(&lock_path)?;
+        lock.lock().map_err(StoreError::io("lock", &lock_path))?;
+        Ok((place, lock))
+    }
+}
+
+impl UnpackGuard {
+    /// Where to unpack: an empty directory of mode 0700.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Puts the directory into its place and returns it.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn commit(self) -> Result<PathBuf, StoreError> {
+        move_directory(self.directory.path(), &self.place)
+            .map_err(StoreError::io("move an unpacked layer to", &self.place))?;
+        Ok(self.place)
+    }
+}
