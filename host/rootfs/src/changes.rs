@@ -1,6 +1,10 @@
 //! What a step did to a root file system: the input of its layer.
 
-use std::{collections::BTreeMap, io::Read, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{Cursor, Read},
+    sync::Arc,
+};
 
 use crate::{IndexEntry, LayerIndex, Metadata, RootPath, RootfsError, Tree};
 
@@ -88,11 +92,11 @@ impl Content {
     ///
     /// # Errors
     /// The source can't be read.
-    pub fn open(&self) -> Result<Box<dyn Read + Send + '_>, RootfsError> {
+    pub fn open(&self) -> Result<Box<dyn Read + Send>, RootfsError> {
         match self {
-            Self::Bytes(bytes) => Ok(Box::new(&bytes[..])),
-            Self::Tree { tree, path } => Ok(tree.open(path)? as Box<dyn Read + Send>),
-            Self::Spool { spool, offset, size } => Ok(spool.open(*offset, *size)? as Box<dyn Read + Send>),
+            Self::Bytes(bytes) => Ok(Box::new(Cursor::new(bytes.clone()))),
+            Self::Tree { tree, path } => tree.open(path),
+            Self::Spool { spool, offset, size } => spool.open(*offset, *size),
         }
     }
 }

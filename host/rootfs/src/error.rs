@@ -31,6 +31,14 @@ pub enum RootfsError {
         /// The bound.
         limit: u64,
     },
+    /// The entry is of a kind that this operation has no use for.
+    #[error("`{path}` {why}")]
+    Unsupported {
+        /// Which entry.
+        path: RootPath,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The machine failed.
     #[error("can't {action}")]
     Storage {

@@ -98,6 +98,12 @@ impl RootPath {
         Self::new([&self.0[..], b"/", &below.0[..]].concat())
     }
 
+    /// A bound for ranges: after `path` and all that lies beneath it, before everything else that comes later. Not a path
+    /// itself, since it ends in the NUL that sorts between `/` and all that names are made of.
+    pub(crate) fn after_everything_beneath(path: &[u8]) -> Self {
+        Self([path, b"\0"].concat())
+    }
+
     /// Whether it is `ancestor` or lies beneath it.
     pub fn starts_with(&self, ancestor: &Self) -> bool {
         self.strip_prefix(ancestor).is_some()
@@ -133,8 +139,10 @@ impl PartialOrd for RootPath {
 
 impl Ord for RootPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |byte: &u8| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 };
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
+        // Only the first difference counts, and the search for it is what an index spends its time with.
+        let common = self.0.iter().zip(&other.0).take_while(|(ours, theirs)| ours == theirs).count();
+        let key = |path: &Self| path.0.get(common).map(|byte| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 });
+        key(self).cmp(&key(other))
     }
 }
 

@@ -1,0 +1,226 @@
+//! From the upper directory of an overlay mount to the changes of a step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+};
+
+use crate::{
+    Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, Kind, MergedIndex, Metadata, Owner, RootPath,
+    RootfsError, Tree,
+    confined::is_opaque,
+    is_image_xattr,
+};
+
+/// Whose the entries of an upper directory are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerSource {
+    /// The owners are those of the image: the mount was made as root, or in a user namespace with a full range of ids.
+    Real,
+    /// Everything belongs to the one id that the user namespace has. What exists below, and is of the same kind, keeps its
+    /// owner; all else belongs to 0:0.
+    SingleId,
+}
+
+/// What a RUN changed: reads the upper directory of an overlay mount whose lower directories are the layers of `below`,
+/// and nothing else. File contents stay there; the change set reads them when the layer is written.
+///
+/// The mount has `userxattr` (then markers are `user.overlay.*`) or is a privileged one (`trusted.overlay.*`), without
+/// `redirect_dir` and `metacopy`. A whiteout is a character device 0:0, an opaque directory has the attribute
+/// `overlay.opaque` with the value `y` (Linux, Documentation/filesystems/overlayfs.rst, "whiteouts and opaque
+/// directories").
+///
+/// What was copied up but differs in nothing is no change; a directory's mtime alone never is one. Names of one file stay
+/// hard links. Sockets are left out, since layers can't hold them.
+///
+/// `leave_out` are mount points that the executor made: files and removals there are no changes; directories are one only
+/// if something beneath them is.
+///
+/// # Errors
+/// The directory can't be read, or was written with `redirect_dir` or `metacopy` on.
+pub fn changes(
+    upper: &Arc<ConfinedDir>,
+    below: &MergedIndex,
+    owners: OwnerSource,
+    leave_out: &[RootPath],
+) -> Result<ChangeSet, RootfsError> {
+    let mut walk = Walk {
+        upper,
+        tree: Arc::new(DirectoryTree::new(upper.clone())),
+        below,
+        owners,
+        leave_out: leave_out.iter().collect(),
+        changes: BTreeMap::new(),
+        unchanged_directories: BTreeMap::new(),
+        linked: HashMap::new(),
+    };
+    walk.run()?;
+    Ok(walk.finish())
+}
+
+struct Walk<'u> {
+    upper: &'u Arc<ConfinedDir>,
+    tree: Arc<dyn Tree>,
+    below: &'u MergedIndex,
+    owners: OwnerSource,
+    leave_out: BTreeSet<&'u RootPath>,
+    changes: BTreeMap<RootPath, Change>,
+    /// They count once something beneath them has changed.
+    unchanged_directories: BTreeMap<RootPath, Change>,
+    /// By device and inode; whether this name of the file differs from what is below.
+    linked: HashMap<(u64, u64), BTreeMap<RootPath, (Metadata, bool)>>,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) -> Result<(), RootfsError> {
+        let root = RootPath::root();
+        if let Some(entry) = self.upper.entry(&root)? {
+            let was = self.below.lookup(&root).map(|found| found.to_metadata());
+            let metadata = self.as_in_image(entry.metadata, self.upper.xattrs(&root, &Kind::Directory)?, was.as_ref());
+            if was.is_some_and(|was| !is_same(&metadata, &was)) {
+                self.changes.insert(root.clone(), put(metadata, None, false));
+            }
+        }
+        // With each directory: whether the layers below show through in it.
+        let mut ahead = vec![(root, true)];
+        while let Some((directory, shows_through)) = ahead.pop() {
+            for name in self.upper.read_directory(&directory)? {
+                let path = directory.child(&name)?;
+                let Some(entry) = self.upper.entry(&path)? else { continue };
+                if let Some(shows_through) = self.visit(&path, entry, shows_through)? {
+                    ahead.push((path, shows_through));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// For a directory, answers whether the layers below show through in it.
+    fn visit(
+        &mut self,
+        path: &RootPath,
+        entry: HostEntry,
+        shows_through: bool,
+    ) -> Result<Option<bool>, RootfsError> {
+        let left_out = self.leave_out.contains(path);
+        let found = self.below.lookup(path).filter(|_| shows_through);
+        let was = found.as_ref().map(|found| found.to_metadata());
+        let whiteout = Kind::CharacterDevice { major: 0, minor: 0 };
+        if entry.metadata.kind == whiteout || entry.metadata.kind == Kind::Socket {
+            if was.is_some() && !left_out {
+                self.changes.insert(path.clone(), Change::Remove);
+            }
+            return Ok(None);
+        }
+        let xattrs = self.upper.xattrs(path, &entry.metadata.kind)?;
+        refuse_redirects(path, &xattrs)?;
+        let marked = is_opaque(&xattrs);
+        let identity = (entry.device, entry.inode);
+        let metadata = self.as_in_image(entry.metadata, xattrs, was.as_ref());
+        let changed = !was.as_ref().is_some_and(|was| is_same(&metadata, was));
+        if metadata.is_directory() {
+            // overlayfs marks new directories too, where there is nothing to hide.
+            let replaces = was.as_ref().is_some_and(|was| marked || !was.is_directory());
+            let change = put(metadata, None, replaces);
+            if (changed || replaces) && !left_out {
+                self.changes.insert(path.clone(), change);
+            } else {
+                self.unchanged_directories.insert(path.clone(), change);
+            }
+            return Ok(Some(!marked && was.is_some_and(|was| was.is_directory())));
+        }
+        if left_out {
+            return Ok(None);
+        }
+        if metadata.is_file() && entry.links > 1 {
+            self.linked.entry(identity).or_default().insert(path.clone(), (metadata, changed));
+        } else if changed {
+            let content = metadata.is_file().then(|| self.content(path));
+            self.changes.insert(path.clone(), put(metadata, content, false));
+        }
+        Ok(None)
+    }
+
+    fn finish(mut self) -> ChangeSet {
+        for names in mem::take(&mut self.linked).into_values() {
+            if !names.values().any(|(_, changed)| *changed) {
+                continue;
+            }
+            // A link needs its file in the same layer, so all names count once one does.
+            let mut first: Option<RootPath> = None;
+            for (path, (metadata, _)) in names {
+                let content = first.is_none().then(|| self.content(&path));
+                let hard_link = first.clone();
+                first.get_or_insert_with(|| path.clone());
+                self.changes.insert(path, Change::Put { metadata, content, hard_link, opaque: false });
+            }
+        }
+        let changed: Vec<RootPath> = self.changes.keys().cloned().collect();
+        for path in changed {
+            let mut next = path.parent();
+            while let Some(parent) = next {
+                match self.unchanged_directories.remove(&parent) {
+                    Some(directory) => self.changes.insert(parent.clone(), directory),
+                    // Of a parent that is included already, so are its parents.
+                    None => break,
+                };
+                next = parent.parent();
+            }
+        }
+        ChangeSet { changes: self.changes }
+    }
+
+    /// What the image has of an entry, given what it had there.
+    fn as_in_image(
+        &self,
+        metadata: Metadata,
+        mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+        was: Option<&Metadata>,
+    ) -> Metadata {
+        let owner = match self.owners {
+            OwnerSource::Real => metadata.owner,
+            OwnerSource::SingleId => was
+                .filter(|was| mem::discriminant(&was.kind) == mem::discriminant(&metadata.kind))
+                .map_or(Owner::default(), |was| was.owner),
+        };
+        xattrs.retain(|name, _| is_image_xattr(name));
+        Metadata { owner, xattrs, ..metadata }
+    }
+
+    fn content(&self, path: &RootPath) -> Content {
+        Content::Tree { tree: self.tree.clone(), path: path.clone() }
+    }
+}
+
+fn put(metadata: Metadata, content: Option<Content>, opaque: bool) -> Change {
+    Change::Put { metadata, content, hard_link: None, opaque }
+}
+
+/// Whether an entry is what was there before, as far as metadata tells.
+fn is_same(now: &Metadata, was: &Metadata) -> bool {
+    let images = |metadata: &Metadata| {
+        let xattrs = metadata.xattrs.iter().filter(|(name, _)| is_image_xattr(name));
+        xattrs.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    now.kind == was.kind
+        && now.owner == was.owner
+        // Symlinks have no mode; archives hold all sorts of numbers there.
+        && (now.mode == was.mode || matches!(now.kind, Kind::Symlink { .. }))
+        && (now.mtime == was.mtime || now.is_directory())
+        && images(now) == images(was)
+}
+
+fn refuse_redirects(path: &RootPath, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), RootfsError> {
+    let elsewhere = |name: &&Vec<u8>| {
+        let ours = name.strip_prefix(b"user.overlay.").or_else(|| name.strip_prefix(b"trusted.overlay."));
+        ours.is_some_and(|name| matches!(name, b"redirect" | b"metacopy"))
+    };
+    match xattrs.keys().find(elsewhere) {
+        Some(_) => Err(RootfsError::Unsupported {
+            path: path.clone(),
+            why: "was moved or copied up by reference: mount the overlay without redirect_dir and metacopy",
+        }),
+        None => Ok(()),
+    }
+}
