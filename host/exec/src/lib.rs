@@ -1,1 +1,41 @@
-//! The executors behind RUN and their probe
+//! The executors behind RUN and their probe.
+//!
+//! - [`probe`] tries, in forked children, what this machine lets us do, and says why not.
+//! - [`enter_user_namespace`] turns an ordinary user's builder into root of a namespace of its own.
+//! - [`Executor`] runs one command on one root file system; [`NamespaceExecutor`] does so with namespaces and overlayfs.
+//! - [`resolve_user`] reads USER as container engines do.
+//!
+//! A program that links this crate calls [`run_stage_main`] at the very start of `main` when its first argument is
+//! [`STAGE_ARGUMENT`]; [`probe`] and [`enter_user_namespace`] have to be called before it starts a thread.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "starting processes and making their root file systems is what this crate is for"
+)]
+
+mod cancel;
+mod error;
+mod executor;
+mod harden;
+mod namespace;
+mod probe;
+mod request;
+mod stage;
+mod sys;
+mod user;
+mod userns;
+mod wire;
+
+pub use cancel::Cancel;
+pub use error::{CommandProblem, ExecError, IdKind};
+pub use executor::{
+    Changes, Executor, Exit, Ids, Isolation, Landlock, Note, OutputSink, RootForm, RunOutcome, Stream, Tier,
+};
+pub use harden::harden_process;
+pub use namespace::{Launcher, NamespaceExecutor};
+pub use probe::{Finding, ProbeReport, Reason, probe};
+pub use request::{Binding, Network, PrivateFile, Root, RunRequest};
+pub use stage::{STAGE_ARGUMENT, run_stage_main};
+pub use user::{ResolvedUser, UserError, resolve_user};
+pub use userns::{EnterError, IdRange, MapWriter, UsernsKind, enter_user_namespace};

@@ -1,0 +1,371 @@
+//! What works on this machine: each tier is tried for real, in a forked child, in the directory where it would work.
+
+use std::{
+    fmt, fs,
+    io::{self, Read, Write},
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    pipe::PipeFlags,
+    process::WaitOptions,
+    thread::{CapabilitySet, UnshareFlags},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Tier, UsernsKind, enter_user_namespace,
+    stage::{
+        mount::{attach, make_all_private, new_filesystem, open_directory, pivot_into},
+        overlay::{Writable, mount_overlay},
+    },
+    sys::{self, Fork},
+    userns,
+};
+
+/// What works here.
+#[derive(Debug)]
+pub struct ProbeReport {
+    /// The directory in which overlayfs was tried.
+    pub directory: PathBuf,
+    /// Namespaces and overlayfs as root.
+    pub native: Result<(), Reason>,
+    /// The same in a user namespace of our own.
+    pub userns: Result<UsernsKind, Reason>,
+    /// Why the user namespace can't have more than one id, where that is so.
+    pub many_ids: Result<(), Reason>,
+    /// Root of an ordinary container.
+    pub chroot: Result<(), Reason>,
+    /// Nothing at all.
+    pub emulated: Result<(), Reason>,
+    /// The version of Landlock; 0 for none.
+    pub landlock_abi: u32,
+    /// Whether system calls can be filtered.
+    pub seccomp: bool,
+}
+
+/// Why something does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What failed, in words that follow "can't".
+    pub step: String,
+    /// What the system said.
+    pub problem: String,
+    /// What would make it work.
+    pub remedy: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "can't {}: {}; {}", self.step, self.problem, self.remedy)
+    }
+}
+
+/// One line of `cofferdam doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was tried.
+    pub name: &'static str,
+    /// Whether it works.
+    pub works: bool,
+    /// What that means, or why it does not.
+    pub why: String,
+    /// What would make it work, or better; empty if there is nothing to do.
+    pub remedy: String,
+}
+
+impl ProbeReport {
+    /// The strongest tier that works.
+    pub fn best(&self) -> Option<Tier> {
+        let tiers = [
+            (Tier::NativeRoot, self.native.is_ok()),
+            (Tier::Userns, self.userns.is_ok()),
+            (Tier::Chroot, self.chroot.is_ok()),
+            (Tier::Emulated, self.emulated.is_ok()),
+        ];
+        tiers.into_iter().find(|(_, works)| *works).map(|(tier, _)| tier)
+    }
+
+    /// Everything, strongest tier first.
+    pub fn findings(&self) -> Vec<Finding> {
+        let finding = |name, result: Result<String, &Reason>| match result {
+            Ok(why) => Finding { name, works: true, why, remedy: String::new() },
+            Err(reason) => Finding {
+                name,
+                works: false,
+                why: format!("can't {}: {}", reason.step, reason.problem),
+                remedy: reason.remedy.clone(),
+            },
+        };
+        let same = |text: &str| text.to_owned();
+        let userns = self.userns.as_ref().map(|kind| match kind {
+            UsernsKind::Full { users, .. } => {
+                let count: u64 = users.iter().map(|range| u64::from(range.count)).sum();
+                format!("namespaces and overlayfs in a user namespace with {count} ids")
+            }
+            UsernsKind::SingleId => same("namespaces and overlayfs in a user namespace with one id"),
+        });
+        let mut findings = vec![
+            finding("native-root", self.native.as_ref().map(|()| same("namespaces and overlayfs as root"))),
+            finding("userns", userns),
+        ];
+        if self.userns.is_ok() {
+            findings.push(finding("userns-ids", self.many_ids.as_ref().map(|()| same("files can have any owner"))));
+        }
+        findings.push(finding("chroot", self.chroot.as_ref().map(|()| same("chroot on a flat tree"))));
+        findings.push(finding("emulated", self.emulated.as_ref().map(|()| same("the translator"))));
+        let (works, why) = match self.landlock_abi {
+            abi @ 6.. => (true, format!("ABI {abi}: ptrace, signals and abstract sockets stop at a RUN's border")),
+            abi @ 2.. => (true, format!("ABI {abi}: ptrace stops at a RUN's border, abstract unix sockets don't")),
+            abi => (false, format!("ABI {abi}: RUN is isolated by namespaces only")),
+        };
+        let remedy = match self.landlock_abi {
+            6.. => "",
+            2.. => "Linux 6.12 or later closes abstract unix sockets too",
+            _ => "use Linux 5.19 or later with Landlock among the security modules (lsm= on the kernel's command line)",
+        };
+        findings.push(Finding { name: "landlock", works, why, remedy: remedy.into() });
+        let (why, remedy) = match self.seccomp {
+            true => ("system calls that no build needs are refused", ""),
+            false => ("the kernel has no system call filters", "use a kernel with CONFIG_SECCOMP_FILTER"),
+        };
+        findings.push(Finding { name: "seccomp", works: self.seccomp, why: why.into(), remedy: remedy.into() });
+        findings
+    }
+}
+
+/// Tries everything, overlayfs in `store` (or the nearest directory above it that exists); takes some milliseconds and
+/// leaves nothing behind. To be called before any thread is started.
+pub fn probe(store: &Path) -> ProbeReport {
+    let directory = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
+    let native = probe_native(&directory);
+    let (userns, many_ids) = probe_userns(&directory);
+    let later = |tier: &str| {
+        let remedy = "run the builder as root with CAP_SYS_ADMIN, or as a user who may make user namespaces";
+        let (step, problem) = (format!("run commands in the tier `{tier}`"), "this version does not have it yet");
+        Err(Reason { step, problem: problem.into(), remedy: remedy.into() })
+    };
+    ProbeReport {
+        directory,
+        native,
+        userns,
+        many_ids,
+        chroot: later("chroot"),
+        emulated: later("emulated"),
+        landlock_abi: sys::landlock_abi(),
+        seccomp: sys::has_seccomp(),
+    }
+}
+
+fn probe_native(directory: &Path) -> Result<(), Reason> {
+    let step = "use the machine's namespaces as they are";
+    let remedy = "run as root with CAP_SYS_ADMIN, or let the user namespace do";
+    let reason = |problem: &str| Reason { step: step.into(), problem: problem.into(), remedy: remedy.into() };
+    if !rustix::process::geteuid().is_root() {
+        return Err(reason("the user is not root"));
+    }
+    let capabilities = rustix::thread::capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    if !capabilities.contains(CapabilitySet::SYS_ADMIN) {
+        return Err(reason("root has no CAP_SYS_ADMIN here"));
+    }
+    in_child(directory, || Ok(()))
+}
+
+fn probe_userns(directory: &Path) -> (Result<UsernsKind, Reason>, Result<(), Reason>) {
+    let enter = |kind: &UsernsKind| {
+        in_child(directory, || {
+            enter_user_namespace(kind).map_err(|error| Trouble {
+                step: "enter a user namespace".into(),
+                errno: error.errno(),
+                problem: error.to_string(),
+            })
+        })
+    };
+    let wish = |problem| Reason {
+        step: "have more than one id".into(),
+        problem,
+        remedy: "install newuidmap and newgidmap (package `uidmap` or `shadow-utils`) and give the user lines in \
+                 /etc/subuid and /etc/subgid, as `useradd` does; no_new_privs must be off"
+            .into(),
+    };
+    let problem = match userns::full_kind() {
+        Ok(kind) => match enter(&kind) {
+            Ok(()) => return (Ok(kind), Ok(())),
+            Err(reason) => reason.problem,
+        },
+        Err(problem) => problem,
+    };
+    let single = UsernsKind::SingleId;
+    (enter(&single).map(|()| single), Err(wish(problem)))
+}
+
+/// What went wrong in a child, on its way to the parent.
+#[derive(Serialize, Deserialize)]
+struct Trouble {
+    step: String,
+    errno: Option<i32>,
+    problem: String,
+}
+
+impl Trouble {
+    fn new(step: &str, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        Self { step: step.into(), errno: error.raw_os_error(), problem: error.to_string() }
+    }
+}
+
+/// Runs `enter` and then [`rehearse`] in a child of its own.
+fn in_child(directory: &Path, enter: impl FnOnce() -> Result<(), Trouble>) -> Result<(), Reason> {
+    let stage = Rehearsal::new(directory)
+        .map_err(|error| explain(Trouble::new(&format!("write in `{}`", directory.display()), error)))?;
+    let attempt = || -> io::Result<Option<Trouble>> {
+        let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        match sys::fork()? {
+            Fork::Child => {
+                drop(told);
+                let result = enter().and_then(|()| rehearse(&stage));
+                if let Err(trouble) = result
+                    && let Ok(message) = serde_json::to_vec(&trouble)
+                {
+                    let _ = fs::File::from(tell).write_all(&message);
+                }
+                sys::exit_now(0)
+            }
+            Fork::Parent(child) => {
+                drop(tell);
+                let mut message = Vec::new();
+                fs::File::from(told).take(1 << 16).read_to_end(&mut message)?;
+                rustix::process::waitpid(Some(child), WaitOptions::empty())?;
+                if message.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&message)?)) }
+            }
+        }
+    };
+    match attempt() {
+        Ok(None) => Ok(()),
+        Ok(Some(trouble)) => Err(explain(trouble)),
+        Err(error) => Err(explain(Trouble::new("try it in a child process", error))),
+    }
+}
+
+/// Everything that a RUN needs, in small.
+fn rehearse(stage: &Rehearsal) -> Result<(), Trouble> {
+    let step = |step: &'static str| move |error: rustix::io::Errno| Trouble::new(step, error);
+    let namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    sys::unshare(namespaces).map_err(|error| Trouble::new("make mount, process, ipc and name namespaces", error))?;
+    make_all_private().map_err(step("make the mounts private"))?;
+    let open = |name: &str| open_directory(stage.path.join(name)).map_err(step("open the probe's directory"));
+    let (lower, upper, work) = (open("lower")?, open("upper")?, open("work")?);
+    let merged = stage.path.join("merged");
+    let writable = Writable { upper: upper.as_fd(), work: work.as_fd() };
+    mount_overlay(&merged, &[lower], Some(writable)).map_err(step("mount overlayfs with userxattr in the store"))?;
+    let written = merged.join("proc/written");
+    fs::write(&written, "x")
+        .and_then(|()| fs::remove_file(&written))
+        .map_err(|error| Trouble::new("write through overlayfs in the store", error))?;
+
+    let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
+    match sys::fork().map_err(|error| Trouble::new("start process 1 of a namespace", error))? {
+        Fork::Child => {
+            drop(told);
+            let attempt = || {
+                let proc = new_filesystem("proc", &[], rustix::mount::MountAttrFlags::empty())
+                    .map_err(step("mount a fresh /proc"))?;
+                let target = open_directory(merged.join("proc")).map_err(step("open the probe's directory"))?;
+                attach(proc, target).map_err(step("mount a fresh /proc"))?;
+                pivot_into(&merged).map_err(step("change the root (pivot_root)"))
+            };
+            if let Err(trouble) = attempt()
+                && let Ok(message) = serde_json::to_vec(&trouble)
+            {
+                let _ = fs::File::from(tell).write_all(&message);
+            }
+            sys::exit_now(0)
+        }
+        Fork::Parent(child) => {
+            drop(tell);
+            let mut message = Vec::new();
+            let read = fs::File::from(told).take(1 << 16).read_to_end(&mut message);
+            let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
+            read.map_err(|error| Trouble::new("hear from process 1 of a namespace", error))?;
+            if message.is_empty() {
+                return Ok(());
+            }
+            Err(serde_json::from_slice(&message).unwrap_or_else(|error| Trouble::new("hear from process 1", error)))
+        }
+    }
+}
+
+/// The directories of a rehearsal, gone with the value.
+struct Rehearsal {
+    path: PathBuf,
+}
+
+impl Rehearsal {
+    fn new(directory: &Path) -> io::Result<Self> {
+        let stage = Self { path: directory.join(format!(".cofferdam-probe-{}", std::process::id())) };
+        stage.remove();
+        fs::create_dir(&stage.path)?;
+        for name in ["lower", "lower/proc", "upper", "work", "merged"] {
+            fs::create_dir(stage.path.join(name))?;
+        }
+        Ok(stage)
+    }
+
+    fn remove(&self) {
+        // Overlayfs makes its own without any permission.
+        for name in ["work/work", "work/work/incompat", "work/work/incompat/volatile"] {
+            let _ = fs::set_permissions(self.path.join(name), fs::Permissions::from_mode(0o700));
+        }
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Adds what would help.
+fn explain(trouble: Trouble) -> Reason {
+    let Trouble { step, errno, problem } = trouble;
+    let remedy = match errno.map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::NOSPC) => "raise the limits in /proc/sys/user (max_user_namespaces and its kin)".into(),
+        _ if step.contains("fresh /proc") => {
+            "parts of this container's own /proc are covered, so the kernel allows no new one: run the builder's \
+             container with an uncovered /proc (`procMount: Unmasked`, or `--security-opt systempaths=unconfined`)"
+                .into()
+        }
+        _ if step.contains("overlayfs") => {
+            "use Linux 5.11 or later, and a store on a file system that overlayfs can write on (ext4, xfs, btrfs or \
+             tmpfs; no overlay, NFS or FUSE): `--store` or a volume"
+                .into()
+        }
+        _ if step.starts_with("write in") => "choose a store directory that this user can write".into(),
+        _ => permission_remedy(),
+    };
+    Reason { step, problem, remedy }
+}
+
+/// Who forbids namespaces to this process, as far as that can be read.
+fn permission_remedy() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    if read("/proc/sys/user/max_user_namespaces") == "0" {
+        return "allow user namespaces: sysctl user.max_user_namespaces=15000".into();
+    }
+    if read("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+        return "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1".into();
+    }
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        return "give the builder an AppArmor profile with `userns`, or set sysctl \
+                kernel.apparmor_restrict_unprivileged_userns=0"
+            .into();
+    }
+    if read("/proc/self/status").lines().any(|line| line.split_ascii_whitespace().eq(["Seccomp:", "2"])) {
+        return "a system call filter (a container's seccomp profile) forbids it: run the builder's container with a \
+                profile that allows unshare, clone and mount (`seccompProfile: Unconfined`, or a localhost profile)"
+            .into();
+    }
+    "let this user make user namespaces, or run the builder as root".into()
+}
