@@ -1,0 +1,104 @@
+use super::*;
+use std::{
+    io::Write,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use cofferdam_plugin_sdk::{
+    fs::{Kind, Owner},
+    testing::{MemoryRoot, MemoryTree, StepBuilder, step},
+};
+
+/// What the system's tar makes of a directory with a file, a link and a hard link.
+fn archive(compression: &str) -> Vec<u8> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let root = std::env::temp_dir().join(format!("cofferdam-add-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(root.join("d")).unwrap();
+    let mut file = std::fs::File::create(root.join("d/f")).unwrap();
+    file.write_all(&vec![b'x'; 2_500_000]).unwrap();
+    std::os::unix::fs::symlink("f", root.join("d/l")).unwrap();
+    std::fs::hard_link(root.join("d/f"), root.join("d/z")).unwrap();
+    let flags = ["-c", "--sort=name", "--owner=1234", "--group=2345", "--mtime=@1000000000", compression, "-C"];
+    let output = Command::new("tar").args(flags).arg(&root).arg(".").output().unwrap();
+    std::fs::remove_dir_all(root).unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+fn run(step: StepBuilder, content: &[u8]) -> Result<MemoryRoot, Error> {
+    let mut tree = MemoryTree::default();
+    tree.add_file(b"/some.file", content).add_file(b"/plain", b"plain");
+    let root = MemoryRoot::default();
+    Add::apply(&step.build(), &root, &[&tree], None).map(|warnings| {
+        assert!(warnings.is_empty());
+        root
+    })
+}
+
+fn codes(step: StepBuilder) -> Vec<String> {
+    Add::check(&step.build()).into_iter().map(|finding| finding.code).collect()
+}
+
+#[test]
+fn an_archive_is_unpacked_whatever_its_name_and_compression() {
+    for compression in ["--no-auto-compress", "--gzip", "--bzip2", "--xz", "--zstd"] {
+        let root = run(step("ADD", "some.file /opt/new"), &archive(compression)).unwrap();
+        assert_eq!(root.paths(), ["/opt", "/opt/new", "/opt/new/d", "/opt/new/d/f", "/opt/new/d/l", "/opt/new/d/z"]);
+        let file = root.entry(b"/opt/new/d/f").unwrap();
+        assert_eq!((file.content.len(), file.owner), (2_500_000, Owner { uid: 1234, gid: 2345 }), "{compression}");
+        assert_eq!(file.mtime.unwrap().seconds, 1_000_000_000);
+        assert_eq!(root.entry(b"/opt/new/d/l").unwrap().kind, Kind::Symlink);
+        assert_eq!(root.entry(b"/opt/new/d/z").unwrap().content.len(), 2_500_000);
+        assert_eq!(root.entry(b"/opt/new").unwrap().owner, Owner { uid: 0, gid: 0 });
+    }
+}
+
+#[test]
+fn chown_counts_for_what_is_unpacked() {
+    let root = run(step("ADD", "some.file /x").flag("chown", Some("5:6")), &archive("--gzip")).unwrap();
+    for path in ["/x", "/x/d", "/x/d/f", "/x/d/l"] {
+        assert_eq!(root.entry(path.as_bytes()).unwrap().owner, Owner { uid: 5, gid: 6 }, "{path}");
+    }
+}
+
+#[test]
+fn unpacking_can_be_turned_off() {
+    let content = archive("--gzip");
+    let root = run(step("ADD", "some.file /x").flag("unpack", Some("false")), &content).unwrap();
+    assert_eq!(root.content(b"/x").unwrap(), content);
+}
+
+#[test]
+fn other_files_are_copied() {
+    let root = run(step("ADD", "some.file plain /x/"), b"\x1f\x8b\x08 not an archive").unwrap();
+    assert_eq!(root.paths(), ["/x", "/x/plain", "/x/some.file"]);
+    let root = run(step("ADD", "<<EOF /x").heredoc("EOF", "text"), b"").unwrap();
+    assert_eq!(root.content(b"/x").unwrap(), b"text");
+}
+
+#[test]
+fn a_damaged_archive_fails_by_name() {
+    let content = archive("--gzip");
+    let error = run(step("ADD", "some.file /x"), &content[..content.len() / 2]).unwrap_err();
+    let Error::Invalid(finding) = error else { panic!() };
+    assert_eq!(finding.code, "MalformedArchive");
+    assert!(finding.message.starts_with("`some.file` can't be unpacked"), "{}", finding.message);
+}
+
+#[test]
+fn remote_sources_are_refused_by_name() {
+    assert_eq!(codes(step("ADD", "https://x.example/a.tgz /x")), ["UnsupportedSource"]);
+    assert_eq!(codes(step("ADD", "https://x.example/a.git /x").flag("keep-git-dir", None)), ["UnsupportedSource"]);
+    let refused = Add::plan(&step("ADD", "https://x.example/a.tgz /x").build());
+    assert!(matches!(refused, Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn flags_of_remote_sources_are_errors_without_one() {
+    let add = step("ADD", "plain /x").flag("checksum", Some("sha256:00")).flag("keep-git-dir", None);
+    assert_eq!(codes(add), ["FlagWithoutEffect", "FlagWithoutEffect"]);
+    assert_eq!(codes(step("ADD", "plain /x").flag("from", Some("base"))), ["UnknownFlag"]);
+    assert_eq!(codes(step("ADD", "plain /x").flag("unpack", Some("maybe"))), ["InvalidFlagValue"]);
+}

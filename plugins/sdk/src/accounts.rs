@@ -1,0 +1,177 @@
+//! Users and groups as `--chown` and USER spell them, resolved by the image's own files.
+
+use crate::{
+    diagnostics::{Diagnostic, DiagnosticExt, error},
+    fs::{CHUNK_BYTES, Error as FsError, Owner, RootFs},
+    instruction::Error,
+};
+
+/// Where users stand (passwd(5)).
+pub const PASSWD: &[u8] = b"/etc/passwd";
+/// Where groups stand (group(5)).
+pub const GROUP: &[u8] = b"/etc/group";
+
+/// `user`, `uid`, `user:group`, `uid:gid` and what lies between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    user: Id,
+    group: Option<Id>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Id {
+    Number(u32),
+    Name(String),
+}
+
+impl Account {
+    /// Takes `user[:group]` apart.
+    ///
+    /// # Errors
+    /// A part is empty, or a number too large for an id.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        let id = |part: &str| {
+            if part.is_empty() || part.contains(':') {
+                let problem = error("InvalidOwner", format!("`{text}` does not name an owner"));
+                return Err(problem.help("write `user`, `user:group`, `uid` or `uid:gid`"));
+            }
+            if part.bytes().all(|byte| byte.is_ascii_digit()) {
+                let problem = || error("InvalidOwner", format!("`{part}` is larger than any user or group id"));
+                // The last value means "unchanged" to chown(2).
+                return part.parse().ok().filter(|id| *id < u32::MAX).map(Id::Number).ok_or_else(problem);
+            }
+            Ok(Id::Name(part.to_owned()))
+        };
+        Ok(Self { user: id(user)?, group: group.map(id).transpose()? })
+    }
+
+    /// The files of the image that [`Account::resolve`] reads.
+    pub fn reads(&self) -> Vec<&'static [u8]> {
+        let mut reads = Vec::new();
+        if matches!(self.user, Id::Name(_)) {
+            reads.push(PASSWD);
+        }
+        if matches!(self.group, Some(Id::Name(_))) {
+            reads.push(GROUP);
+        }
+        reads
+    }
+
+    /// Whether it is root, however it is spelled.
+    pub fn is_root(&self) -> bool {
+        let root = |id: &Id| matches!(id, Id::Number(0)) || matches!(id, Id::Name(name) if name == "root");
+        root(&self.user) && self.group.as_ref().is_none_or(root)
+    }
+
+    /// The ids. Without a group, a name brings its group from the image's passwd file, and a number is its own group.
+    ///
+    /// # Errors
+    /// A name that the image does not know, or files that were not declared as read.
+    pub fn resolve(&self, rootfs: &dyn RootFs) -> Result<Owner, Error> {
+        let (uid, own_gid) = match &self.user {
+            Id::Number(uid) => (*uid, *uid),
+            Id::Name(name) => {
+                look_up(rootfs, PASSWD, "user", name, (0, 0), |fields| Some((id(fields, 2)?, id(fields, 3)?)))?
+            }
+        };
+        let gid = match &self.group {
+            None => own_gid,
+            Some(Id::Number(gid)) => *gid,
+            Some(Id::Name(name)) => look_up(rootfs, GROUP, "group", name, 0, |fields| id(fields, 2))?,
+        };
+        Ok(Owner { uid, gid })
+    }
+}
+
+fn look_up<T>(
+    rootfs: &dyn RootFs,
+    path: &[u8],
+    what: &str,
+    name: &str,
+    roots: T,
+    ids: impl Fn(&[&[u8]]) -> Option<T>,
+) -> Result<T, Error> {
+    let content = match rootfs.read_file(path, CHUNK_BYTES) {
+        Ok(content) => content,
+        Err(FsError::NotFound(_)) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    for line in content.split(|byte| *byte == b'\n') {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        if fields[0] == name.as_bytes()
+            && let Some(ids) = ids(&fields)
+        {
+            return Ok(ids);
+        }
+    }
+    // Root needs no entry: images from scratch have no /etc/passwd at all.
+    if name == "root" {
+        return Ok(roots);
+    }
+    let file = String::from_utf8_lossy(path);
+    Err(error("UnknownAccount", format!("the image has no {what} `{name}` in {file}"))
+        .help(format!("add the {what} in an earlier step, or write the numeric id"))
+        .into())
+}
+
+fn id(fields: &[&[u8]], index: usize) -> Option<u32> {
+    std::str::from_utf8(fields.get(index)?).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MemoryRoot;
+
+    fn root() -> MemoryRoot {
+        let root = MemoryRoot::default();
+        root.add_file(PASSWD, b"root:x:0:0::/root:/bin/sh\nbroken\nweb:x:33:44:web:/:/bin/false\n");
+        root.add_file(GROUP, b"root:x:0:\nstaff:x:50:web\n");
+        root
+    }
+
+    fn resolve(text: &str) -> Result<Owner, Error> {
+        Account::parse(text).map_err(Error::from)?.resolve(&root())
+    }
+
+    #[test]
+    fn names_come_from_the_image_and_numbers_from_the_text() {
+        for (text, uid, gid) in [
+            ("web", 33, 44),
+            ("web:staff", 33, 50),
+            ("web:7", 33, 7),
+            ("1000", 1000, 1000),
+            ("1000:staff", 1000, 50),
+            ("1000:2000", 1000, 2000),
+        ] {
+            assert_eq!(resolve(text).unwrap(), Owner { uid, gid }, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_malformed_texts_are_errors() {
+        for text in ["nobody", "web:nobody", "broken", "", ":staff", "web:", "a:b:c", "4294967295", "99999999999"] {
+            assert!(resolve(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn root_needs_no_files() {
+        assert_eq!(
+            Account::parse("root:root").unwrap().resolve(&MemoryRoot::default()).unwrap(),
+            Owner { uid: 0, gid: 0 }
+        );
+    }
+
+    #[test]
+    fn only_names_are_looked_up() {
+        assert!(Account::parse("1:2").unwrap().reads().is_empty());
+        assert_eq!(Account::parse("web").unwrap().reads(), [PASSWD]);
+        assert_eq!(Account::parse("web:staff").unwrap().reads(), [PASSWD, GROUP]);
+        assert!(Account::parse("1:2").unwrap().resolve(&MemoryRoot::default()).is_ok());
+    }
+}

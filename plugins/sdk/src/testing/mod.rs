@@ -1,0 +1,61 @@
+//! Fakes for tests on the developer's machine: steps, trees, root file systems, executors, sources of credentials.
+//!
+//! They keep the promises of `wit/fs` as far as a handler can tell: in-root resolution of the last symlink, replaced
+//! entries, files that exist only once they are finished. They do not check reads: the host does that.
+
+mod memory;
+mod steps;
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+pub use memory::{Entry, MemoryRoot, MemoryTree};
+pub use steps::{StepBuilder, step};
+
+use crate::{
+    credentials::{SourceError, Sources},
+    fs::{Command, ExecutionError, Executor, Exit},
+};
+
+/// An executor that remembers commands and ends them all in the same way.
+pub struct FakeExecutor {
+    exit: Exit,
+    commands: RefCell<Vec<Command>>,
+}
+
+impl FakeExecutor {
+    /// Ends every command with this.
+    pub fn ending(exit: Exit) -> Self {
+        Self { exit, commands: RefCell::default() }
+    }
+
+    /// The commands so far.
+    pub fn commands(&self) -> Vec<Command> {
+        self.commands.borrow().clone()
+    }
+}
+
+impl Executor for FakeExecutor {
+    fn run(&self, command: &Command) -> Result<Exit, ExecutionError> {
+        self.commands.borrow_mut().push(command.clone());
+        Ok(self.exit)
+    }
+}
+
+/// Sources of credentials from memory.
+#[derive(Default)]
+pub struct MemorySources {
+    /// Content by name.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Values by name.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Sources for MemorySources {
+    fn file(&self, name: &str) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.files.get(name).cloned())
+    }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, SourceError> {
+        Ok(self.variables.get(name).cloned())
+    }
+}

@@ -1,0 +1,147 @@
+//! Carries a transfer out.
+
+use cofferdam_plugin_sdk::{
+    Diagnostic, DiagnosticExt,
+    diagnostics::warning,
+    fs::{Attributes, CopyOptions, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
+    instruction::Error,
+    paths,
+};
+
+use crate::{Origin, Source, Transfer, mode, not_found};
+
+/// Takes a file that should arrive otherwise than by being copied: ADD's archives.
+pub type Unpack<'a> = &'a dyn Fn(&Arrival) -> Result<bool, Error>;
+
+/// A file on its way.
+pub struct Arrival<'a> {
+    /// The tree that it is in.
+    pub tree: &'a dyn Tree,
+    /// Its path there.
+    pub path: &'a [u8],
+    /// The destination of the whole step.
+    pub destination: &'a [u8],
+    /// What `--chown` says, resolved.
+    pub owner: Option<Owner>,
+    /// The file system of the stage.
+    pub rootfs: &'a dyn RootFs,
+}
+
+/// Copies; `unpack` answers whether it took a file of the tree. The answer is the warnings.
+///
+/// # Errors
+/// A source that must exist does not, an owner is unknown, or the host's.
+pub fn copy(
+    transfer: &Transfer,
+    rootfs: &dyn RootFs,
+    tree: Option<&dyn Tree>,
+    unpack: Unpack,
+) -> Result<Vec<Diagnostic>, Error> {
+    let owner = transfer.owner.as_ref().map(|owner| owner.resolve(rootfs)).transpose()?;
+    let (items, warnings) = found(transfer, tree)?;
+    let into_directory = goes_into_directory(transfer, &items, rootfs)?;
+    let destination = transfer.destination.path.as_slice();
+    let options = CopyOptions {
+        owner,
+        mode: transfer.mode.clone(),
+        exclude: transfer.exclude.clone(),
+        // Files of the context belong to root (Dockerfile reference, "COPY --chown"); those of other trees keep theirs.
+        keep_owner: owner.is_none() && transfer.origin != Origin::Context,
+    };
+    let target = |name: &[u8]| if into_directory { paths::join(destination, name) } else { destination.to_vec() };
+    for item in &items {
+        match item {
+            Item::Heredoc { name, content } => {
+                let target = target(name.as_bytes());
+                let owner = owner.unwrap_or(ROOT);
+                make_parent(rootfs, &target, owner)?;
+                let mode = mode::applied(transfer.mode.as_ref(), 0o644);
+                write_file(rootfs, &target, Attributes { mode, owner, mtime: None }, content.as_bytes())?;
+            }
+            Item::Directory { tree, path } => {
+                rootfs.copy_tree(*tree, path, destination, &options)?;
+            }
+            Item::File { tree, path } => {
+                let arrival = Arrival { tree: *tree, path, destination, owner, rootfs };
+                if !unpack(&arrival)? {
+                    rootfs.copy_tree(*tree, path, &target(paths::base_name(path)), &options)?;
+                }
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+enum Item<'a> {
+    Heredoc { name: &'a str, content: &'a str },
+    Directory { tree: &'a dyn Tree, path: Path },
+    File { tree: &'a dyn Tree, path: Path },
+}
+
+/// What the sources stand for.
+fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<Item<'a>>, Vec<Diagnostic>), Error> {
+    let mut items = Vec::new();
+    let mut warnings = Vec::new();
+    for source in &transfer.sources {
+        let (written, pattern, wildcards) = match source {
+            Source::Heredoc { name, content } => {
+                items.push(Item::Heredoc { name, content });
+                continue;
+            }
+            Source::Pattern { written, pattern, wildcards } => (written, pattern, *wildcards),
+        };
+        let tree = tree.ok_or_else(|| not_found(written, &transfer.origin))?;
+        let mut paths = tree.glob(pattern)?;
+        if paths.is_empty() {
+            if !wildcards {
+                return Err(not_found(written, &transfer.origin).into());
+            }
+            let message = format!("`{written}` matches nothing in {}", transfer.origin.shown());
+            warnings.push(warning("CopyMatchesNothing", message).help("check the pattern, or remove it"));
+        }
+        if wildcards {
+            // What a pattern matched is left out by its own name; a name that was written out is wanted.
+            paths.retain(|path| !is_excluded(path, &transfer.exclude));
+        }
+        for path in paths {
+            match tree.stat(&path, true)? {
+                Some(metadata) if metadata.kind == Kind::Directory => items.push(Item::Directory { tree, path }),
+                Some(_) => items.push(Item::File { tree, path }),
+                // A symbolic link that leads nowhere.
+                None => return Err(not_found(&paths::shown(&path), &transfer.origin).into()),
+            }
+        }
+    }
+    Ok((items, warnings))
+}
+
+/// Whether files get their own names beneath the destination.
+fn goes_into_directory(transfer: &Transfer, items: &[Item], rootfs: &dyn RootFs) -> Result<bool, Error> {
+    if transfer.destination.is_directory || transfer.sources.len() > 1 || items.len() > 1 {
+        return Ok(true);
+    }
+    match items {
+        [Item::File { .. } | Item::Heredoc { .. }] => {
+            let existing = rootfs.stat(&transfer.destination.path, true)?;
+            Ok(existing.is_some_and(|metadata| metadata.kind == Kind::Directory))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The last pattern that fits decides, and `!` takes back.
+fn is_excluded(path: &[u8], exclude: &[String]) -> bool {
+    let name = paths::base_name(path);
+    exclude.iter().fold(false, |excluded, pattern| match pattern.strip_prefix('!') {
+        Some(pattern) => excluded && !paths::name_matches(pattern.as_bytes(), name),
+        None => excluded || paths::name_matches(pattern.as_bytes(), name),
+    })
+}
+
+fn make_parent(rootfs: &dyn RootFs, path: &[u8], owner: Owner) -> Result<(), Error> {
+    let parent = paths::resolve(path, b"..");
+    if parent != b"/" {
+        rootfs.create_directories(&parent, Attributes { mode: 0o755, owner, mtime: None })?;
+    }
+    Ok(())
+}

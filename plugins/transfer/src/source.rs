@@ -1,0 +1,61 @@
+//! Sources: patterns in a tree, and here-documents.
+
+use cofferdam_plugin_sdk::{fs::Path, instruction::Step, paths};
+
+/// The tree that sources are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The build context.
+    Context,
+    /// What `--from` names.
+    Named(String),
+}
+
+impl Origin {
+    /// For messages.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Context => "the build context".to_owned(),
+            Self::Named(name) => format!("`{name}`"),
+        }
+    }
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Entries of the tree.
+    Pattern {
+        /// As written, for messages.
+        written: String,
+        /// Absolute in the tree, and cleaned: `..` can't leave it.
+        pattern: Path,
+        /// Whether it may match nothing.
+        wildcards: bool,
+    },
+    /// A file whose content stands in the Dockerfile.
+    Heredoc {
+        /// The file's name.
+        name: String,
+        /// The file's content.
+        content: String,
+    },
+}
+
+/// The sources among the words of a step; `<<NAME` stands for the next here-document of that name.
+pub(crate) fn read(words: &[String], step: &Step) -> Vec<Source> {
+    let mut heredocs: Vec<_> = step.heredocs.iter().collect();
+    words
+        .iter()
+        .map(|word| {
+            let name = word.strip_prefix("<<").map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+            let name = name.map(|name| name.trim_matches(['"', '\'']));
+            if let Some(index) = name.and_then(|name| heredocs.iter().position(|heredoc| heredoc.name == name)) {
+                let heredoc = heredocs.remove(index);
+                return Source::Heredoc { name: heredoc.name.clone(), content: heredoc.content.clone() };
+            }
+            let wildcards = paths::has_wildcards(word.as_bytes());
+            Source::Pattern { written: word.clone(), pattern: paths::clean(word.as_bytes()), wildcards }
+        })
+        .collect()
+}
