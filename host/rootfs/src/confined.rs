@@ -24,8 +24,8 @@ use rustix::{
 
 use crate::{Kind, Metadata, Owner, RootPath, RootfsError, Timestamp};
 
-pub(crate) use xattr::is_opaque;
 pub use xattr::is_image_xattr;
+pub(crate) use xattr::is_opaque;
 
 /// A directory of this machine and everything beneath it. No operation follows a symlink, not even one that points
 /// beneath: whoever needs them followed resolves them in a root of their own choice, as [`DirectoryTree`] does, and comes
@@ -83,7 +83,8 @@ impl ConfinedDir {
     /// # Errors
     /// It does not exist or is not a directory.
     pub fn open_directory(&self, path: &RootPath) -> Result<Self, RootfsError> {
-        let fd = self.open_fd(path, OFlags::DIRECTORY, Mode::empty()).map_err(|errno| self.failed("open", path, errno))?;
+        let fd =
+            self.open_fd(path, OFlags::DIRECTORY, Mode::empty()).map_err(|errno| self.failed("open", path, errno))?;
         Ok(Self { dir: Dir::from_std_file(File::from(fd)), shown: self.shown_path(path), walks: self.walks() })
     }
 

@@ -84,7 +84,9 @@ impl DirectoryTree {
             if self.may_hold_visible.as_ref().is_some_and(|may| !may(&directory, true)) {
                 continue;
             }
-            for name in self.root.read_directory(&directory)? {
+            // What may not be read can hold nothing to copy, and nobody asked for it.
+            let Ok(names) = self.root.read_directory(&directory) else { continue };
+            for name in names {
                 let child = directory.child(&name)?;
                 let Some(entry) = self.root.entry(&child)? else { continue };
                 let is_directory = entry.metadata.is_directory();

@@ -23,7 +23,8 @@ impl RootPath {
     /// A NUL byte, or a component longer than 255 bytes, or a path longer than 4096.
     pub fn new(path: impl AsRef<[u8]>) -> Result<Self, InvalidPath> {
         let path = path.as_ref();
-        let invalid = |why| InvalidPath { path: String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned(), why };
+        let invalid =
+            |why| InvalidPath { path: String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned(), why };
         if path.contains(&0) {
             return Err(invalid("has a NUL byte"));
         }
@@ -212,7 +213,9 @@ mod tests {
 
     #[test]
     fn normalises_and_stops_at_the_root() {
-        for (text, normal) in [("/a//b/./c/", "/a/b/c"), ("../../etc", "/etc"), ("a/../..", "/"), ("", "/"), ("/..", "/")] {
+        for (text, normal) in
+            [("/a//b/./c/", "/a/b/c"), ("../../etc", "/etc"), ("a/../..", "/"), ("", "/"), ("/..", "/")]
+        {
             assert_eq!(path(text).to_string(), normal, "{text}");
         }
         assert!(RootPath::new("a\0b").is_err());

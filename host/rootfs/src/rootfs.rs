@@ -4,16 +4,11 @@ mod copy;
 mod put;
 mod take;
 
-use std::{
-    borrow::Cow,
-    collections::BTreeSet,
-    io::Read,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeSet, io::Read, sync::Arc};
 
 use crate::{
-    Kind, Layer, LayerContents, LayerIndex, LayerStack, Metadata, Owner, RootPath, RootfsError, SpoolFactory, Timestamp,
-    Tree,
+    Kind, Layer, LayerContents, LayerIndex, LayerStack, Metadata, Owner, RootPath, RootfsError, SpoolFactory,
+    Timestamp, Tree,
     merged::Found,
     pending::{Pending, PendingChange, PendingEntry, Verdict},
     resolve::{Node, Resolved, resolve},

@@ -94,7 +94,9 @@ impl Unpacker {
             }
             Kind::Fifo => self.make_node(path, metadata),
             Kind::CharacterDevice { .. } | Kind::BlockDevice { .. } => self.make_device(path, metadata),
-            Kind::Socket => Err(RootfsError::Unsupported { path: path.clone(), why: "is a socket, which layers can't hold" }),
+            Kind::Socket => {
+                Err(RootfsError::Unsupported { path: path.clone(), why: "is a socket, which layers can't hold" })
+            }
             Kind::Directory => Ok(()),
         }
     }
@@ -248,7 +250,8 @@ impl Unpacker {
             file.write_all(&self.buffer[..length]).map_err(failed)?;
         }
         if written != size {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "its content has another size than its header says");
+            let source =
+                io::Error::new(io::ErrorKind::InvalidData, "its content has another size than its header says");
             return Err(failed(source));
         }
         // Not through the path again: a file of mode 0400 could not be opened, and it saves look-ups.

@@ -8,9 +8,7 @@ use std::{
 
 use crate::{
     Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, Kind, MergedIndex, Metadata, Owner, RootPath,
-    RootfsError, Tree,
-    confined::is_opaque,
-    is_image_xattr,
+    RootfsError, Tree, confined::is_opaque, is_image_xattr,
 };
 
 /// Whose the entries of an upper directory are.
@@ -68,8 +66,16 @@ struct Walk<'u> {
     changes: BTreeMap<RootPath, Change>,
     /// They count once something beneath them has changed.
     unchanged_directories: BTreeMap<RootPath, Change>,
-    /// By device and inode; whether this name of the file differs from what is below.
-    linked: HashMap<(u64, u64), BTreeMap<RootPath, (Metadata, bool)>>,
+    /// Files with several names, by device and inode.
+    linked: HashMap<(u64, u64), BTreeMap<RootPath, LinkedName>>,
+}
+
+struct LinkedName {
+    metadata: Metadata,
+    /// Differs from what is below.
+    changed: bool,
+    /// There is a file below.
+    was_file: bool,
 }
 
 impl Walk<'_> {
@@ -97,12 +103,7 @@ impl Walk<'_> {
     }
 
     /// For a directory, answers whether the layers below show through in it.
-    fn visit(
-        &mut self,
-        path: &RootPath,
-        entry: HostEntry,
-        shows_through: bool,
-    ) -> Result<Option<bool>, RootfsError> {
+    fn visit(&mut self, path: &RootPath, entry: HostEntry, shows_through: bool) -> Result<Option<bool>, RootfsError> {
         let left_out = self.leave_out.contains(path);
         let found = self.below.lookup(path).filter(|_| shows_through);
         let was = found.as_ref().map(|found| found.to_metadata());
@@ -134,7 +135,8 @@ impl Walk<'_> {
             return Ok(None);
         }
         if metadata.is_file() && entry.links > 1 {
-            self.linked.entry(identity).or_default().insert(path.clone(), (metadata, changed));
+            let was_file = was.is_some_and(|was| was.is_file());
+            self.linked.entry(identity).or_default().insert(path.clone(), LinkedName { metadata, changed, was_file });
         } else if changed {
             let content = metadata.is_file().then(|| self.content(path));
             self.changes.insert(path.clone(), put(metadata, content, false));
@@ -144,12 +146,16 @@ impl Walk<'_> {
 
     fn finish(mut self) -> ChangeSet {
         for names in mem::take(&mut self.linked).into_values() {
-            if !names.values().any(|(_, changed)| *changed) {
+            if !names.values().any(|name| name.changed) {
                 continue;
             }
+            // One file has one owner. With a single id, the name that was copied up as it was knows it best.
+            let best = names.values().min_by_key(|name| (name.changed, !name.was_file));
+            let owner = best.map_or(Owner::default(), |name| name.metadata.owner);
             // A link needs its file in the same layer, so all names count once one does.
             let mut first: Option<RootPath> = None;
-            for (path, (metadata, _)) in names {
+            for (path, LinkedName { metadata, .. }) in names {
+                let metadata = Metadata { owner, ..metadata };
                 let content = first.is_none().then(|| self.content(&path));
                 let hard_link = first.clone();
                 first.get_or_insert_with(|| path.clone());

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn path(text: &str) -> RootPath {
@@ -132,4 +134,85 @@ fn a_look_up_in_a_large_image_is_cheap() {
     }
     // Milliseconds in fact; a merge of all layers for each look-up would take minutes.
     assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+/// The specification word for word, layer after layer onto one flat map: what a path's metadata comes from, `None` for
+/// directories that only came to be as parents.
+fn apply(flat: &mut BTreeMap<RootPath, (Option<usize>, bool)>, number: usize, layer: &LayerIndex) {
+    for (path, entry) in &layer.entries {
+        let opaque = matches!(entry, IndexEntry::Present { opaque: true, .. });
+        match entry {
+            IndexEntry::Whiteout => flat.retain(|below, _| !below.starts_with(path)),
+            _ if opaque => flat.retain(|below, _| below == path || !below.starts_with(path)),
+            IndexEntry::Present { .. } => {}
+        }
+    }
+    for (path, entry) in &layer.entries {
+        let IndexEntry::Present { metadata, .. } = entry else { continue };
+        let mut parents: Vec<RootPath> = std::iter::successors(path.parent(), RootPath::parent).collect();
+        parents.retain(|parent| !parent.is_root());
+        for parent in parents {
+            let known = flat.entry(parent).or_insert((None, true));
+            if !known.1 {
+                *known = (None, true);
+            }
+        }
+        if !metadata.is_directory() || flat.get(path).is_some_and(|below| !below.1) {
+            flat.retain(|below, _| !below.starts_with(path));
+        }
+        flat.insert(path.clone(), (Some(number), metadata.is_directory()));
+    }
+}
+
+#[test]
+fn look_ups_agree_with_applying_layer_after_layer() {
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |limit: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % limit
+    };
+    for round in 0..3000 {
+        let mut layers = Vec::new();
+        let mut flat = BTreeMap::new();
+        for number in 0..below(5) as usize {
+            let mut index = LayerIndex::default();
+            for _ in 0..below(8) {
+                let names: Vec<&str> = (0..=below(3)).map(|_| ["a", "b", "a-"][below(3) as usize]).collect();
+                let place = path(&names.join("/"));
+                let (kind, opaque) = match below(6) {
+                    0 => (None, false),
+                    1 | 2 => (Some(Kind::File { size: 0 }), false),
+                    number => (Some(Kind::Directory), number == 3),
+                };
+                // A layer has nothing beneath its own files.
+                let is_file = |entry: &IndexEntry| matches!(entry, IndexEntry::Present { metadata, .. } if !metadata.is_directory());
+                let clashes = index.entries.iter().any(|(other, entry)| {
+                    let beneath = other.starts_with(&place) && kind == Some(Kind::File { size: 0 });
+                    beneath || (place.starts_with(other) && is_file(entry))
+                });
+                if !clashes {
+                    let entry = kind.map_or(IndexEntry::Whiteout, |kind| IndexEntry::Present {
+                        metadata: Metadata { kind, ..implicit_directory() },
+                        hard_link: None,
+                        opaque,
+                    });
+                    index.entries.insert(place, entry);
+                }
+            }
+            apply(&mut flat, number, &index);
+            layers.push(Arc::new(index));
+        }
+        let index = MergedIndex::new(layers.clone());
+        let mut found = BTreeMap::new();
+        index.for_each(|path, entry| {
+            found.insert(path.clone(), (entry.metadata.map(|_| entry.layer), entry.is_directory()));
+        });
+        assert_eq!(found, flat, "round {round}: {layers:?}");
+        let fresh = MergedIndex::new(layers);
+        for name in ["a", "b", "a-", "a/a", "a/b/a-", "b/b/b", "a-/a"] {
+            assert_eq!(fresh.lookup(&path(name)).is_some(), flat.contains_key(&path(name)), "round {round}: {name}");
+        }
+    }
 }

@@ -3,9 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{RootFs, put::expect_node};
-use crate::{
-    Content, Kind, Metadata, ModeChange, Owner, RootPath, RootfsError, Tree, is_image_xattr, pending::LinkId,
-};
+use crate::{Content, Kind, Metadata, ModeChange, Owner, RootPath, RootfsError, Tree, is_image_xattr, pending::LinkId};
 
 /// How [`RootFs::copy_tree`] copies.
 #[derive(Clone, Default)]
@@ -159,12 +157,7 @@ impl Copier<'_> {
         }
     }
 
-    fn copy_entry(
-        &mut self,
-        source: &RootPath,
-        destination: RootPath,
-        metadata: Metadata,
-    ) -> Result<(), RootfsError> {
+    fn copy_entry(&mut self, source: &RootPath, destination: RootPath, metadata: Metadata) -> Result<(), RootfsError> {
         let metadata = self.changed(metadata);
         let (content, link) = match &metadata.kind {
             Kind::Socket => return Ok(()),

@@ -22,7 +22,9 @@ impl RootFs {
             let change = match change {
                 PendingChange::Remove => Change::Remove,
                 PendingChange::Put(entry) => {
-                    if entry.metadata.is_directory() && !entry.opaque && self.is_same_below(&pending, path, &entry.metadata)
+                    if entry.metadata.is_directory()
+                        && !entry.opaque
+                        && self.is_same_below(&pending, path, &entry.metadata)
                     {
                         continue;
                     }
@@ -52,10 +54,7 @@ impl RootFs {
         while let Some(parent) = next.filter(|parent| !parent.is_root() && !changes.contains_key(parent)) {
             if let Some(found) = self.below.index().lookup(&parent) {
                 let metadata = Metadata { mtime: self.now, ..found.to_metadata() };
-                changes.insert(
-                    parent.clone(),
-                    Change::Put { metadata, content: None, hard_link: None, opaque: false },
-                );
+                changes.insert(parent.clone(), Change::Put { metadata, content: None, hard_link: None, opaque: false });
             }
             next = parent.parent();
         }

@@ -265,7 +265,8 @@ fn hard_links_have_their_content_at_the_first_name_whatever_happens_to_it() {
 fn only_attributes_and_nodes_that_images_hold_can_be_made() {
     let mut rootfs = stage(vec![sealed("l link x")]);
     put(&mut rootfs, "file", b"").unwrap();
-    for (name, attribute) in [("file", &b"user.overlay.opaque"[..]), ("file", b"security.selinux"), ("link", b"user.a")] {
+    for (name, attribute) in [("file", &b"user.overlay.opaque"[..]), ("file", b"security.selinux"), ("link", b"user.a")]
+    {
         let refused = rootfs.set_xattr(&path(name), attribute, b"y");
         assert!(matches!(refused, Err(RootfsError::Unsupported { .. })), "{name} {attribute:?}");
     }
