@@ -15,7 +15,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Tier, UsernsKind, enter_user_namespace,
+    EnterError, Launcher, NamespaceExecutor, Tier, UsernsKind, enter_user_namespace,
     stage::{
         mount::{attach, make_all_private, new_filesystem, open_directory, pivot_into},
         overlay::{Writable, mount_overlay},
@@ -85,6 +85,20 @@ impl ProbeReport {
             (Tier::Emulated, self.emulated.is_ok()),
         ];
         tiers.into_iter().find(|(_, works)| *works).map(|(tier, _)| tier)
+    }
+
+    /// Enters the user namespace if the best tier needs one, and gives the executor of that tier; `None` where nothing
+    /// can run commands. To be called before any thread is started.
+    ///
+    /// # Errors
+    /// See [`enter_user_namespace`].
+    pub fn settle(&self, launcher: Launcher) -> Result<Option<NamespaceExecutor>, EnterError> {
+        match (&self.native, &self.userns) {
+            (Ok(()), _) => {}
+            (Err(_), Ok(kind)) => enter_user_namespace(kind)?,
+            (Err(_), Err(_)) => return Ok(None),
+        }
+        Ok(Some(NamespaceExecutor::new(launcher)))
     }
 
     /// Everything, strongest tier first.
@@ -175,10 +189,14 @@ fn probe_native(directory: &Path) -> Result<(), Reason> {
 fn probe_userns(directory: &Path) -> (Result<UsernsKind, Reason>, Result<(), Reason>) {
     let enter = |kind: &UsernsKind| {
         in_child(directory, || {
-            enter_user_namespace(kind).map_err(|error| Trouble {
-                step: "enter a user namespace".into(),
-                errno: error.errno(),
-                problem: error.to_string(),
+            enter_user_namespace(kind).map_err(|error| match error {
+                EnterError::Unshare(error) => Trouble::new("make a user namespace", error),
+                EnterError::Map { program, message } => {
+                    Trouble { step: format!("map ids with {program}"), errno: None, problem: message }
+                }
+                EnterError::Threads | EnterError::Helper(_) => {
+                    Trouble { step: "enter a user namespace".into(), errno: None, problem: error.to_string() }
+                }
             })
         })
     };

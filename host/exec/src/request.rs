@@ -14,7 +14,8 @@ pub enum Root {
     Overlay {
         /// Top first; may be empty. Overlayfs takes at most 500.
         lower: Vec<PathBuf>,
-        /// Takes the changes. What is in it already is seen by the command, above every `lower`.
+        /// Takes the changes. What is in it already is seen by the command, above every `lower`; its own owner and mode
+        /// are those of `/`.
         upper: PathBuf,
         /// An empty directory on the file system of `upper`, overlayfs's own.
         work: PathBuf,

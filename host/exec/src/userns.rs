@@ -82,16 +82,6 @@ pub enum EnterError {
     Helper(#[source] io::Error),
 }
 
-impl EnterError {
-    /// The system's number, where it is known.
-    pub(crate) fn errno(&self) -> Option<i32> {
-        match self {
-            Self::Unshare(error) | Self::Helper(error) => error.raw_os_error(),
-            Self::Threads | Self::Map { .. } => None,
-        }
-    }
-}
-
 /// Makes this process root of a new user namespace. The process must have one thread; it keeps its memory, its
 /// descriptors and, as the kernel sees it, its user: what it could read before it can read after.
 ///

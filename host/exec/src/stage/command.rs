@@ -86,9 +86,9 @@ fn become_command(
     // As long as all capabilities are there: domain and filter need one of them (or no_new_privs, which would break
     // sudo and su).
     confine::enter_domain()?;
-    confine::limit_capabilities().map_err(step("limit the capabilities"))?;
+    confine::limit_capabilities(request.network).map_err(step("limit the capabilities"))?;
     filter::install().map_err(|error| Failure::setup("install the system call filter", error))?;
-    confine::become_user(&request.user)?;
+    confine::become_user(&request.user, request.network)?;
 
     let problem = run_program(request)?;
     let program = request.arguments.first().cloned().unwrap_or_default();

@@ -10,7 +10,7 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use crate::{ResolvedUser, sys, wire::Failure};
+use crate::{Network, ResolvedUser, sys, wire::Failure};
 
 /// Docker's default set: what builds are used to, without what reaches beyond the container.
 const ALLOWED: CapabilitySet = CapabilitySet::CHOWN
@@ -68,11 +68,20 @@ fn tracing_only() -> Result<(), RulesetError> {
     ruleset.restrict_self().map(drop)
 }
 
+/// The capabilities that a command may have. Raw sockets on the builder's own network would show it the builder's
+/// traffic, and with it what goes to a registry without TLS.
+fn allowed(network: Network) -> CapabilitySet {
+    match network {
+        Network::Host => ALLOWED.difference(CapabilitySet::NET_RAW),
+        Network::None => ALLOWED,
+    }
+}
+
 /// Takes every other capability away for good, also from setuid programs and root shells.
-pub fn limit_capabilities() -> Result<(), Errno> {
+pub fn limit_capabilities(network: Network) -> Result<(), Errno> {
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        if ALLOWED.contains(capability) {
+        if allowed(network).contains(capability) {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -88,7 +97,7 @@ pub fn limit_capabilities() -> Result<(), Errno> {
 }
 
 /// Takes the user's ids, and for a user other than root gives all capabilities up.
-pub fn become_user(user: &ResolvedUser) -> Result<(), Failure> {
+pub fn become_user(user: &ResolvedUser, network: Network) -> Result<(), Failure> {
     let step = |step: String| move |error: Errno| Failure::setup(step, error);
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     match rustix::thread::set_thread_groups(&groups) {
@@ -101,7 +110,7 @@ pub fn become_user(user: &ResolvedUser) -> Result<(), Failure> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(step(format!("become user {}", user.uid)))?;
 
     let now = rustix::thread::capabilities(None).map_err(step("read the capabilities".into()))?;
-    let kept = if user.uid == 0 { now.permitted & ALLOWED } else { CapabilitySet::empty() };
+    let kept = if user.uid == 0 { now.permitted & allowed(network) } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(step("limit the capabilities".into()))
 }

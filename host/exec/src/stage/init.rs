@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Exit, Note, Root, RunRequest,
-    sys::{self, ATTR_READ_ONLY, set_mount_attributes},
+    sys::{self, ATTR_NO_DEV, ATTR_READ_ONLY, set_mount_attributes},
     wire::{Failure, Start},
 };
 
@@ -37,8 +37,18 @@ struct Pending {
     optional: bool,
 }
 
-/// Runs the command; returns how it ended, the mount points that were made in the upper directory, and notes.
-pub fn run(start: &Start) -> Result<(Exit, Vec<Vec<u8>>, Vec<Note>), Failure> {
+/// What there is to tell when the command has ended.
+pub struct Ended {
+    /// How.
+    pub exit: Exit,
+    /// The mount points that were made in the upper directory.
+    pub leave_out: Vec<Vec<u8>>,
+    /// For the user.
+    pub notes: Vec<Note>,
+}
+
+/// Runs the command to its end.
+pub fn run(start: &Start) -> Result<Ended, Failure> {
     // What is made here has the mode that it is given; the command gets a mask of its own.
     rustix::process::umask(Mode::empty());
     make_all_private().map_err(|error| Failure::setup("make the mounts private", error))?;
@@ -73,7 +83,7 @@ pub fn run(start: &Start) -> Result<(Exit, Vec<Vec<u8>>, Vec<Note>), Failure> {
             Err(error) => return Err(Failure::setup("wait for the command", error)),
         }
     };
-    Ok((exit, leave_out, notes))
+    Ok(Ended { exit, leave_out, notes })
 }
 
 /// The mounts that every command gets, but for its own bindings.
@@ -101,9 +111,9 @@ fn bindings(request: &RunRequest) -> Result<Vec<Pending>, Failure> {
         let failed = |error: std::io::Error| Failure::setup(format!("bind `{}`", binding.source.display()), error);
         let is_directory = fs::metadata(&binding.source).map_err(failed)?.is_dir();
         let mount = clone_of(CWD, &binding.source, true).map_err(|error| failed(error.into()))?;
-        if binding.read_only {
-            set_mount_attributes(mount.as_fd(), ATTR_READ_ONLY, true).map_err(failed)?;
-        }
+        // A device node that the command makes there must stay data, as everywhere.
+        let attributes = ATTR_NO_DEV | if binding.read_only { ATTR_READ_ONLY } else { 0 };
+        set_mount_attributes(mount.as_fd(), attributes, true).map_err(failed)?;
         let kind = if is_directory { Kind::Directory } else { Kind::File };
         pending.push(Pending { mount, target: binding.target.clone(), kind, optional: false });
     }

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use rustix::{
     io::Errno,
-    process::{DumpableBehavior, Pid, Signal, WaitOptions},
+    process::{DumpableBehavior, Signal, WaitOptions},
     thread::UnshareFlags,
 };
 
@@ -40,6 +40,8 @@ pub const STAGE_ARGUMENT: &str = "__run-stage";
 pub fn run_stage_main() -> ! {
     // Nothing owns a descriptor yet; what a careless starter left open ends here.
     let _ = sys::close_from(3, Close::Now);
+    // A builder that ignores the end of its children is inherited from, too.
+    sys::reset_signals();
     let mut channel = Channel::new(sys::take_stdin());
     let code = match keep(&mut channel) {
         Ok(code) => code,
@@ -60,7 +62,7 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
     // Away from the terminal: the command can neither open it nor get its signals.
     rustix::process::setsid().map_err(step("start a session"))?;
     let start = channel.receive_start().map_err(|error| Failure::setup("read the request", error))?;
-    let parent = rustix::process::getppid().map_or(0, Pid::as_raw_nonzero_or_zero);
+    let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get().unsigned_abs());
     if parent != start.builder {
         // The builder died before the signal of its death was asked for.
         sys::exit_now(1);
@@ -90,7 +92,7 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
                 sys::exit_now(1);
             }
             let report = match init::run(&start) {
-                Ok((exit, leave_out, notes)) => {
+                Ok(init::Ended { exit, leave_out, notes }) => {
                     for note in notes {
                         let _ = channel.send(&Report::Note(note));
                     }
@@ -113,16 +115,6 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
                 }
             }
         }
-    }
-}
-
-trait RawPid {
-    fn as_raw_nonzero_or_zero(self) -> u32;
-}
-
-impl RawPid for Pid {
-    fn as_raw_nonzero_or_zero(self) -> u32 {
-        self.as_raw_nonzero().get().unsigned_abs()
     }
 }
 

@@ -92,7 +92,8 @@ pub fn attach_cgroups(root: BorrowedFd<'_>) {
 /// A /dev without anything in it.
 pub fn new_dev() -> Result<OwnedFd, Failure> {
     let options = [("mode", Some("755")), ("size", Some("65536k"))];
-    new_filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)
+    // The devices in it are mounts of their own; what the command makes beside them is not to be opened.
+    new_filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
         .map_err(|error| Failure::setup("mount a tmpfs for /dev", error))
 }
 

@@ -63,6 +63,8 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "namespace" => unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }.is_ok(),
         "clone3-namespace" => clone3_namespace(),
         "keyring" => keyring(),
+        // SAFETY: numbers only; the descriptor ends with the process.
+        "raw-socket" => unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) >= 0 },
         "bpf" => {
             // SAFETY: BPF_MAP_CREATE with a null attribute fails in any case; the filter answers before that.
             let result = unsafe { libc::syscall(libc::SYS_bpf, 0, std::ptr::null::<u8>(), 0) };
@@ -138,17 +140,19 @@ fn abstract_socket(pid: i32) -> bool {
 /// Makes the device of the machine's memory-backed null and opens it.
 fn device() -> bool {
     use rustix::fs::{CWD, FileType, Mode};
-    let path = format!("/tmp/device-{}", std::process::id());
-    let made = rustix::fs::mknodat(
-        CWD,
-        &path,
-        FileType::CharacterDevice,
-        Mode::from_raw_mode(0o666),
-        rustix::fs::makedev(1, 5),
-    );
-    let opened = made.is_ok() && fs::File::open(&path).is_ok();
-    let _ = fs::remove_file(&path);
-    opened
+    ["/tmp", "/dev", "/dev/shm", "/mnt"].into_iter().any(|directory| {
+        let path = format!("{directory}/device-{}", std::process::id());
+        let made = rustix::fs::mknodat(
+            CWD,
+            &path,
+            FileType::CharacterDevice,
+            Mode::from_raw_mode(0o666),
+            rustix::fs::makedev(1, 5),
+        );
+        let opened = made.is_ok() && fs::File::open(&path).is_ok();
+        let _ = fs::remove_file(&path);
+        opened
+    })
 }
 
 fn clone3_namespace() -> bool {

@@ -5,6 +5,7 @@
 //! and the victim outside.
 
 #![allow(unsafe_code, reason = "the attacker has no safe ptrace")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make their own files and processes")]
 
 mod attack;
 mod behaviour;
@@ -19,7 +20,7 @@ use std::{
     process::ExitCode,
 };
 
-use cofferdam_exec::{STAGE_ARGUMENT, Tier, enter_user_namespace, probe, run_stage_main};
+use cofferdam_exec::{Launcher, STAGE_ARGUMENT, Tier, probe, run_stage_main};
 use world::World;
 
 /// A name and what it does.
@@ -52,15 +53,11 @@ fn main() -> ExitCode {
     if let Some(wanted) = std::env::var_os("COFFERDAM_TEST_TIER") {
         assert_eq!(best.map(Tier::name).unwrap_or("none"), wanted, "the tier that this environment must give");
     }
-    match best {
-        Some(Tier::NativeRoot) => {}
-        Some(Tier::Userns) => enter_user_namespace(report.userns.as_ref().expect("it is best")).expect("entered"),
-        _ => {
-            println!("skipped: nothing can run commands here ({})", report.userns.expect_err("nothing works"));
-            return ExitCode::SUCCESS;
-        }
-    }
-    let world = World::new(&directory, busybox);
+    let Some(executor) = report.settle(Launcher::default()).expect("entered") else {
+        println!("skipped: nothing can run commands here ({})", report.userns.expect_err("nothing works"));
+        return ExitCode::SUCCESS;
+    };
+    let world = World::new(&directory, busybox, executor);
     println!("  tier {}, ids {:?}", world.tier(), world.ids());
 
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));

@@ -8,8 +8,8 @@ use std::{
 };
 
 use cofferdam_exec::{
-    Changes, ExecError, Executor, Exit, Ids, Launcher, NamespaceExecutor, Network, PrivateFile, ResolvedUser, Root,
-    RunOutcome, RunRequest, Stream, Tier,
+    Changes, ExecError, Executor, Exit, Ids, NamespaceExecutor, Network, PrivateFile, ResolvedUser, Root, RunOutcome,
+    RunRequest, Stream, Tier,
 };
 
 /// Where the store of the tests is, an executor, and a base image.
@@ -50,7 +50,7 @@ pub fn leftovers(directory: &Path) -> Vec<String> {
 }
 
 impl World {
-    pub fn new(parent: &Path, busybox: PathBuf) -> Self {
+    pub fn new(parent: &Path, busybox: PathBuf, executor: NamespaceExecutor) -> Self {
         let directory = parent.join(format!("cofferdam-exec-tests-{}", std::process::id()));
         let base = directory.join("base");
         for name in ["bin", "etc", "tmp", "srv", "lib64", "lib"] {
@@ -67,7 +67,7 @@ impl World {
         fs::write(base.join("etc/group"), "root:x:0:\napp:x:1000:\nextra:x:2000:app\n").expect("group");
         fs::write(base.join("srv/base"), "from the base\n").expect("a file");
         install_attacker(&base);
-        Self { executor: NamespaceExecutor::new(Launcher::default()), directory, base, steps: Cell::new(0) }
+        Self { executor, directory, base, steps: Cell::new(0) }
     }
 
     pub fn tier(&self) -> Tier {
