@@ -1,0 +1,273 @@
+//! Credential helpers.
+
+use std::{fmt, sync::Arc};
+
+use cofferdam_dockerfile::Diagnostic;
+use cofferdam_plugin_pack::{Capability, ParsedHost, Role};
+use cofferdam_rootfs::Timestamp;
+use wasmtime::component::Resource;
+
+use crate::{
+    CallError, PluginHost,
+    bindings::{
+        credentials::{
+            cofferdam::credentials::sources::{Error as SourceError, Host, HostSources},
+            exports::cofferdam::credentials::helper as wit,
+        },
+        instruction::cofferdam::types::diagnostics::{Denial, Error},
+    },
+    call::{CallState, Witness},
+    plugin::{Origin, Plugin, Ready},
+    text, wasi,
+};
+
+/// Files and variables that helpers may be granted, by the names that capabilities give them.
+pub trait CredentialSources: Send + Sync {
+    /// A file, for example `docker-config`; `None` if there is none.
+    ///
+    /// # Errors
+    /// The machine's. A file larger than [`MAX_SOURCE_BYTES`] need not be read to its end.
+    fn file(&self, name: &str) -> std::io::Result<Option<Vec<u8>>>;
+
+    /// A variable of the environment; `None` if it isn't set.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The most of one source that a helper is given.
+pub const MAX_SOURCE_BYTES: usize = 4 << 20;
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// What a registry accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// As Basic, or for a token where the registry asks for Bearer.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// Sent as Bearer as it is.
+    Bearer(Secret),
+    /// A refresh token, exchanged for an access token.
+    IdentityToken(Secret),
+}
+
+/// A helper's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialAnswer {
+    /// The credential.
+    pub credential: Credential,
+    /// When to ask again; without it, it holds for the whole build.
+    pub expires_at: Option<Timestamp>,
+    /// The helper that gave it.
+    pub plugin: String,
+}
+
+/// Why no helper's answer can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The host is not a plain `host` or `host:port`, so no pattern can be compared with it.
+    #[error("`{0}` is not a registry host")]
+    Host(String),
+    /// The helper was denied a source that it needs.
+    #[error("the credential helper `{plugin}` was denied `{capability}`: {message}")]
+    Denied {
+        /// Its name.
+        plugin: String,
+        /// As the policy spells it.
+        capability: String,
+        /// What it tried.
+        message: String,
+    },
+    /// The helper found its input wrong, for example a config file that is no JSON.
+    #[error("the credential helper `{plugin}`: {}", .diagnostic.message)]
+    Refused {
+        /// Its name.
+        plugin: String,
+        /// Its finding.
+        diagnostic: Diagnostic,
+    },
+    /// The call came to nothing.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl PluginHost {
+    /// Asks the helpers whose patterns cover a registry host, those from plugin directories first, and returns the first
+    /// answer. `None` if no helper has any.
+    ///
+    /// # Errors
+    /// Any [`CredentialError`]: a helper that fails is not passed over, or a build would go on without credentials.
+    pub fn credential(
+        &self,
+        host: &str,
+        repository: Option<&str>,
+        actions: &[&str],
+        sources: &Arc<dyn CredentialSources>,
+    ) -> Result<Option<CredentialAnswer>, CredentialError> {
+        let parsed = ParsedHost::parse(host).ok_or_else(|| CredentialError::Host(text::shown(host)))?;
+        let request = wit::Request {
+            host: parsed.to_string(),
+            repository: repository.map(str::to_owned),
+            actions: actions.iter().map(|&action| action.to_owned()).collect(),
+        };
+        for plugin in self.helpers(&parsed) {
+            if let Some(answer) = self.ask(plugin, &request, sources)? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn helpers(&self, host: &ParsedHost) -> Vec<&Arc<Plugin>> {
+        let covers = |plugin: &&Arc<Plugin>| match &plugin.manifest.role {
+            Role::Credentials { hosts } => hosts.iter().any(|pattern| pattern.matches(host)),
+            Role::Instruction { .. } | Role::Tags => false,
+        };
+        let mut helpers: Vec<_> = self.plugins.values().filter(covers).collect();
+        helpers.sort_by_key(|plugin| plugin.origin == Origin::Embedded);
+        helpers
+    }
+
+    fn ask(
+        &self,
+        plugin: &Arc<Plugin>,
+        request: &wit::Request,
+        sources: &Arc<dyn CredentialSources>,
+    ) -> Result<Option<CredentialAnswer>, CredentialError> {
+        let mut state = self.state(plugin, self.interrupt.clone());
+        state.witness.record("credentials", || request.host.clone());
+        if plugin.imports.wasi {
+            let world = wasi::world(&state.output, &plugin.digest, None);
+            state.wasi = Some(world.map_err(|error| self.protocol(plugin, &error))?);
+        }
+        let handle = SourcesHandle { sources: sources.clone(), witness: state.witness.clone() };
+        let (result, _) = plugin.call(&self.runtime, state, |store, ready| {
+            let Ready::Credentials(pre) = ready else {
+                return Err(wasmtime::Error::msg("the plugin is not a credential helper"));
+            };
+            let handle = store.data_mut().table.push(handle)?;
+            let borrowed = Resource::new_borrow(handle.rep());
+            pre.instantiate(&mut *store)?.cofferdam_credentials_helper().call_get(store, request, borrowed)
+        });
+        let name = || plugin.name().to_owned();
+        match result? {
+            Ok(answer) => Ok(answer.map(|answer| CredentialAnswer {
+                credential: credential(answer.credential),
+                expires_at: answer.expires_at.map(|at| Timestamp { seconds: at.seconds, nanoseconds: at.nanoseconds }),
+                plugin: name(),
+            })),
+            Err(Error::Denied(denial)) => Err(CredentialError::Denied {
+                plugin: name(),
+                capability: text::shown(&denial.capability),
+                message: text::shown(&denial.message),
+            }),
+            Err(Error::Invalid(found) | Error::Unsupported(found)) => {
+                Err(CredentialError::Refused { plugin: name(), diagnostic: text::diagnostic(found) })
+            }
+        }
+    }
+}
+
+fn credential(of: wit::Credential) -> Credential {
+    match of {
+        wit::Credential::Basic(wit::Basic { username, password }) => {
+            Credential::Basic { username, password: Secret(password) }
+        }
+        wit::Credential::Bearer(token) => Credential::Bearer(Secret(token)),
+        wit::Credential::IdentityToken(token) => Credential::IdentityToken(Secret(token)),
+    }
+}
+
+impl Secret {
+    /// The text itself, for the registry client alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The sources of one call.
+pub struct SourcesHandle {
+    sources: Arc<dyn CredentialSources>,
+    witness: Witness,
+}
+
+impl SourcesHandle {
+    /// Records the use of a source, if the plugin was granted it.
+    fn granted(&self, capability: &Capability) -> Result<(), SourceError> {
+        if !self.witness.plugin.has(capability) {
+            let message = "its manifest doesn't want it".to_owned();
+            return Err(SourceError::Denied(Denial { capability: capability.to_string(), message }));
+        }
+        self.witness.record(&capability.to_string(), || "read".to_owned());
+        Ok(())
+    }
+}
+
+impl Host for CallState {}
+
+impl HostSources for CallState {
+    fn file(
+        &mut self,
+        sources: Resource<SourcesHandle>,
+        name: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, SourceError>> {
+        self.in_host(|state| {
+            let handle = state.table.get(&sources)?;
+            if let Err(denied) = handle.granted(&Capability::File(name.clone())) {
+                return Ok(Err(denied));
+            }
+            Ok(match handle.sources.file(&name) {
+                Ok(Some(bytes)) if bytes.len() > MAX_SOURCE_BYTES => {
+                    Err(SourceError::TooLarge(MAX_SOURCE_BYTES as u64))
+                }
+                Ok(content) => Ok(content),
+                Err(error) => Err(SourceError::Storage(error.to_string())),
+            })
+        })
+    }
+
+    fn variable(
+        &mut self,
+        sources: Resource<SourcesHandle>,
+        name: String,
+    ) -> wasmtime::Result<Result<Option<String>, SourceError>> {
+        self.in_host(|state| {
+            let handle = state.table.get(&sources)?;
+            if let Err(denied) = handle.granted(&Capability::Variable(name.clone())) {
+                return Ok(Err(denied));
+            }
+            Ok(match handle.sources.variable(&name) {
+                Some(value) if value.len() > MAX_SOURCE_BYTES => Err(SourceError::TooLarge(MAX_SOURCE_BYTES as u64)),
+                value => Ok(value),
+            })
+        })
+    }
+
+    fn drop(&mut self, sources: Resource<SourcesHandle>) -> wasmtime::Result<()> {
+        self.table.delete(sources)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_show() {
+        let credential = Credential::Basic { username: "me".to_owned(), password: Secret("hunter2".to_owned()) };
+        let shown = format!("{credential:?}");
+        assert!(shown.contains("me") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,200 @@
+//! *Wanted ⊆ granted*, decided when a plugin is loaded.
+
+use std::collections::BTreeSet;
+
+use cofferdam_digest::Digest;
+use cofferdam_plugin_pack::{Capability, Kind, Manifest, Role};
+
+use super::{Layer, Policy, file::PluginRule};
+use crate::PluginError;
+
+/// What a plugin from a plugin directory has if nobody says anything: what every handler needs to be one, and nothing
+/// that reaches beyond the build (no commands, files, variables).
+const DEFAULT: [Capability; 3] = [Capability::Context, Capability::Stages, Capability::Rootfs];
+
+impl Policy {
+    /// Checks a plugin against its pin and what it wants against what it is granted. A first-party one is granted what it
+    /// wants where a policy doesn't list other capabilities for it.
+    ///
+    /// # Errors
+    /// [`PluginError::Pin`] and [`PluginError::Denied`], with the line that would mend it.
+    pub(crate) fn admit(&self, manifest: &Manifest, digest: &Digest, first_party: bool) -> Result<(), PluginError> {
+        for layer in self.layers() {
+            self.check_pin(layer, manifest, digest, first_party)?;
+            let rule = layer.file.plugins.get(&manifest.name);
+            let missing = manifest.capabilities.iter().find(|wanted| !grants(rule, wanted, first_party));
+            if let Some(capability) = missing {
+                return Err(self.denial(manifest, capability));
+            }
+        }
+        let claims_hosts = matches!(manifest.role, Role::Credentials { .. });
+        if claims_hosts && !first_party && !self.lists(&manifest.name) {
+            return Err(PluginError::Denied {
+                plugin: manifest.name.clone(),
+                capability: "registry hosts".to_owned(),
+                why: format!(
+                    "only a plugin that is listed may have: in {}, write\n{}",
+                    self.decisive_path(),
+                    section(manifest)
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a plugin may claim a keyword that a first-party one has.
+    ///
+    /// # Errors
+    /// [`PluginError::Denied`] if nobody listed it.
+    pub(crate) fn admit_claim(&self, manifest: &Manifest, keyword: &str) -> Result<(), PluginError> {
+        if self.lists(&manifest.name) {
+            return Ok(());
+        }
+        Err(PluginError::Denied {
+            plugin: manifest.name.clone(),
+            capability: format!("keyword {keyword}"),
+            why: format!(
+                "belongs to a plugin of cofferdam's own and may only be claimed by one that is listed: in {}, write\n{}",
+                self.decisive_path(),
+                section(manifest)
+            ),
+        })
+    }
+
+    /// Whether the operator, or where there is none the user, names the plugin.
+    fn lists(&self, name: &str) -> bool {
+        self.operator.as_ref().unwrap_or(&self.user).file.plugins.contains_key(name)
+    }
+
+    fn check_pin(&self, layer: &Layer, manifest: &Manifest, digest: &Digest, first: bool) -> Result<(), PluginError> {
+        let rule = layer.file.plugins.get(&manifest.name);
+        let why = match rule.and_then(|rule| rule.sha256) {
+            Some(pinned) if pinned != *digest => {
+                format!("has the digest {digest}, and the policy pins {pinned}: it is not the file that was allowed")
+            }
+            // The binary itself vouches for what is embedded in it.
+            None if layer.file.require_pinned && !first => format!(
+                "must be pinned: in {}, write\n[plugins.{}]\nsha256 = \"{}\"",
+                self.decisive_path(),
+                manifest.name,
+                digest.hex()
+            ),
+            _ => return Ok(()),
+        };
+        Err(PluginError::Pin { plugin: manifest.name.clone(), why })
+    }
+
+    fn denial(&self, manifest: &Manifest, capability: &Capability) -> PluginError {
+        let flag = match &self.operator {
+            Some(_) => String::new(),
+            None => format!(" (or give `--allow-plugin {}:{capability}`)", manifest.name),
+        };
+        PluginError::Denied {
+            plugin: manifest.name.clone(),
+            capability: capability.to_string(),
+            why: format!("is not granted: in {}, write{flag}\n{}", self.decisive_path(), section(manifest)),
+        }
+    }
+}
+
+fn grants(rule: Option<&PluginRule>, wanted: &Capability, first_party: bool) -> bool {
+    let default = || first_party || DEFAULT.contains(wanted);
+    match rule {
+        None => default(),
+        Some(rule) => {
+            rule.extra.contains(wanted) || rule.allow.as_ref().map_or_else(default, |list| list.contains(wanted))
+        }
+    }
+}
+
+/// The section that allows a plugin everything that it wants.
+fn section(manifest: &Manifest) -> String {
+    let wanted: BTreeSet<String> = manifest.capabilities.iter().map(|capability| format!("\"{capability}\"")).collect();
+    let wanted: Vec<String> = wanted.into_iter().collect();
+    let pin = match manifest.kind() {
+        Kind::Credentials => "\n# and, since it handles secrets, better with: sha256 = \"…\"",
+        _ => "",
+    };
+    format!("[plugins.{}]\nallow = [{}]{pin}", manifest.name, wanted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Allowance, policy::file::PolicyFile};
+
+    fn manifest(capabilities: &str) -> Manifest {
+        let head = "api = \"0.1\"\nkind = \"instruction\"\nname = \"greet\"\nversion = \"1\"\n";
+        Manifest::from_toml(&format!(
+            "{head}capabilities = {capabilities}\n[keywords]\nGREET = {{ syntax = \"words\" }}\n"
+        ))
+        .unwrap()
+    }
+
+    fn layer(text: &str) -> Layer {
+        let path = std::path::Path::new("/etc/cofferdam/policy.toml");
+        Layer { path: Some(path.to_owned()), file: PolicyFile::parse(text, path).unwrap() }
+    }
+
+    fn admit(policy: &Policy, capabilities: &str) -> Result<(), String> {
+        policy.admit(&manifest(capabilities), &Digest::of(b"greet"), false).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_denial_prints_lines_that_allow_it() {
+        let error = admit(&Policy::default(), r#"["rootfs", "exec"]"#).unwrap_err();
+        assert!(error.contains("wants `exec`"), "{error}");
+        assert!(error.contains("--allow-plugin greet:exec"), "{error}");
+        let lines = &error[error.find("[plugins").unwrap()..];
+        let policy = Policy { operator: None, user: layer(lines) };
+        admit(&policy, r#"["rootfs", "exec"]"#).unwrap();
+    }
+
+    #[test]
+    fn reading_and_writing_the_build_needs_no_grant() {
+        admit(&Policy::default(), r#"["context", "stages", "rootfs"]"#).unwrap();
+        let narrowed = Policy { operator: None, user: layer("[plugins.greet]\nallow = [\"rootfs\"]\n") };
+        assert!(admit(&narrowed, r#"["context"]"#).is_err());
+    }
+
+    #[test]
+    fn flags_widen_only_what_no_operator_decided() {
+        let mut policy = Policy::default();
+        policy.allow("greet:exec".parse::<Allowance>().unwrap());
+        admit(&policy, r#"["context", "exec"]"#).unwrap();
+        policy.operator = Some(layer("[limits]\nmemory-mib = 1\n"));
+        let error = admit(&policy, r#"["context", "exec"]"#).unwrap_err();
+        assert!(error.contains("/etc/cofferdam/policy.toml") && !error.contains("--allow-plugin"), "{error}");
+        policy.operator = Some(layer("[plugins.greet]\nallow = [\"context\", \"exec\"]\n"));
+        admit(&policy, r#"["context", "exec"]"#).unwrap();
+    }
+
+    #[test]
+    fn a_pin_holds_and_can_be_demanded() {
+        let digest = Digest::of(b"greet");
+        let pinned = |digest: &Digest| layer(&format!("[plugins.greet]\nsha256 = \"{}\"\n", digest.hex()));
+        admit(&Policy { operator: None, user: pinned(&digest) }, "[]").unwrap();
+        let error = admit(&Policy { operator: None, user: pinned(&Digest::of(b"other")) }, "[]").unwrap_err();
+        assert!(error.contains(&digest.to_string()), "{error}");
+        let demanded = Policy { operator: None, user: layer("[plugins]\nrequire-pinned = true\n") };
+        assert!(admit(&demanded, "[]").unwrap_err().contains(&digest.hex()));
+        demanded.admit(&manifest("[]"), &digest, true).unwrap();
+    }
+
+    #[test]
+    fn strangers_claim_neither_hosts_nor_our_keywords() {
+        let helper = "api = \"0.1\"\nkind = \"credentials\"\nname = \"greet\"\nversion = \"1\"\nhosts = [\"*\"]\n";
+        let helper = Manifest::from_toml(helper).unwrap();
+        let digest = Digest::of(b"");
+        let mut policy = Policy::default();
+        assert!(policy.admit(&helper, &digest, false).is_err());
+        assert!(policy.admit_claim(&manifest("[]"), "COPY").is_err());
+        policy.allow("greet".parse::<Allowance>().unwrap());
+        policy.admit(&helper, &digest, false).unwrap();
+        policy.admit_claim(&manifest("[]"), "COPY").unwrap();
+        // With an operator, only the operator lists.
+        policy.operator = Some(layer(""));
+        assert!(policy.admit(&helper, &digest, false).is_err());
+        assert!(policy.admit_claim(&manifest("[]"), "COPY").is_err());
+    }
+}
