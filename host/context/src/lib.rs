@@ -1,1 +1,27 @@
-//! Build contexts of every kind as read-only trees
+//! Build contexts as read-only trees, the Dockerfile in them, and what their git checkout says.
+//!
+//! - [`ContextSource`] is what the user wrote, [`Context`] the opened directory; its [`Context::tree`] hides what the ignore
+//!   file excludes.
+//! - [`DockerfileLocation`] and [`Context::read_dockerfile`] find the Dockerfile and the ignore file that belongs to it.
+//! - [`NamedContext`] is one `--build-context`.
+//! - [`git_facts`] reads commit, branch and tags, for tagging policies and for the epoch.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "owner of the contexts: reads what the user named"
+)]
+
+mod context;
+mod dockerfile;
+mod error;
+mod git;
+mod named;
+mod source;
+
+pub use context::{Context, Visibility};
+pub use dockerfile::{DockerfileLocation, DockerfileText, IgnoreText};
+pub use error::ContextError;
+pub use git::{GitFacts, git_facts};
+pub use named::{NamedContext, NamedSource};
+pub use source::ContextSource;

@@ -38,7 +38,7 @@ fn another_builder() {
             let directory = store.temp_dir("upper").unwrap();
             fs::create_dir(directory.path().join("closed")).unwrap();
             fs::write(directory.path().join("closed/file"), "x").unwrap();
-            fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
             let mut writer = store.blob_writer().unwrap();
             writer.write_all(&[0; 1 << 20]).unwrap();
             let Unpacking::Started(_guard) = store.begin_unpack("overlay", &Digest::of(b"layer")).unwrap() else {

@@ -184,6 +184,14 @@ impl Store {
         TempDir::new(Arc::clone(&self.session), purpose)
     }
 
+    /// A directory beneath one that [`Store::temp_dir`] made, for its owner alone.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn make_directory(&self, path: &Path) -> Result<(), StoreError> {
+        fs::DirBuilder::new().mode(0o700).create(path).map_err(StoreError::io("create", path))
+    }
+
     /// A file without a name: gone when it is closed, whatever happens.
     ///
     /// # Errors
