@@ -20,7 +20,7 @@ use std::{
     process::ExitCode,
 };
 
-use cofferdam_exec::{Launcher, STAGE_ARGUMENT, Tier, probe, run_stage_main};
+use cofferdam_exec::{Launcher, STAGE_ARGUMENT, Tier, harden_process, probe, run_stage_main};
 use world::World;
 
 /// A name and what it does.
@@ -57,6 +57,9 @@ fn main() -> ExitCode {
         println!("skipped: nothing can run commands here ({})", report.userns.expect_err("nothing works"));
         return ExitCode::SUCCESS;
     };
+    harden_process().expect("hardened, as the builder is");
+    // The image's modes are what the tests say, whoever runs them.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let world = World::new(&directory, busybox, executor);
     println!("  tier {}, ids {:?}", world.tier(), world.ids());
 
