@@ -1,0 +1,70 @@
+#!/bin/sh
+# Installs what the tests need beyond the Rust toolchain: Debian packages only, and only those that are missing. Run as root on
+# Debian or Ubuntu; anywhere else it says what is missing and leaves the machine alone. A second run does nothing.
+#
+# No service is started: Debian's docker-registry would start one, so packages are installed with services held back.
+set -eu
+
+# package  command that proves it is there  what for
+needed='
+apache2-utils htpasswd password files of the test registry
+busybox-static busybox the base image alpine
+docker-registry docker-registry the registry that images are pushed to and pulled from
+git git checkouts whose facts are compared
+jq jq reading what tools print
+mmdebstrap mmdebstrap base images and runner environments
+python3 python3 reading archives with another implementation
+python3-pip pip3 the Go toolchain of the base image golang
+runc runc running the images that were built
+skopeo skopeo judging exports and pushed images
+uidmap newuidmap user namespaces with subordinate ids
+umoci umoci unpacking exported images
+'
+
+# docker-registry and newuidmap may lie where an ordinary user does not look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+is_there() {
+    # What counts for pip is the module: python3 may come from elsewhere.
+    case $1 in
+    pip3) python3 -m pip --version >/dev/null 2>&1 ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+missing=
+while read -r package command purpose; do
+    [ -n "$package" ] || continue
+    if ! is_there "$command"; then
+        echo "missing: $package ($purpose)" >&2
+        missing="$missing $package"
+    fi
+done <<EOF
+$needed
+EOF
+
+if [ -z "$missing" ]; then
+    echo "all test tools are installed" >&2
+    exit 0
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "tests that need these are skipped; to install them, run as root: apt-get install --no-install-recommends$missing" >&2
+    exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "tests that need these are skipped: only apt-get is known to this script" >&2
+    exit 0
+fi
+
+# policy-rc.d is what maintainer scripts ask before they start a service (101: not now). One that exists is left alone.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+fi
+export DEBIAN_FRONTEND=noninteractive
+echo "installing:$missing" >&2
+apt-get -q -o DPkg::Lock::Timeout=600 update >&2
+# shellcheck disable=SC2086 # a list of names
+apt-get -q -o DPkg::Lock::Timeout=600 install -y --no-install-recommends $missing >&2
