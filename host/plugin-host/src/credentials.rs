@@ -124,7 +124,9 @@ impl PluginHost {
     }
 
     fn helpers(&self, host: &ParsedHost) -> Vec<&Arc<Plugin>> {
+        // One of our own that may not read its source has no answer.
         let covers = |plugin: &&Arc<Plugin>| match &plugin.manifest.role {
+            _ if plugin.withheld.is_some() => false,
             Role::Credentials { hosts } => hosts.iter().any(|pattern| pattern.matches(host)),
             Role::Instruction { .. } | Role::Tags => false,
         };

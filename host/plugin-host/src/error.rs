@@ -30,9 +30,9 @@ pub enum PluginError {
         limit: u64,
     },
     /// No manifest, or a wrong one.
-    #[error("plugin `{plugin}`: {source}")]
+    #[error("plugin {plugin}: {source}")]
     Manifest {
-        /// Its file.
+        /// Its file, in backticks.
         plugin: String,
         /// What is wrong.
         source: SectionError,
@@ -122,6 +122,9 @@ pub enum CallError {
     /// The plugin's own doing.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// The policy takes from one of cofferdam's own plugins what it needs.
+    #[error("{0}")]
+    Withheld(String),
     /// The build was interrupted.
     #[error("interrupted")]
     Interrupted,

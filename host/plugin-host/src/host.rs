@@ -154,12 +154,16 @@ impl PluginHost {
     }
 
     fn add(&mut self, code: Code, digest: Digest, origin: Origin) -> Result<(), PluginError> {
-        let manifest = read_manifest(&code.wasm)
-            .map_err(|source| PluginError::Manifest { plugin: origin.to_string().replace('`', ""), source })?;
+        let manifest =
+            read_manifest(&code.wasm).map_err(|source| PluginError::Manifest { plugin: origin.to_string(), source })?;
         let name = manifest.name.clone();
         let imports = imports::check(&code.wasm, manifest.kind())
             .map_err(|source| PluginError::Interface { plugin: name.clone(), source })?;
-        self.policy.admit(&manifest, &digest, origin == Origin::Embedded)?;
+        // An operator who takes a capability from one of our own forbids what it does, not every build.
+        let withheld = match self.policy.admit(&manifest, &digest, origin == Origin::Embedded) {
+            Err(denial @ PluginError::Denied { .. }) if origin == Origin::Embedded => Some(denial.to_string()),
+            admitted => admitted.map(|()| None)?,
+        };
         if let Some(first) = self.plugins.get(&name) {
             let (first, second) = (first.origin.to_string(), origin.to_string());
             return Err(PluginError::NameTaken { name, first, second });
@@ -170,6 +174,7 @@ impl PluginHost {
             imports,
             origin,
             code,
+            withheld,
             ready: Default::default(),
             preparing: Default::default(),
         });

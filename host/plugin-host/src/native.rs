@@ -29,3 +29,21 @@ pub(crate) fn load(engine: &Engine, code: OwnCode<'_>) -> wasmtime::Result<Compo
     // `OwnCode` is only made of that. A mismatch of version, processor or configuration is found by wasmtime itself.
     unsafe { Component::deserialize(engine, code.0) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_for_another_engine_is_refused() {
+        let component = b"\0asm\x0d\0\x01\0";
+        let engine = Engine::new(&crate::engine_config::shared()).unwrap();
+        let code = engine.precompile_component(component).unwrap();
+        load(&engine, OwnCode::from_private_cache(&code)).unwrap();
+        let mut other = crate::engine_config::shared();
+        other.epoch_interruption(false);
+        let other = Engine::new(&other).unwrap();
+        assert!(load(&other, OwnCode::from_private_cache(&code)).is_err());
+        assert!(load(&engine, OwnCode::embedded(b"no code")).is_err());
+    }
+}

@@ -30,6 +30,8 @@ pub(crate) struct Plugin {
     pub(crate) imports: Imports,
     pub(crate) origin: Origin,
     pub(crate) code: Code,
+    /// For one of our own: the policy's denial of something that it wants. It then answers nothing else.
+    pub(crate) withheld: Option<String>,
     pub(crate) ready: OnceLock<Result<Ready, Fault>>,
     pub(crate) preparing: Mutex<()>,
 }
@@ -76,6 +78,9 @@ impl Plugin {
         state: CallState,
         work: impl FnOnce(&mut Store<CallState>, &Ready) -> wasmtime::Result<T>,
     ) -> (Result<T, CallError>, CallState) {
+        if let Some(denial) = &self.withheld {
+            return (Err(CallError::Withheld(denial.clone())), state);
+        }
         let ready = match self.ready(runtime) {
             Ok(ready) => ready,
             Err(fault) => return (Err(fault.clone().into()), state),

@@ -68,7 +68,10 @@ pub(crate) struct Place {
 
 impl Outline {
     pub(crate) fn of(bytes: &[u8]) -> Result<Self, SectionError> {
-        let malformed = |error: wasmparser::BinaryReaderError| SectionError::Malformed(error.to_string());
+        let malformed = |error: wasmparser::BinaryReaderError| {
+            // Some of the parser's messages have a second line with bytes.
+            SectionError::Malformed(error.message().lines().next().unwrap_or_default().to_owned())
+        };
         let cut_short = || SectionError::Malformed("cut short".to_owned());
         let mut outline = Self { encoding: Encoding::Module, manifests: Vec::new() };
         let mut parser = Parser::new(0);

@@ -165,7 +165,11 @@ fn refused(plugin: &Plugin, error: steps::Error, span: Span) -> Diagnostic {
 
 /// A call that came to nothing, as a finding.
 fn failed(error: &CallError, span: Span) -> Diagnostic {
-    text::host_error("PluginFailed", error.to_string(), Some(span), None)
+    let code = match error {
+        CallError::Withheld(_) => "PluginDenied",
+        _ => "PluginFailed",
+    };
+    text::host_error(code, error.to_string(), Some(span), None)
 }
 
 fn unclaimed(step: &Step) -> Diagnostic {

@@ -110,7 +110,7 @@ impl Policy {
         let layer = self.operator.as_ref().unwrap_or(&self.user);
         match &layer.path {
             Some(path) => format!("`{}`", path.display()),
-            None => "the policy given by `--policy`".to_owned(),
+            None => "a policy (`--policy FILE`)".to_owned(),
         }
     }
 

@@ -1,0 +1,206 @@
+//! The components of this program.
+
+use std::{collections::BTreeMap, fs, io, sync::Arc, time::Instant};
+
+use cofferdam_plan::step::{Effect, Handlers, KeyValue, Step, Syntax};
+use cofferdam_plugin_host::{
+    ApplyError, Credential, CredentialSources, Decision, Exit, Facts, GitFacts, HostOptions, Origin, PluginHost,
+    Requested, RunCommand, RunCommandError,
+};
+use cofferdam_rootfs::{RootPath, Timestamp, Tree};
+
+use crate::guest::{apply, apply_with, rootfs, step, tree};
+
+fn host() -> PluginHost {
+    PluginHost::load(HostOptions::default()).map_err(|errors| format!("{errors:?}")).unwrap()
+}
+
+#[test]
+fn each_instruction_has_a_handler_that_imports_nothing_but_our_packages() {
+    let host = host();
+    let keywords = host.keywords();
+    for keyword in [
+        "ADD",
+        "CMD",
+        "COPY",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "RUN",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ] {
+        assert!(keywords.iter().any(|claimed| claimed == keyword), "{keyword}");
+    }
+    assert_eq!(host.facts("COPY").unwrap().syntax, Syntax::Words);
+    assert!(host.plugins().iter().all(|plugin| plugin.origin == Origin::Embedded));
+    assert_eq!(host.tag_policies(), ["tags-explicit", "tags-git"]);
+}
+
+#[test]
+fn copy_copies() {
+    let host = host();
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("src")).unwrap();
+    fs::write(directory.path().join("src/a"), "hello").unwrap();
+    let (tree, root) = (tree(directory.path()), rootfs());
+    let copy = step("COPY", "src /app/");
+    assert!(host.check(&copy).is_empty());
+    let planned = host.plan(&copy).unwrap();
+    assert_eq!(planned.effect, Effect::RootFileSystem);
+    apply(&host, &copy, &root, &[&tree]).unwrap();
+    let root = root.lock().unwrap();
+    assert_eq!(root.read_file(&RootPath::new("/app/a").unwrap(), 100).unwrap(), b"hello");
+    assert!(root.metadata(&RootPath::new("/secret").unwrap(), true).unwrap().is_none());
+}
+
+#[test]
+fn metadata_instructions_change_the_configuration_only() {
+    let pair = KeyValue { key: "A".into(), value: "b".into() };
+    let mut env = step("ENV", "A=b");
+    env.arguments.pairs = vec![pair.clone()];
+    let planned = host().plan(&env).unwrap();
+    assert_eq!(planned.effect, Effect::Configuration);
+    assert_eq!(planned.changes, [cofferdam_plan::step::ConfigChange::Environment(pair)]);
+}
+
+/// Ends as it was told and remembers what it was to run.
+struct Script(Exit, Arc<std::sync::Mutex<Vec<cofferdam_plugin_host::Command>>>);
+
+impl RunCommand for Script {
+    fn run(&mut self, command: cofferdam_plugin_host::Command) -> Result<Exit, RunCommandError> {
+        self.1.lock().unwrap().push(command);
+        Ok(self.0)
+    }
+}
+
+#[test]
+fn run_runs_and_passes_its_exit_code_on() {
+    let host = host();
+    let run: Step = step("RUN", "echo hello");
+    let seen = Arc::default();
+    for (exit, fine) in [(Exit::Code(0), true), (Exit::Code(3), false), (Exit::Signal(9), false)] {
+        let script = Box::new(Script(exit, Arc::clone(&seen)));
+        match apply_with(&host, &run, &rootfs(), &[], Some(script)) {
+            Ok(_) => assert!(fine),
+            Err(ApplyError::CommandFailed(failed)) => assert_eq!(failed, exit),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0].arguments, ["/bin/sh", "-c", "echo hello"]);
+    assert_eq!(seen[0].environment, run.state.environment);
+}
+
+struct Sources(BTreeMap<&'static str, Vec<u8>>);
+
+impl CredentialSources for Sources {
+    fn file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.get(name).cloned())
+    }
+
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn the_docker_config_answers_for_its_hosts_and_no_lookalike() {
+    let host = host();
+    // me:secret
+    let config = br#"{"auths": {"registry.example": {"auth": "bWU6c2VjcmV0"}}}"#;
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources([("docker-config", config.to_vec())].into()));
+    let ask = |name: &str| host.credential(name, Some("a/b"), &["pull"], &sources);
+    let answer = ask("registry.example").unwrap().unwrap();
+    let Credential::Basic { username, password } = answer.credential else { panic!("{answer:?}") };
+    assert_eq!((username.as_str(), password.expose()), ("me", "secret"));
+    assert_eq!(ask("registry.example.evil.example").unwrap(), None);
+    for wrong in ["registry.example@evil.example", "registry.example/x", "", "registry.example."] {
+        assert!(ask(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_broken_docker_config_is_an_error_not_an_anonymous_push() {
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources([("docker-config", b"{".to_vec())].into()));
+    let error = host().credential("registry.example", None, &["push"], &sources).unwrap_err();
+    assert!(error.to_string().contains("credential-docker-config"), "{error}");
+}
+
+#[test]
+fn tags_follow_from_git() {
+    let facts = Facts {
+        git: Some(GitFacts {
+            commit: "0123456789abcdef0123456789abcdef01234567".into(),
+            branch: Some("main".into()),
+            tags: Vec::new(),
+            default_branch: Some("main".into()),
+            commit_time: Timestamp::default(),
+            dirty: false,
+        }),
+        ci: None,
+        date: Timestamp::default(),
+        digest: None,
+    };
+    let requested = Requested { repository: "registry.example/app".into(), tags: Vec::new(), options: Vec::new() };
+    let host = host();
+    for name in ["git", "tags-git"] {
+        let Decision::Tags(tags) = host.decide(name, &facts, &requested).unwrap() else { panic!("refused") };
+        assert!(tags.contains(&"latest".to_owned()), "{tags:?}");
+    }
+    let error = host.decide("none", &facts, &requested).unwrap_err();
+    assert!(error.to_string().contains("tags-explicit, tags-git"), "{error}");
+}
+
+#[test]
+fn taking_exec_away_forbids_run_and_nothing_else() {
+    let policy = cofferdam_plugin_host::Policy::parse("[plugins.instruction-run]\nallow = [\"rootfs\"]\n").unwrap();
+    let host = PluginHost::load(HostOptions { policy, ..HostOptions::default() });
+    let host = host.map_err(|errors| format!("{errors:?}")).unwrap();
+    let findings = host.check(&step("RUN", "true"));
+    assert_eq!(findings[0].code, "PluginDenied");
+    assert!(findings[0].message.contains("wants `exec`"), "{findings:?}");
+    assert!(host.check(&step("WORKDIR", "/app")).is_empty());
+}
+
+#[test]
+fn a_host_serves_many_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let host = host();
+    shared(&host);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..50).for_each(|_| drop(host.plan(&step("WORKDIR", "/app")).unwrap())));
+        }
+    });
+}
+
+/// Not a bound, a figure for the README: `cargo test --release -- --ignored --nocapture first_party::speed`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let begun = Instant::now();
+    let host = host();
+    println!("load: {:?}", begun.elapsed());
+    let workdir = step("WORKDIR", "/app");
+    let begun = Instant::now();
+    host.plan(&workdir).unwrap();
+    println!("first call: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        host.plan(&workdir).unwrap();
+    }
+    println!("call: {:?}", begun.elapsed() / 1000);
+    let begun = Instant::now();
+    for keyword in host.keywords() {
+        let _ = host.check(&step(&keyword, "a b"));
+    }
+    println!("a first call of each keyword: {:?}", begun.elapsed());
+}
