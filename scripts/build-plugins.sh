@@ -30,6 +30,7 @@ write() {
 
 check() {
   local toolchain status=0
+  check_examples
   if [ "$("$ROOT/scripts/plugin-sources.sh")" != "$(cat "$PREBUILT/SOURCES")" ]; then
     fail "the sources of the components changed"
   fi
@@ -47,6 +48,17 @@ check() {
   build "$toolchain" "$fresh"
   diff -r -q "$PREBUILT" "$fresh" || fail "the components that were just built differ from the committed ones"
   echo "the committed components are what their sources give, byte for byte"
+}
+
+# The examples carry copies of the interface, so that a stranger can copy them: the copies must be the interface.
+check_examples() {
+  local package
+  for package in "$ROOT"/examples/*/wit/*/; do
+    diff -r -q "$package" "$ROOT/wit/$(basename "$package")" >&2 || {
+      echo "error: $package is not the interface of wit/; copy it again" >&2
+      exit 1
+    }
+  done
 }
 
 # Compiles all guests and packs each with its manifest.
