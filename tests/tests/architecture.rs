@@ -59,7 +59,9 @@ fn no_crate_imports_what_it_must_not() {
                 "fs" => FS.to_vec(),
                 one => vec![one],
             };
-            wrong.extend(direct.iter().filter(|one| banned.contains(&one.as_str())).map(|one| format!("{name} imports {one}")));
+            wrong.extend(
+                direct.iter().filter(|one| banned.contains(&one.as_str())).map(|one| format!("{name} imports {one}")),
+            );
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -100,7 +102,10 @@ fn unsafe_is_kept_to_its_owners() {
             } else if path.extension().is_some_and(|end| end == "rs") {
                 let text = std::fs::read_to_string(&path).expect("UTF-8");
                 let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-                if code.clone().any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")) {
+                if code
+                    .clone()
+                    .any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+                {
                     users.push(path.strip_prefix(root).expect("beneath").display().to_string());
                 }
             }

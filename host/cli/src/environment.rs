@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
+use cofferdam_image::StoreLocation;
+
 /// The environment at the start of the program.
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
@@ -23,28 +25,19 @@ impl Environment {
         self.variables.get(&OsString::from(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
-    /// The directory for what can be made again. Without HOME (an arbitrary uid in a pod) it is beneath TMPDIR.
-    fn cache_directory(&self) -> PathBuf {
-        let absolute = |path: &PathBuf| path.is_absolute();
-        self.path("XDG_CACHE_HOME")
-            .filter(absolute)
-            .or_else(|| self.path("HOME").filter(absolute).filter(|home| home.as_os_str() != "/").map(|home| home.join(".cache")))
-            .map(|cache| cache.join("cofferdam"))
-            .unwrap_or_else(|| {
-                let temporary = self.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
-                temporary.join(format!("cofferdam-{}", rustix::process::getuid().as_raw()))
-            })
+    fn location(&self, chosen: Option<PathBuf>) -> StoreLocation {
+        let uid = rustix::process::getuid().as_raw();
+        StoreLocation::find(chosen.as_deref(), |name| self.variables.get(&OsString::from(name)).cloned(), uid)
     }
 
-    /// The store, as chosen or as the user's habits say.
+    /// The store, as chosen or as the user's habits say; absolute.
     pub fn store(&self, chosen: Option<PathBuf>) -> PathBuf {
-        let store = chosen.unwrap_or_else(|| self.cache_directory().join("store"));
-        std::path::absolute(&store).unwrap_or(store)
+        self.working_directory().join(self.location(chosen).path)
     }
 
     /// Where compiled third-party plugins are kept.
     pub fn compile_cache(&self) -> Option<PathBuf> {
-        Some(self.cache_directory().join("plugins"))
+        Some(self.location(None).path.with_file_name("plugins"))
     }
 
     /// Docker's configuration file: `DOCKER_CONFIG` names its directory.
@@ -53,11 +46,15 @@ impl Environment {
         directory.map(|directory| directory.join("config.json"))
     }
 
-    /// Proxy settings, for RUN.
-    pub fn proxies(&self) -> BTreeMap<String, String> {
-        let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
-        let both = names.iter().flat_map(|name| [name.to_string(), name.to_uppercase()]);
-        both.filter_map(|name| self.variable(&name).map(|value| (name, value))).collect()
+    /// Where temporary directories are made.
+    pub fn scratch(&self) -> Option<PathBuf> {
+        self.path("TMPDIR").or_else(|| Some(PathBuf::from("/tmp")))
+    }
+
+    /// What relative paths are relative to.
+    pub fn working_directory(&self) -> PathBuf {
+        // Without one (it was removed), every relative path fails by its own name.
+        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
     }
 
     /// The variables of continuous integration systems that name refs, commits, events and projects: facts for tagging

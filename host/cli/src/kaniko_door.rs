@@ -6,8 +6,12 @@ use clap::{ArgAction, Parser};
 
 /// Builds an image from a Dockerfile and a context, and pushes it (Kaniko's command line)
 #[derive(Debug, Parser)]
-#[command(name = "executor", version, after_help = "Example:
-  executor --context dir:///workspace --dockerfile Dockerfile --destination registry.example/team/app:1.2")]
+#[command(
+    name = "executor",
+    version,
+    after_help = "Example:
+  executor --context dir:///workspace --dockerfile Dockerfile --destination registry.example/team/app:1.2"
+)]
 pub struct ExecutorArguments {
     /// Path of the build context, or dir://PATH
     #[arg(short = 'c', long, value_name = "PATH", default_value = "/workspace/")]

@@ -1,1 +1,27 @@
-fn main() {}
+//! The program. See `lib.rs` of the engine for the life of a build; here is what a person sees of it.
+
+mod build_command;
+mod commands;
+mod docker_door;
+mod doctor_command;
+mod environment;
+mod exit;
+mod explain;
+mod kaniko_door;
+mod plugin_command;
+mod progress;
+mod request;
+mod signals;
+mod tags_command;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    #![allow(clippy::disallowed_methods, reason = "the command line is read here, and nowhere else")]
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // The process inside a RUN's namespaces is this program too; it must not parse anything of a person's.
+    if arguments.get(1).is_some_and(|first| first == cofferdam_exec::STAGE_ARGUMENT) {
+        cofferdam_exec::run_stage_main();
+    }
+    commands::main(arguments).into()
+}

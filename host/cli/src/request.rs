@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use cofferdam_engine::{
-    BuildRequest, Destination, Execution, KeyValue, Output, OutputKind, Platform, PluginAccess, PolicyUse,
+    Allowance, BuildRequest, Destination, Execution, KeyValue, Output, OutputKind, Platform, PluginAccess, PolicyUse,
     RegistryAccess, Timestamps,
 };
 
@@ -50,6 +50,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         _ => return Err(form("--timestamps", &arguments.timestamps, "epoch or real")),
     };
     Ok(BuildRequest {
+        working_directory: environment.working_directory(),
         context: arguments.context,
         dockerfile: arguments.file,
         target: arguments.target,
@@ -61,7 +62,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             references: arguments.tags,
             push: arguments.push,
             outputs,
-            policies: arguments.tag_policies.iter().map(|text| policy(text)).collect::<Result<_>>()?,
+            policies: policies(&arguments.tag_policies)?,
             digest_file: arguments.digest_file,
             docker_media_types: image_format,
         },
@@ -76,7 +77,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             ..RegistryAccess::default()
         },
         plugins: plugins(&arguments.shared, environment)?,
-        execution: Execution { executor: arguments.executor, proxies: environment.proxies() },
+        execution: Execution { executor: arguments.executor },
         variables: environment.ci_variables(),
     })
 }
@@ -95,6 +96,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
     let layout = arguments.oci_layout_path.map(|destination| Output { kind: OutputKind::OciDirectory, destination });
     let shared = SharedArguments { store: arguments.store.clone(), ..SharedArguments::default() };
     Ok(BuildRequest {
+        working_directory: environment.working_directory(),
         context: arguments.context,
         dockerfile: Some(arguments.dockerfile),
         target: arguments.target,
@@ -122,24 +124,29 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             docker_config: environment.docker_config(),
         },
         plugins: plugins(&shared, environment)?,
-        execution: Execution { executor: None, proxies: environment.proxies() },
+        execution: Execution::default(),
         variables: environment.ci_variables(),
     })
 }
 
+/// Tagging policies with their options.
+pub fn policies(texts: &[String]) -> Result<Vec<PolicyUse>> {
+    texts.iter().map(|text| policy(text)).collect()
+}
+
 /// Where plugins come from and what is granted, for builds and for the commands about plugins.
 pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<PluginAccess> {
-    let allow = shared.allow_plugins.iter().map(|text| {
-        let split = text.split_once(':').filter(|(name, capability)| !name.is_empty() && !capability.is_empty());
-        let (name, capability) = split.ok_or_else(|| form("--allow-plugin", text, "NAME:CAPABILITY"))?;
-        Ok((name.to_owned(), capability.to_owned()))
-    });
+    let allow = shared
+        .allow_plugins
+        .iter()
+        .map(|text| text.parse::<Allowance>().map_err(|_| form("--allow-plugin", text, "NAME or NAME:CAPABILITY")));
     Ok(PluginAccess {
         directories: shared.plugin_directories.clone(),
         policy_file: shared.policy.clone(),
         allow: allow.collect::<Result<_>>()?,
         audit_log: shared.audit_log.clone(),
         compile_cache: environment.compile_cache(),
+        scratch: environment.scratch(),
     })
 }
 

@@ -110,7 +110,13 @@ mod tests {
     #[test]
     fn refuses_other_algorithms_upper_case_and_wrong_lengths() {
         let hex = Digest::of(b"").hex();
-        for text in [hex.clone(), format!("sha512:{hex}"), format!("sha256:{}", hex.to_uppercase()), format!("sha256:{}", &hex[1..]), format!("sha256:{hex}0")] {
+        for text in [
+            hex.clone(),
+            format!("sha512:{hex}"),
+            format!("sha256:{}", hex.to_uppercase()),
+            format!("sha256:{}", &hex[1..]),
+            format!("sha256:{hex}0"),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

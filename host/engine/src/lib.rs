@@ -1,1 +1,58 @@
-//! Runs a plan and emits events
+//! Runs a build: looks up what a plan needs, walks its stages, calls handlers with what they were granted, turns changes into
+//! layers, and sends or writes the image. Prints nothing: whoever watches gets [`Event`]s.
+//!
+//! One build can be read in the order of the files: [`build()`] → `images` → `stage` → `step` → `command` → `assemble` →
+//! `publish`.
+
+mod assemble;
+mod build;
+mod builder;
+mod command;
+mod credentials;
+mod error;
+mod events;
+mod executors;
+mod hashed_tree;
+mod images;
+mod layers;
+mod naming;
+mod plugins;
+mod publish;
+mod request;
+mod stage;
+mod step;
+mod trees;
+mod write_out;
+
+pub use build::{Built, build};
+pub use cofferdam_digest::Digest;
+pub use cofferdam_dockerfile::{Diagnostic, Severity, render};
+pub use cofferdam_exec::{Cancel, Exit as CommandExit, Finding, Note, Tier};
+pub use cofferdam_plan::{Platform, step::KeyValue};
+pub use cofferdam_plugin_host as plugin_host;
+pub use cofferdam_plugin_host::Allowance;
+pub use error::{BuildError, StepError};
+pub use events::{Ending, Event, Observer, Stream, Transfer, Vertex};
+pub use executors::Surroundings;
+pub use images::ImageFailure;
+pub use layers::LayerFailure;
+pub use naming::{Facts, decide, tag_facts};
+pub use plugins::load as load_plugins;
+pub use request::{
+    BuildRequest, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse, RegistryAccess, Timestamps,
+};
+
+/// An error and what caused it, on one line, without saying the same twice.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use cofferdam_plan::{Platform, step::KeyValue};
+use cofferdam_plugin_host::Allowance;
 
 /// One build.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
+    /// What relative paths are relative to, absolute.
+    pub working_directory: PathBuf,
     /// The build context, as the user wrote it.
     pub context: String,
     /// The Dockerfile, as the user wrote it; `None` is `Dockerfile` in the context.
@@ -120,12 +123,14 @@ pub struct PluginAccess {
     pub directories: Vec<PathBuf>,
     /// `--policy`.
     pub policy_file: Option<PathBuf>,
-    /// `--allow-plugin NAME:CAPABILITY`.
-    pub allow: Vec<(String, String)>,
+    /// `--allow-plugin NAME[:CAPABILITY]`.
+    pub allow: Vec<Allowance>,
     /// `--audit-log`.
     pub audit_log: Option<PathBuf>,
     /// Where compiled third-party components are kept.
     pub compile_cache: Option<PathBuf>,
+    /// Where private temporary directories are made.
+    pub scratch: Option<PathBuf>,
 }
 
 /// How RUN is carried out.
@@ -133,6 +138,4 @@ pub struct PluginAccess {
 pub struct Execution {
     /// `--executor`; `None` takes the strongest that works here.
     pub executor: Option<String>,
-    /// Proxy settings that every RUN sees and no image keeps.
-    pub proxies: BTreeMap<String, String>,
 }

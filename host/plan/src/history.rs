@@ -92,10 +92,9 @@ fn configuration(step: &Step, planned: &Planned) -> String {
                 go_duration(check.timeout_ns),
                 go_duration(check.start_period_ns),
                 go_duration(check.start_interval_ns),
-                char::from_u32(check.retries).filter(|retries| !retries.is_control()).map_or_else(
-                    || format!("\\x{:02x}", check.retries),
-                    |retries| retries.to_string()
-                )
+                char::from_u32(check.retries)
+                    .filter(|retries| !retries.is_control())
+                    .map_or_else(|| format!("\\x{:02x}", check.retries), |retries| retries.to_string())
             ),
         });
     }

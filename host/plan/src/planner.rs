@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use cofferdam_dockerfile::{Diagnostic, Instruction, Parsed, Severity, Span};
+use cofferdam_dockerfile::{Diagnostic, FromClause, Instruction, Parsed, Severity, Span};
 
 use crate::{
     Base, Config, Facts, ImageName, Input, InputTree, NamedContext, Outcome, Plan, PlannedStage, PlannedStep, Platform,
@@ -14,7 +14,7 @@ use crate::{
     graph::Action,
     history, key,
     scope::Scope,
-    step::{Effect, Handlers, Read, TreeSource},
+    step::{Effect, Handlers, KeyValue, Read, TreeSource},
     words,
 };
 
@@ -49,16 +49,16 @@ impl<'a> Planner<'a> {
     /// All findings that need neither network nor base images: language, unknown instructions, and each handler's own
     /// check, in every stage.
     pub fn check(&self) -> Vec<Diagnostic> {
-        let mut findings = self.parsed.diagnostics.clone();
+        let keywords = self.handlers.keywords();
+        let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
+        let mut findings = cofferdam_dockerfile::check(self.parsed, &keywords);
         let facts = Facts::default();
         let run = Run::new(self, &facts, Mode::Check);
         for number in 0..run.sources.len() {
             run.stage(number);
         }
         findings.extend(run.findings.take());
-        findings.sort_by_key(|finding| finding.span);
-        findings.dedup();
-        findings
+        cofferdam_dockerfile::in_order(findings)
     }
 
     /// The plan, or what is needed for it, or everything that is wrong.
@@ -74,9 +74,7 @@ impl<'a> Planner<'a> {
         };
         run.stage(target);
         let needs = run.needs.take();
-        let mut all: Vec<Diagnostic> = findings.into_iter().chain(run.findings.take()).collect();
-        all.sort_by_key(|finding| finding.span);
-        all.dedup();
+        let all = cofferdam_dockerfile::in_order(findings.into_iter().chain(run.findings.take()).collect());
         if all.iter().any(|finding| finding.severity == Severity::Error) {
             return Outcome::Failed(all);
         }
@@ -98,7 +96,7 @@ enum Mode {
 
 /// One stage's part of the text.
 struct StageSource<'a> {
-    from: words::From,
+    from: FromClause,
     span: Span,
     title: String,
     instructions: Vec<&'a Instruction>,
@@ -133,18 +131,18 @@ impl<'a> Run<'a> {
         };
         for instruction in &planner.parsed.instructions {
             match (instruction.keyword.as_str(), run.sources.last_mut()) {
-                ("FROM", _) => match words::from(instruction) {
-                    Ok(from) => run.sources.push(StageSource {
+                ("FROM", _) => {
+                    // One that is wrong is a finding of the language's own check.
+                    run.sources.extend(instruction.from_clause().ok().map(|from| StageSource {
                         from,
                         span: instruction.span,
                         title: words::title(instruction),
                         instructions: Vec::new(),
-                    }),
-                    Err(findings) => run.findings.borrow_mut().extend(findings),
-                },
+                    }));
+                }
                 (_, Some(stage)) => stage.instructions.push(instruction),
                 ("ARG", None) => {
-                    let declared = words::arguments(instruction, planner.parsed.escape, &run.globals);
+                    let declared = words::arguments(instruction, &run.globals);
                     for (name, default) in run.report(declared).into_iter().flatten() {
                         run.globals.declare_global(&name, default, planner.options);
                     }
@@ -167,12 +165,18 @@ impl<'a> Run<'a> {
     fn target(&self) -> Result<StageNumber, Diagnostic> {
         let Some(name) = &self.planner.options.target else {
             return self.sources.len().checked_sub(1).ok_or_else(|| {
-                finding(None, "NoStages", "the Dockerfile has no FROM".to_owned(), Some("start it with FROM".to_owned()))
+                finding(
+                    None,
+                    "NoStages",
+                    "the Dockerfile has no FROM".to_owned(),
+                    Some("start it with FROM".to_owned()),
+                )
             });
         };
         let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
         self.stage_named(name, self.sources.len()).or_else(by_number).ok_or_else(|| {
-            let names: Vec<&str> = self.sources.iter().filter_map(|stage| stage.from.name.as_deref()).collect();
+            let names = self.sources.iter().filter_map(|stage| stage.from.name.as_ref());
+            let names: Vec<&str> = names.map(|name| name.text.as_str()).collect();
             let help = match names[..] {
                 [] => "no stage of this Dockerfile has a name (FROM … AS name)".to_owned(),
                 _ => format!("stages are: {}", names.join(", ")),
@@ -183,7 +187,8 @@ impl<'a> Run<'a> {
 
     /// The last stage of this name before `limit`.
     fn stage_named(&self, name: &str, limit: StageNumber) -> Option<StageNumber> {
-        let same = |stage: &StageSource| stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name));
+        let same =
+            |stage: &StageSource| stage.from.name.as_ref().is_some_and(|known| known.text.eq_ignore_ascii_case(name));
         self.sources[..limit].iter().rposition(same)
     }
 
@@ -208,7 +213,7 @@ impl<'a> Run<'a> {
         let mut scope = Scope::stage(&self.globals, &config);
         let mut walk = Walk { number, platform: &platform, config: &mut config, scope: &mut scope, steps: Vec::new() };
         for trigger in &base_config.on_build {
-            let parsed = words::trigger(trigger, self.planner.parsed.escape, source.span);
+            let parsed = words::trigger(trigger, source.span);
             for instruction in self.report(parsed).into_iter().flatten() {
                 self.step(&mut walk, &instruction);
             }
@@ -219,7 +224,7 @@ impl<'a> Run<'a> {
         let steps = walk.steps;
         Some(PlannedStage {
             number,
-            name: source.from.name.clone(),
+            name: source.from.name.as_ref().map(|name| name.text.clone()),
             base,
             platform,
             steps,
@@ -230,10 +235,11 @@ impl<'a> Run<'a> {
     }
 
     fn platform(&self, source: &StageSource) -> Option<Platform> {
-        let Some(text) = &source.from.platform else {
+        let flag = source.from.platform.as_ref().and_then(|flag| flag.value.as_ref());
+        let Some(text) = flag else {
             return Some(self.planner.options.platform.clone());
         };
-        let escape = self.planner.parsed.escape;
+        let escape = self.planner.parsed.directives.escape;
         let expanded = self.report(words::expand(text, escape, &self.globals, source.span))?;
         let parsed = expanded.parse::<Platform>();
         parsed.map_err(|error| self.error(source.span, "InvalidPlatform", error.to_string(), None)).ok()
@@ -241,8 +247,8 @@ impl<'a> Run<'a> {
 
     fn base(&self, number: StageNumber, platform: &Platform) -> Option<(Base, Config)> {
         let source = &self.sources[number];
-        let escape = self.planner.parsed.escape;
-        let name = self.report(words::expand(&source.from.image, escape, &self.globals, source.span))?;
+        let escape = self.planner.parsed.directives.escape;
+        let name = self.report(words::expand(&source.from.image.text, escape, &self.globals, source.span))?;
         if self.mode == Mode::Check {
             // What the base says is not known yet, but a local stage's own words are.
             return Some((Base::Scratch, Config::default()));
@@ -291,14 +297,14 @@ impl<'a> Run<'a> {
             return self.argument(walk, instruction);
         }
         let Some(handler) = self.planner.handlers.facts(&instruction.keyword) else {
-            if self.mode == Mode::Check {
-                let finding = words::unknown_instruction(instruction, &self.planner.handlers.keywords());
-                self.findings.borrow_mut().push(finding);
+            // An unknown keyword is a finding of the language's own check, except in a trigger of a base image.
+            if self.mode == Mode::Plan {
+                let message = format!("nothing handles the instruction {}", instruction.keyword);
+                self.error(instruction.span, "UnknownInstruction", message, None);
             }
             return;
         };
-        let escape = self.planner.parsed.escape;
-        let step = words::step(instruction, &handler, escape, walk.scope, walk.config, walk.platform);
+        let step = words::step(instruction, &handler, walk.scope, walk.config, walk.platform);
         let step = match (step, self.mode) {
             (Ok(step), _) => step,
             // A variable that the base image sets is not known here: the plan will say.
@@ -333,7 +339,7 @@ impl<'a> Run<'a> {
     }
 
     fn argument(&self, walk: &mut Walk, instruction: &Instruction) {
-        let declared = words::arguments(instruction, self.planner.parsed.escape, walk.scope);
+        let declared = words::arguments(instruction, walk.scope);
         if self.mode == Mode::Check && declared.is_err() {
             return;
         }
@@ -395,7 +401,12 @@ impl<'a> Run<'a> {
     fn stage_tree(&self, walk: &Walk, span: Span, name: &str, stage: StageNumber) -> Option<InputTree> {
         if stage == walk.number || self.under_way.borrow().contains(&stage) {
             let message = format!("stage `{name}` can't be copied from here: it is this stage, or is built from it");
-            self.error(span, "CircularDependency", message, Some("copy from a stage that does not need this one".to_owned()));
+            self.error(
+                span,
+                "CircularDependency",
+                message,
+                Some("copy from a stage that does not need this one".to_owned()),
+            );
             return None;
         }
         self.stage(stage);
@@ -424,8 +435,10 @@ impl Walk<'_> {
     }
 }
 
+/// What an image that starts from nothing has, as Docker's builder makes it.
 fn scratch_config() -> Config {
-    Config::default()
+    let path = KeyValue { key: "PATH".to_owned(), value: Config::DEFAULT_PATH.to_owned() };
+    Config { environment: vec![path], working_directory: "/".to_owned(), ..Config::default() }
 }
 
 fn finding(span: Option<Span>, code: &str, message: String, help: Option<String>) -> Diagnostic {

@@ -51,7 +51,9 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParsePlatformError(text.to_owned());
         let lower = text.to_ascii_lowercase();
-        let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        let word = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        };
         let parts: Vec<&str> = lower.split('/').collect();
         if parts.len() > 3 || !parts.iter().all(|part| word(part)) {
             return Err(error());

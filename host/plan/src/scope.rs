@@ -41,7 +41,8 @@ impl Scope {
     /// The scope before the first FROM: the platform arguments are there without being declared.
     pub fn global(options: &Options) -> Self {
         let mut scope = Self::default();
-        let platforms = options.platform.arguments("TARGET").into_iter().chain(options.build_platform.arguments("BUILD"));
+        let platforms =
+            options.platform.arguments("TARGET").into_iter().chain(options.build_platform.arguments("BUILD"));
         for pair in platforms {
             scope.values.insert(pair.key.clone(), pair.value.clone());
             scope.offered.insert(pair.key, pair.value);
@@ -86,6 +87,11 @@ impl Scope {
             self.values.insert(pair.key.clone(), pair.value.clone());
             self.arguments.retain(|argument| argument.key != pair.key);
         }
+    }
+
+    /// Sets a value for the time of one line.
+    pub(crate) fn assume(&mut self, name: &str, value: &str) {
+        self.values.insert(name.to_owned(), value.to_owned());
     }
 
     /// The value of a variable.

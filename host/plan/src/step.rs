@@ -1,7 +1,7 @@
 //! What a handler is told of a step, and what it answers: the shapes of `wit/instruction` on the host's side.
 
-use cofferdam_dockerfile::{Diagnostic, Span};
 use cofferdam_digest::Digest;
+use cofferdam_dockerfile::{Diagnostic, Span};
 use serde::{Deserialize, Serialize};
 
 /// One named value.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, Kind, MergedIndex, Metadata, Owner, RootPath,
-    RootfsError, Tree, confined::is_opaque, is_image_xattr,
+    Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, IndexEntry, Kind, LayerIndex, MergedIndex, Metadata,
+    Owner, RootPath, RootfsError, Tree, confined::is_opaque, is_image_xattr,
 };
 
 /// Whose the entries of an upper directory are.
@@ -55,6 +55,51 @@ pub fn changes(
     };
     walk.run()?;
     Ok(walk.finish())
+}
+
+/// Makes an upper directory, whose layer was written, into what unpacking that layer would give: times are those of
+/// `index`, and mount points that the executor made (`leave_out`) are gone where nothing came into them. So a later command
+/// sees the same whether this step ran or was found in a cache.
+///
+/// # Errors
+/// The machine refused.
+pub fn settle(upper: &ConfinedDir, index: &LayerIndex, leave_out: &[RootPath]) -> Result<(), RootfsError> {
+    let mut stubs: Vec<&RootPath> = leave_out.iter().filter(|path| !index.entries.contains_key(*path)).collect();
+    // The deepest first: a directory may become empty by it. A directory that was only copied up for a stub goes too.
+    stubs.sort_by(|one, other| other.cmp(one));
+    for stub in stubs {
+        let mut next = Some((*stub).clone());
+        while let Some(path) = next.take().filter(|path| !path.is_root() && !index.entries.contains_key(path)) {
+            let Some(entry) = upper.entry(&path)? else { break };
+            if entry.metadata.is_directory() && !upper.read_directory(&path)?.is_empty() {
+                break;
+            }
+            upper.remove_all(&path)?;
+            next = path.parent();
+        }
+    }
+    for (path, entry) in index.entries.iter().rev() {
+        if let IndexEntry::Present { metadata, .. } = entry
+            && upper.entry(path)?.is_some()
+        {
+            upper.set_mtime(path, metadata.mtime)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives an empty upper directory what the root of the layers below has: overlayfs shows the topmost layer's.
+///
+/// # Errors
+/// The machine refused.
+pub fn prepare(upper: &ConfinedDir, below: &MergedIndex, owners: OwnerSource) -> Result<(), RootfsError> {
+    let root = RootPath::root();
+    let metadata = below.lookup(&root).map_or_else(crate::merged::implicit_directory, |found| found.to_metadata());
+    if owners == OwnerSource::Real {
+        upper.set_owner(&root, metadata.owner)?;
+    }
+    upper.set_mode(&root, metadata.mode)?;
+    upper.set_mtime(&root, metadata.mtime)
 }
 
 struct Walk<'u> {

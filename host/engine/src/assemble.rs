@@ -1,0 +1,120 @@
+//! The finished image: configuration, history, manifest.
+
+use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, Platform, RuntimeConfig, created};
+use cofferdam_plan::{Base, Config, Plan, PlannedStage};
+
+use crate::{builder::Builder, error::BuildError, layers::StageLayer, stage::Stages};
+
+/// An image ready to be pushed or written.
+pub struct Assembled {
+    /// Its configuration, as bytes of JSON.
+    pub config: Vec<u8>,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The base is first.
+    pub layers: Vec<std::sync::Arc<StageLayer>>,
+}
+
+/// Puts the image of the target together.
+///
+/// # Errors
+/// The target's stage failed.
+pub fn assemble(
+    stages: &Stages<'_>,
+    labels: &std::collections::BTreeMap<String, String>,
+    created_seconds: i64,
+    family: Family,
+) -> Result<Assembled, BuildError> {
+    let builder = stages.builder;
+    let plan = &builder.plan;
+    let result = stages.result(plan.target)?;
+    let target = &plan.stages[&plan.target];
+    let moment = created(created_seconds);
+    let mut config = base_of(builder, plan, target)?;
+    append_history(stages, target, &moment, &mut config)?;
+    fill(&mut config, target.config());
+    config.config.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    config.created = Some(moment);
+    let config = config.to_json();
+    let descriptor = cofferdam_image::Descriptor::of(cofferdam_image::MediaType::Config(family), &config);
+    let layers = result.layers.iter().map(|layer| layer.blob().descriptor(family)).collect();
+    Ok(Assembled { config, manifest: Manifest::new(family, descriptor, layers), layers: result.layers.clone() })
+}
+
+/// The configuration document with which the lowest stage starts: that of the base image, with its history.
+fn base_of(builder: &Builder, plan: &Plan, stage: &PlannedStage) -> Result<ImageConfig, BuildError> {
+    match &stage.base {
+        Base::Stage(number) => base_of(builder, plan, &plan.stages[number]),
+        Base::Image(name, _) => Ok(builder.image(name)?.config.clone()),
+        Base::Scratch | Base::Directory(_) => {
+            let platform: Platform = stage.platform.to_string().parse()?;
+            Ok(ImageConfig::new(&platform))
+        }
+    }
+}
+
+/// One entry for each instruction, of the stages below too; layers and entries that made one go together.
+fn append_history(
+    stages: &Stages<'_>,
+    stage: &PlannedStage,
+    moment: &str,
+    config: &mut ImageConfig,
+) -> Result<(), BuildError> {
+    let history = |created_by: String| History {
+        created: Some(moment.to_owned()),
+        created_by: Some(created_by),
+        comment: Some("buildkit.dockerfile.v0".to_owned()),
+        ..History::default()
+    };
+    let result = stages.result(stage.number)?;
+    match &stage.base {
+        Base::Stage(number) => append_history(stages, &stages.builder.plan.stages[number], moment, config)?,
+        Base::Directory(name) => {
+            for layer in &result.layers[..result.base_layers] {
+                config.push_layer(layer.blob().diff_id, history(format!("FROM {name} # directory")));
+            }
+        }
+        Base::Image(..) | Base::Scratch => {}
+    }
+    let mut layers = result.layers[result.base_layers..].iter();
+    for (step, made_layer) in stage.steps.iter().zip(&result.made_layer) {
+        let entry = history(step.created_by.clone());
+        match made_layer.then(|| layers.next()).flatten() {
+            Some(layer) => config.push_layer(layer.blob().diff_id, entry),
+            None => config.push_empty(entry),
+        }
+    }
+    Ok(())
+}
+
+fn fill(image: &mut ImageConfig, config: &Config) {
+    let runtime = RuntimeConfig {
+        user: config.user.clone(),
+        working_dir: config.working_directory.clone(),
+        labels: config.labels.clone(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.command.clone(),
+        args_escaped: config.command_shell_form,
+        shell: config.shell.clone(),
+        stop_signal: config.stop_signal.clone(),
+        on_build: config.on_build.clone(),
+        env: config.environment.iter().map(|pair| format!("{}={}", pair.key, pair.value)).collect(),
+        healthcheck: config.healthcheck.as_ref().map(|check| Healthcheck {
+            test: check.test.clone(),
+            interval: check.interval_ns.cast_signed(),
+            timeout: check.timeout_ns.cast_signed(),
+            start_period: check.start_period_ns.cast_signed(),
+            start_interval: check.start_interval_ns.cast_signed(),
+            retries: i64::from(check.retries),
+        }),
+        ..RuntimeConfig::default()
+    };
+    image.config = runtime;
+    for port in &config.exposed_ports {
+        image.config.expose(port);
+    }
+    for volume in &config.volumes {
+        image.config.add_volume(volume);
+    }
+    image.author.clone_from(&config.author);
+}

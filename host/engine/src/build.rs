@@ -1,0 +1,395 @@
+//! One build, from the request to the manifest.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use cofferdam_cache::LocalCache;
+use cofferdam_context::{
+    Context, ContextSource, DockerfileLocation, GitFacts, IgnoreText, NamedSource, Visibility, git_facts,
+};
+use cofferdam_digest::Digest;
+use cofferdam_dockerfile::{Diagnostic, Parsed, ignore::IgnorePatterns};
+use cofferdam_exec::Cancel;
+use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
+use cofferdam_layer::{ReadLimits, WriteOptions};
+use cofferdam_plan::{Facts as PlanFacts, ImageName, NamedContext, Options, Outcome, Plan, Planner, Platform, Scope};
+use cofferdam_plugin_host::PluginHost;
+use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
+
+use crate::{
+    assemble::{Assembled, assemble},
+    builder::{Builder, DockerfileText},
+    credentials,
+    error::BuildError,
+    events::{Ending, Event, Observer, Vertex},
+    executors::{Executors, Surroundings},
+    images::{Image, Images, NamedImage},
+    layers::LayerFiles,
+    naming::{self, Facts, NamedRepository},
+    publish::{Publisher, stages_of_image},
+    request::{BuildRequest, Timestamps},
+    stage::Stages,
+    write_out,
+};
+
+/// What a build made.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Of the manifest.
+    pub digest: Digest,
+    /// Of the configuration, which Docker calls the image's id.
+    pub config_digest: Digest,
+    /// The names under which it was pushed, or would be.
+    pub names: Vec<String>,
+    /// Whether it was pushed.
+    pub pushed: bool,
+    /// Whether it was written to a file or directory.
+    pub written: bool,
+}
+
+/// Carries out a build. Blocks; starts threads.
+///
+/// `surroundings` is what was found out about this machine before any thread was started.
+///
+/// # Errors
+/// Whatever made it impossible. No tag was moved, no output was begun, nothing is left behind.
+pub fn build(
+    request: &BuildRequest,
+    surroundings: &Surroundings,
+    observer: &Arc<dyn Observer>,
+    cancel: Option<Cancel>,
+) -> Result<Built, BuildError> {
+    let store = Store::open(&request.store)?;
+    let plugins = Arc::new(crate::plugins::load(&request.plugins)?);
+    let sources = Sources::open(request)?;
+    let facts = Facts {
+        git: sources.git.clone(),
+        variables: request.variables.clone(),
+        epoch: epoch_seconds(request, sources.git.as_ref()),
+    };
+    // A refusal before the build costs nothing.
+    let destination = &request.destination;
+    let named = naming::decide(&plugins, &destination.policies, &destination.references, &facts, None)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(BuildError::Runtime)?;
+    let client = credentials::client(&request.registries, &plugins);
+    let files = Arc::new(LayerFiles {
+        store: store.clone(),
+        form: surroundings.form(),
+        form_name: surroundings.form_name(),
+        limits: ReadLimits::default(),
+    });
+    let images = Images {
+        client: client.clone(),
+        runtime: runtime.handle().clone(),
+        files: files.clone(),
+        named: sources.images.clone(),
+        may_pull: {
+            let plugins = plugins.clone();
+            Box::new(move |host| plugins.policy().may_pull(host))
+        },
+    };
+    let (plan, found) = plan(request, &sources, &plugins, &images, observer)?;
+    let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
+    let start = now();
+    let repositories: Vec<_> =
+        if destination.push { named.iter().map(|named| named.repository.clone()).collect() } else { Vec::new() };
+    for repository in &repositories {
+        let host = repository.host().to_string();
+        if !plugins.policy().may_push(&host) {
+            return Err(BuildError::PushForbidden(host));
+        }
+    }
+    let publisher = (!repositories.is_empty()).then(|| {
+        let handle = runtime.handle().clone();
+        Arc::new(Publisher::new(client, handle, store.clone(), repositories, observer.clone(), Vertex(0)))
+    });
+    let builder = Builder {
+        dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
+        plugins: plugins.clone(),
+        cache: Arc::new(LocalCache::new(store.clone())),
+        use_cache: !request.no_cache,
+        executor,
+        context: sources.tree.clone(),
+        directories: sources.directories.clone(),
+        images: found,
+        write: write_options(request, &facts, start),
+        epoch_key: match request.timestamps {
+            Timestamps::Epoch(seconds) => Some(seconds),
+            Timestamps::Automatic | Timestamps::Real => None,
+        },
+        start,
+        spools: spools(&store),
+        observer: observer.clone(),
+        proxies: proxies(request),
+        cancel,
+        on_layer: early_push(publisher.clone(), &plan),
+        vertices: AtomicU32::new(0),
+        told: Mutex::new(false),
+        first_failure: Mutex::new(None),
+        files,
+        plan,
+    };
+    let created = match request.timestamps {
+        Timestamps::Real => start.seconds,
+        _ => facts.epoch,
+    };
+    let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
+    if let Some(publisher) = &publisher {
+        publisher.end(match &finished {
+            Ok(_) => Ending::Done,
+            Err(error) => Ending::Failed(error.to_string()),
+        });
+    }
+    // What still runs for a failed build is not waited for.
+    runtime.shutdown_background();
+    finished.map_err(|error| first_cause(&builder, error))
+}
+
+/// Another stage's failure is told as it happened there.
+fn first_cause(builder: &Builder, error: BuildError) -> BuildError {
+    let first = builder.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (error, first) {
+        (BuildError::Stage { stage, .. }, Some(source)) => BuildError::Stage { stage, source },
+        (error, _) => error,
+    }
+}
+
+fn finish(
+    request: &BuildRequest,
+    builder: &Builder,
+    plugins: &PluginHost,
+    facts: &Facts,
+    named: &[NamedRepository],
+    publisher: Option<&Publisher>,
+    created: i64,
+) -> Result<Built, BuildError> {
+    let destination = &request.destination;
+    let stages = Stages::new(builder);
+    stages.result(builder.plan.target)?;
+    let family = if destination.docker_media_types { Family::Docker } else { Family::Oci };
+    let image = assemble(&stages, &request.labels, created, family)?;
+    let store = &builder.files.store;
+    let manifest = image.manifest.to_json();
+    let digest = Digest::of(&manifest);
+    let mut names: Vec<NamedRepository> = named.to_vec();
+    if !destination.references.is_empty() {
+        // Asked again with the digest, before anything that names it is sent.
+        names = naming::decide(plugins, &destination.policies, &destination.references, facts, Some(&digest))?;
+        names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
+    }
+    if let Some(publisher) = publisher {
+        publisher.finish(&image, &names)?;
+    }
+    let full: Vec<String> =
+        names.iter().flat_map(|named| named.references().map(|name| name.familiar()).collect::<Vec<_>>()).collect();
+    let kept = !destination.push || !destination.outputs.is_empty();
+    if kept {
+        keep(store, &image, &manifest, &full)?;
+    }
+    let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
+    for output in &destination.outputs {
+        let vertex = Vertex(builder.vertices.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
+        let begun = std::time::Instant::now();
+        let name = format!("writing {}", output.destination.display());
+        builder.observer.event(Event::Started { vertex, name });
+        write_out::write(store, &descriptor, &full, output)?;
+        builder.observer.event(Event::Finished { vertex, ending: Ending::Done, elapsed: begun.elapsed() });
+    }
+    if let Some(file) = &destination.digest_file {
+        cofferdam_image::export::write_file(file, digest.to_string().as_bytes())?;
+    }
+    Ok(Built {
+        digest,
+        config_digest: image.manifest.config.digest,
+        names: full,
+        pushed: publisher.is_some(),
+        written: !destination.outputs.is_empty(),
+    })
+}
+
+/// Puts the whole image into the store, layers of the base included.
+fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> Result<(), BuildError> {
+    for layer in &image.layers {
+        layer.fetch()?;
+    }
+    store.put_document(image.manifest.config.media_type.clone(), &image.config)?;
+    let descriptor = store.put_document(image.manifest.media_type.clone(), manifest)?;
+    store.record_image(&descriptor, names)?;
+    Ok(())
+}
+
+/// The context and the trees beside it.
+struct Sources {
+    git: Option<GitFacts>,
+    tree: Arc<dyn Tree>,
+    directories: BTreeMap<String, Arc<dyn Tree>>,
+    images: BTreeMap<String, NamedImage>,
+    dockerfile_name: String,
+    text: String,
+    parsed: Parsed,
+}
+
+impl Sources {
+    fn open(request: &BuildRequest) -> Result<Self, BuildError> {
+        let here = &request.working_directory;
+        let context = ContextSource::parse(&request.context)?.open(here)?;
+        let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
+        let dockerfile = context.read_dockerfile(&location, here, &mut io::stdin())?;
+        let tree = context.tree(visibility(dockerfile.ignore.as_ref())?);
+        let (mut directories, mut images) = (BTreeMap::new(), BTreeMap::new());
+        for (name, text) in &request.contexts {
+            match cofferdam_context::NamedContext::parse(&format!("{name}={text}"))?.source {
+                NamedSource::Directory(path) => {
+                    let named = Context::open(&here.join(path))?;
+                    directories.insert(name.clone(), named.tree(visibility(named.ignore_text()?.as_ref())?));
+                }
+                NamedSource::OciLayout(text) => {
+                    let parsed: Result<LayoutReference, _> = text.parse();
+                    let mut reference = parsed
+                        .map_err(|error| BuildError::NamedContext { name: name.clone(), reason: error.to_string() })?;
+                    reference.directory = here.join(reference.directory);
+                    images.insert(name.clone(), NamedImage::Layout(reference));
+                }
+                NamedSource::Image(reference) => {
+                    images.insert(name.clone(), NamedImage::Registry(reference));
+                }
+            }
+        }
+        Ok(Self {
+            git: git_facts(context.directory())?,
+            tree,
+            directories,
+            images,
+            parsed: cofferdam_dockerfile::parse(&dockerfile.bytes),
+            text: String::from_utf8_lossy(&dockerfile.bytes).into_owned(),
+            dockerfile_name: dockerfile.name,
+        })
+    }
+}
+
+/// What an ignore file leaves of a tree.
+fn visibility(ignore: Option<&IgnoreText>) -> Result<Option<Visibility>, BuildError> {
+    let Some(ignore) = ignore else { return Ok(None) };
+    let patterns = IgnorePatterns::parse(&ignore.bytes);
+    let patterns = Arc::new(
+        patterns.map_err(|error| BuildError::NamedContext { name: ignore.name.clone(), reason: error.to_string() })?,
+    );
+    let inside = patterns.clone();
+    Ok(Some(Visibility {
+        visible: Arc::new(move |path: &RootPath, _| !patterns.excluded(path)),
+        may_hold_visible: Arc::new(move |path: &RootPath, _| inside.might_reinclude_below(path)),
+    }))
+}
+
+/// Plans until nothing is missing; images are looked up at the same time.
+fn plan(
+    request: &BuildRequest,
+    sources: &Sources,
+    plugins: &PluginHost,
+    images: &Images,
+    observer: &Arc<dyn Observer>,
+) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
+    let build_platform = Platform::current();
+    let options = Options {
+        build_arguments: request.build_arguments.clone(),
+        target: request.target.clone(),
+        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
+        build_platform,
+        contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
+            .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
+            .collect(),
+    };
+    let failed = |diagnostics: Vec<Diagnostic>| BuildError::Dockerfile {
+        file: sources.dockerfile_name.clone(),
+        text: sources.text.clone(),
+        diagnostics,
+    };
+    let planner = Planner::new(&sources.parsed, plugins, &options);
+    let mut facts = PlanFacts::default();
+    let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
+    loop {
+        match planner.plan(&facts) {
+            Outcome::Plan(plan, warnings) => {
+                if !warnings.is_empty() {
+                    let file = sources.dockerfile_name.clone();
+                    observer.event(Event::Warnings { file, diagnostics: warnings });
+                }
+                return Ok((plan, found));
+            }
+            Outcome::Failed(diagnostics) => return Err(failed(diagnostics)),
+            Outcome::Needs(needs) => {
+                let answers: Vec<_> = std::thread::scope(|scope| {
+                    let look_ups: Vec<_> =
+                        needs.iter().map(|name| (name, scope.spawn(move || images.find(name)))).collect();
+                    let joined = look_ups.into_iter().map(|(name, look_up)| {
+                        (name, look_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                    });
+                    joined.collect()
+                });
+                for (name, answer) in answers {
+                    let fact = match answer {
+                        Ok(image) => {
+                            let fact = image.facts();
+                            found.insert(name.clone(), Arc::new(image));
+                            Ok(fact)
+                        }
+                        Err(error) => Err(crate::chain(&error)),
+                    };
+                    facts.images.insert(name.clone(), fact);
+                }
+            }
+        }
+    }
+}
+
+fn epoch_seconds(request: &BuildRequest, git: Option<&GitFacts>) -> i64 {
+    match request.timestamps {
+        Timestamps::Epoch(seconds) => seconds,
+        Timestamps::Automatic => git.map_or(0, |git| git.commit_time),
+        Timestamps::Real => now().seconds,
+    }
+}
+
+fn write_options(request: &BuildRequest, facts: &Facts, start: Timestamp) -> WriteOptions {
+    WriteOptions {
+        epoch: Timestamp { seconds: facts.epoch, nanoseconds: 0 },
+        clamp_after: start,
+        timestamps_real: request.timestamps == Timestamps::Real,
+        ..WriteOptions::default()
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
+}
+
+fn spools(store: &Store) -> Arc<dyn SpoolFactory> {
+    let store = store.clone();
+    Arc::new(FileSpools::new(Box::new(move || store.spool_file().map_err(io::Error::other))))
+}
+
+/// Proxy settings that were passed as build arguments: every command sees them, no image keeps them.
+fn proxies(request: &BuildRequest) -> Vec<(String, String)> {
+    let is_proxy = |name: &str| Scope::PROXIES.contains(&name);
+    let pairs = request.build_arguments.iter().filter(|(name, _)| is_proxy(name));
+    pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Layers of the image are pushed as soon as they are there, while later steps run.
+fn early_push(
+    publisher: Option<Arc<Publisher>>,
+    plan: &Plan,
+) -> Box<dyn Fn(cofferdam_plan::StageNumber, &Arc<crate::layers::StageLayer>) + Send + Sync> {
+    let stages = stages_of_image(plan);
+    Box::new(move |stage, layer| {
+        if let Some(publisher) = publisher.as_ref().filter(|_| stages.contains(&stage)) {
+            publisher.push_layer(layer);
+        }
+    })
+}

@@ -1,0 +1,171 @@
+//! What all stages of a build share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+
+use cofferdam_cache::{CacheEntry, LayerCache, Lookup};
+use cofferdam_digest::Digest;
+use cofferdam_exec::{Cancel, Executor};
+use cofferdam_layer::WriteOptions;
+use cofferdam_plan::{ImageName, Plan, StageNumber};
+use cofferdam_plugin_host::PluginHost;
+use cofferdam_rootfs::{SpoolFactory, Timestamp, Tree};
+
+use crate::{
+    error::BuildError,
+    events::{Ending, Event, Observer, Vertex},
+    images::Image,
+    layers::{LayerFiles, StageLayer},
+};
+
+/// A Dockerfile as errors show it.
+pub struct DockerfileText {
+    /// Its name, for people.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What all stages of a build share.
+pub struct Builder {
+    /// What is to be done.
+    pub plan: Plan,
+    /// For errors.
+    pub dockerfile: DockerfileText,
+    /// Handlers.
+    pub plugins: Arc<PluginHost>,
+    /// Store and form of unpacking.
+    pub files: Arc<LayerFiles>,
+    /// Results of earlier builds.
+    pub cache: Arc<dyn LayerCache>,
+    /// Whether they are used.
+    pub use_cache: bool,
+    /// How RUN is carried out; `None` if no step needs it.
+    pub executor: Option<Arc<dyn Executor>>,
+    /// The build context.
+    pub context: Arc<dyn Tree>,
+    /// `--build-context` with directories.
+    pub directories: BTreeMap<String, Arc<dyn Tree>>,
+    /// The images that the plan names.
+    pub images: BTreeMap<ImageName, Arc<Image>>,
+    /// How layers are written.
+    pub write: WriteOptions,
+    /// An explicit epoch changes layers, so it is part of their keys.
+    pub epoch_key: Option<i64>,
+    /// The start of the build.
+    pub start: Timestamp,
+    /// For contents that plugins write.
+    pub spools: Arc<dyn SpoolFactory>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Variables that every command sees and no image keeps.
+    pub proxies: Vec<(String, String)>,
+    /// Ends commands when the build ends.
+    pub cancel: Option<Cancel>,
+    /// Told of each layer of the image as soon as it is there.
+    pub on_layer: Box<dyn Fn(StageNumber, &Arc<StageLayer>) + Send + Sync>,
+    /// Numbers the units of work.
+    pub vertices: AtomicU32,
+    /// Problems of the cache are told once.
+    pub told: Mutex<bool>,
+    /// The first stage's failure: the others fail because of it, or are stopped.
+    pub first_failure: Mutex<Option<Arc<BuildError>>>,
+}
+
+/// A unit of work that is shown.
+pub struct Work<'b> {
+    observer: &'b Arc<dyn Observer>,
+    /// Its number.
+    pub vertex: Vertex,
+    begun: Instant,
+    ended: bool,
+}
+
+impl Builder {
+    /// Begins a unit of work.
+    pub fn begin(&self, name: String) -> Work<'_> {
+        let vertex = Vertex(self.vertices.fetch_add(1, Ordering::Relaxed) + 1);
+        self.observer.event(Event::Started { vertex, name });
+        Work { observer: &self.observer, vertex, begun: Instant::now(), ended: false }
+    }
+
+    /// The result of a step, if the cache has it.
+    pub fn lookup(&self, key: &Digest) -> Option<CacheEntry> {
+        if !self.use_cache {
+            return None;
+        }
+        match self.cache.lookup(key) {
+            Lookup::Hit(entry) => Some(entry),
+            Lookup::Miss => None,
+            Lookup::Unusable(error) => {
+                self.tell_once(format!("an entry of the layer cache is not used: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Keeps the result of a step. A cache that fails never fails the build.
+    pub fn remember(&self, keys: &[Digest], entry: &CacheEntry) {
+        if let Err(error) = self.cache.store(keys, entry) {
+            self.tell_once(format!("the layer cache can't be written: {error}"));
+        }
+    }
+
+    /// Notes why the build fails, and stops what runs beside.
+    pub fn fail(&self, error: Arc<BuildError>) -> Arc<BuildError> {
+        let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() && !matches!(*error, BuildError::Stage { .. }) {
+            *first = Some(error.clone());
+            if let Some(cancel) = &self.cancel {
+                cancel.cancel();
+            }
+        }
+        error
+    }
+
+    fn tell_once(&self, text: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut told, true) {
+            self.observer.event(Event::Warning { text });
+        }
+    }
+
+    /// The image of a name, which was found before the plan was complete.
+    pub fn image(&self, name: &ImageName) -> Result<Arc<Image>, BuildError> {
+        self.images.get(name).cloned().ok_or_else(|| BuildError::NamedContext {
+            name: name.name.clone(),
+            reason: "it was not found while planning".to_owned(),
+        })
+    }
+}
+
+impl Work<'_> {
+    /// Ends it.
+    pub fn end(mut self, ending: Ending) {
+        self.finish(ending);
+    }
+
+    /// Says something about it.
+    pub fn note(&self, text: String) {
+        self.observer.event(Event::Note { vertex: self.vertex, text });
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        self.ended = true;
+        self.observer.event(Event::Finished { vertex: self.vertex, ending, elapsed: self.begun.elapsed() });
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.finish(Ending::Failed("stopped".to_owned()));
+        }
+    }
+}

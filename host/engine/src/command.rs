@@ -1,0 +1,226 @@
+//! Native commands of a step: the root mounted from the stage's layers, run by the executor, changes kept in an upper
+//! directory.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cofferdam_exec::{
+    Cancel, Changes, ExecError, Executor, Exit, Ids, Network, Note, PrivateFile, Root, RunRequest, Stream, resolve_user,
+};
+use cofferdam_image::{Store, TempDir};
+use cofferdam_plugin_host::{Command, Exit as CommandExit, Network as CommandNetwork, RunCommand, RunCommandError};
+use cofferdam_rootfs::{
+    ChangeSet, ConfinedDir, LayerIndex, RootFs, RootPath, RootfsError, UnpackForm, Unpacker,
+    upper::{self, OwnerSource},
+};
+
+use crate::{
+    error::StepError,
+    events::{Event, Observer, Stream as EventStream, Vertex},
+    layers::StageLayer,
+};
+
+/// The files of the image that name users and groups are not larger than this, in bytes.
+const ACCOUNTS_LIMIT_BYTES: u64 = 1 << 20;
+
+/// The name of the machine that commands see: the same everywhere.
+const HOSTNAME: &str = "cofferdam";
+
+/// Runs the native commands of one step.
+pub struct StepCommands {
+    /// The strategy.
+    pub executor: Arc<dyn Executor>,
+    /// For temporary directories.
+    pub store: Store,
+    /// How pending changes are written before a command.
+    pub form: UnpackForm,
+    /// The file system that the handler works on.
+    pub rootfs: Arc<Mutex<RootFs>>,
+    /// The layers below, the base first.
+    pub layers: Vec<Arc<StageLayer>>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// What the output belongs to.
+    pub vertex: Vertex,
+    /// Variables that every command sees and no image keeps.
+    pub proxies: Vec<(String, String)>,
+    /// Ends the command when the build ends.
+    pub cancel: Option<Cancel>,
+    /// What was made for the first command.
+    pub mounted: Option<Mounted>,
+    /// Why a command could not be run, in the executor's own words.
+    pub failure: Option<StepError>,
+    /// How the last command ended.
+    pub last: Option<(Exit, Vec<Note>)>,
+}
+
+/// The upper directory of a step's commands.
+pub struct Mounted {
+    directory: TempDir,
+    lower: Vec<PathBuf>,
+    leave_out: Vec<RootPath>,
+}
+
+impl Mounted {
+    /// The directory that holds the changes.
+    pub fn upper(&self) -> PathBuf {
+        self.directory.path().join("upper")
+    }
+}
+
+/// Where the commands of a step are handed to the plugin host, and what they left behind is taken back from.
+#[derive(Clone)]
+pub struct SharedCommands(pub Arc<Mutex<StepCommands>>);
+
+impl RunCommand for SharedCommands {
+    fn run(&mut self, command: Command) -> Result<CommandExit, RunCommandError> {
+        let mut commands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match commands.run(command) {
+            Ok(Exit::Code(code)) => Ok(CommandExit::Code(code)),
+            Ok(Exit::Signal(signal)) => Ok(CommandExit::Signal(signal)),
+            Err(error) => {
+                let told = std::io::Error::other(error.to_string());
+                commands.failure = Some(error);
+                Err(RunCommandError::Failed(told.into()))
+            }
+        }
+    }
+}
+
+impl StepCommands {
+    fn run(&mut self, command: Command) -> Result<Exit, StepError> {
+        if self.mounted.is_none() {
+            self.mounted = Some(self.mount()?);
+        }
+        let request = self.request(command)?;
+        let (observer, vertex) = (self.observer.clone(), self.vertex);
+        let mut sink = move |stream: Stream, bytes: &[u8]| {
+            let stream = match stream {
+                Stream::Stdout => EventStream::Stdout,
+                Stream::Stderr => EventStream::Stderr,
+            };
+            observer.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
+        };
+        let outcome = self.executor.run(&request, &mut sink)?;
+        let Changes::Upper { leave_out } = outcome.changes else {
+            return Err(StepError::Exec(ExecError::Form { wanted: self.executor.form() }));
+        };
+        if let Some(mounted) = &mut self.mounted {
+            for path in leave_out {
+                mounted.leave_out.push(RootPath::new(path).map_err(RootfsError::from)?);
+            }
+        }
+        self.last = Some((outcome.exit, outcome.notes));
+        Ok(outcome.exit)
+    }
+
+    /// The layers unpacked, and what the handler itself changed so far written on top.
+    fn mount(&self) -> Result<Mounted, StepError> {
+        let mut lower = Vec::with_capacity(self.layers.len());
+        for layer in self.layers.iter().rev() {
+            lower.push(layer.directory()?);
+        }
+        let directory = self.store.temp_dir("run")?;
+        for name in ["upper", "work", "scratch"] {
+            let path = directory.path().join(name);
+            self.store.make_directory(&path)?;
+        }
+        let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = Arc::new(ConfinedDir::open(&directory.path().join("upper"))?);
+        upper::prepare(&target, rootfs.below().index(), self.owners())?;
+        if rootfs.is_changed() {
+            let changes = rootfs.take_changes();
+            let mut unpacker = Unpacker::new(target, self.form);
+            unpacker.change_set(&changes)?;
+            unpacker.finish()?;
+        }
+        Ok(Mounted { directory, lower, leave_out: Vec::new() })
+    }
+
+    fn request(&self, command: Command) -> Result<RunRequest, StepError> {
+        let rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
+        if rootfs.is_changed() {
+            let message = "a handler that has run a command can't change files and run another one";
+            return Err(StepError::Plugin(message.to_owned()));
+        }
+        let account = |path: &str| match rootfs.read_file(&RootPath::new(path)?, ACCOUNTS_LIMIT_BYTES) {
+            Err(RootfsError::NotFound(_)) => Ok(Vec::new()),
+            read => read,
+        };
+        let (passwd, group) = (account("etc/passwd")?, account("etc/group")?);
+        drop(rootfs);
+        let user =
+            resolve_user(&command.user, &passwd, &group).map_err(|error| StepError::Plugin(error.to_string()))?;
+        let pairs = command.environment.into_iter().map(|pair| (pair.key, pair.value));
+        let mut environment: Vec<(String, String)> = pairs.collect();
+        let mut missing = |name: &str, value: &str| {
+            if !environment.iter().any(|(known, _)| known == name) {
+                environment.push((name.to_owned(), value.to_owned()));
+            }
+        };
+        missing("PATH", cofferdam_plan::Config::DEFAULT_PATH);
+        missing("HOME", &user.home);
+        for (name, value) in &self.proxies {
+            missing(name, value);
+        }
+        let mounted = self.mounted.as_ref().ok_or_else(|| StepError::Plugin("nothing is mounted".to_owned()))?;
+        let base = mounted.directory.path();
+        Ok(RunRequest {
+            root: Root::Overlay { lower: mounted.lower.clone(), upper: mounted.upper(), work: base.join("work") },
+            arguments: command.arguments,
+            environment,
+            working_directory: command.working_directory,
+            user,
+            network: match command.network {
+                CommandNetwork::None => Network::None,
+                CommandNetwork::Default | CommandNetwork::Host => Network::Host,
+            },
+            hostname: HOSTNAME.to_owned(),
+            stdin: command.input,
+            files: PrivateFile::standard(HOSTNAME),
+            mounts: Vec::new(),
+            scratch_directory: base.join("scratch"),
+            timeout: None,
+            cancel: self.cancel.clone(),
+        })
+    }
+
+    /// What the step changed, whoever did it.
+    ///
+    /// # Errors
+    /// The upper directory can't be read, or the handler changed files after its last command.
+    pub fn changes(&self) -> Result<ChangeSet, StepError> {
+        let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mounted) = &self.mounted else {
+            return Ok(rootfs.take_changes());
+        };
+        if rootfs.is_changed() {
+            let message = "a handler that has run a command can't change files afterwards";
+            return Err(StepError::Plugin(message.to_owned()));
+        }
+        let upper = Arc::new(ConfinedDir::open(&mounted.upper())?);
+        Ok(upper::changes(&upper, rootfs.below().index(), self.owners(), &mounted.leave_out)?)
+    }
+
+    fn owners(&self) -> OwnerSource {
+        match self.executor.ids() {
+            Ids::Single => OwnerSource::SingleId,
+            Ids::All | Ids::Range { .. } => OwnerSource::Real,
+        }
+    }
+
+    /// Hands the upper directory over as the unpacked form of the layer that was made from it, so that it is not unpacked
+    /// again. Times become those of the layer: what a later command sees must not depend on whether this step was cached.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn hand_over(&mut self, layer: &StageLayer, index: &LayerIndex) -> Result<(), StepError> {
+        let Some(mounted) = self.mounted.take() else { return Ok(()) };
+        let upper = ConfinedDir::open(&mounted.upper())?;
+        upper::settle(&upper, index, &mounted.leave_out)?;
+        layer.adopt(&mounted.upper())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Which executor carries out RUN, and how layers are unpacked for it.
+
+use std::{path::Path, sync::Arc};
+
+use cofferdam_exec::{Executor, Finding, Ids, Launcher};
+use cofferdam_plan::{Plan, step::Read};
+use cofferdam_rootfs::UnpackForm;
+
+use crate::error::BuildError;
+
+/// What was found out about this machine before any thread was started.
+pub struct Surroundings {
+    /// What works, and why not the rest.
+    pub findings: Vec<Finding>,
+    /// What carries out RUN; `None` if nothing can.
+    pub executor: Option<Arc<dyn Executor>>,
+}
+
+impl Surroundings {
+    /// Probes the machine, and enters a user namespace if that is what RUN needs here. Must be called before any thread
+    /// is started.
+    ///
+    /// # Errors
+    /// The namespace that the probe could enter can't be entered now.
+    pub fn prepare(store: &Path, wanted: Option<&str>) -> Result<Self, BuildError> {
+        let mut report = cofferdam_exec::probe(store);
+        let unwanted = |what: &str| cofferdam_exec::Reason {
+            step: format!("use {what}"),
+            problem: "another executor was asked for".to_owned(),
+            remedy: "leave `--executor` out".to_owned(),
+        };
+        // An executor that was not asked for is not settled into; its findings stay as they were.
+        let findings = report.findings();
+        match wanted {
+            Some("native" | "native-root") => report.userns = Err(unwanted("a user namespace")),
+            Some("userns") => report.native = Err(unwanted("native root")),
+            _ => {}
+        }
+        let executor = report
+            .settle(Launcher::default())
+            .map_err(|error| BuildError::Executor { name: "userns".to_owned(), reason: error.to_string() })?;
+        // Nobody may look into this process: it will hold credentials.
+        let _ = cofferdam_exec::harden_process();
+        Ok(Self { findings, executor: executor.map(|executor| Arc::new(executor) as Arc<dyn Executor>) })
+    }
+
+    /// How layers are unpacked.
+    pub fn form(&self) -> UnpackForm {
+        match self.executor.as_ref().map(|executor| executor.ids()) {
+            Some(Ids::All | Ids::Range { .. }) => UnpackForm::Real,
+            Some(Ids::Single) => UnpackForm::SingleId,
+            None => UnpackForm::Plain,
+        }
+    }
+
+    /// The name of the form in the store: what was unpacked with other ids is something else on the disk.
+    pub fn form_name(&self) -> String {
+        match self.executor.as_ref().map(|executor| (executor.tier(), executor.ids())) {
+            Some((tier, Ids::Single)) => format!("{tier}-single"),
+            Some((tier, _)) => tier.to_string(),
+            None => "plain".to_owned(),
+        }
+    }
+}
+
+/// Choosing an executor.
+pub struct Executors;
+
+impl Executors {
+    /// The executor for a plan; `None` if no step needs one.
+    ///
+    /// # Errors
+    /// A step needs one and none works: said before anything runs.
+    pub fn choose(
+        surroundings: &Surroundings,
+        wanted: Option<&str>,
+        plan: &Plan,
+    ) -> Result<Option<Arc<dyn Executor>>, BuildError> {
+        if let Some(name) = wanted
+            && !matches!(name, "auto" | "native" | "native-root" | "userns")
+        {
+            let reason = "there are native and userns".to_owned();
+            return Err(BuildError::Executor { name: name.to_owned(), reason });
+        }
+        let steps = plan.stages.values().flat_map(|stage| &stage.steps);
+        let needs = steps.filter(|step| {
+            let reads = step.action.as_ref().map(|action| &action.planned.reads);
+            reads.is_some_and(|reads| reads.contains(&Read::WholeRootfs))
+        });
+        let Some(first) = needs.min_by_key(|step| step.span) else { return Ok(None) };
+        if let Some(executor) = &surroundings.executor {
+            return Ok(Some(executor.clone()));
+        }
+        let findings = surroundings.findings.clone();
+        match wanted {
+            Some(name) if name != "auto" => Err(BuildError::Executor {
+                name: name.to_owned(),
+                reason: findings
+                    .iter()
+                    .find(|finding| finding.name.starts_with(name))
+                    .map_or_else(String::new, |finding| format!("{}; {}", finding.why, finding.remedy)),
+            }),
+            _ => Err(BuildError::NoExecutor { instruction: first.title.clone(), findings }),
+        }
+    }
+}

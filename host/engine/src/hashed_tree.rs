@@ -1,0 +1,105 @@
+//! A tree that hashes the files that are read through it, so that a copied file is read once for the layer and the key.
+//! Times of a checkout are held back here too.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cofferdam_digest::{Digest, Sha256};
+use cofferdam_rootfs::{Metadata, RootPath, RootfsError, Timestamp, Tree};
+
+/// The digests of files that were read from their first byte to their last.
+pub type Digests = Arc<Mutex<HashMap<RootPath, Digest>>>;
+
+/// A tree around another one.
+pub struct HashedTree {
+    inner: Arc<dyn Tree>,
+    digests: Digests,
+    latest: Option<Timestamp>,
+}
+
+impl HashedTree {
+    /// Hashes what is read of `inner`.
+    pub fn new(inner: Arc<dyn Tree>) -> Self {
+        Self { inner, digests: Digests::default(), latest: None }
+    }
+
+    /// No entry is newer than this: when a file was checked out says nothing of the source, and must not change the image.
+    #[must_use]
+    pub fn not_newer_than(self, latest: Option<Timestamp>) -> Self {
+        Self { latest, ..self }
+    }
+
+    /// The digest of a file's content: known if the file was read before, computed otherwise.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn digest(&self, path: &RootPath) -> Result<Digest, RootfsError> {
+        let known = |digests: &Digests| digests.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        if let Some(digest) = known(&self.digests) {
+            return Ok(digest);
+        }
+        let mut hashing = cofferdam_digest::HashingWriter::new(io::sink());
+        io::copy(&mut self.inner.open(path)?, &mut hashing)
+            .map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
+        let (_, digest, _) = hashing.finish();
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
+        Ok(digest)
+    }
+}
+
+impl Tree for HashedTree {
+    fn metadata(&self, path: &RootPath, follow: bool) -> Result<Option<Metadata>, RootfsError> {
+        let metadata = self.inner.metadata(path, follow)?;
+        Ok(metadata.map(|metadata| Metadata {
+            mtime: self.latest.map_or(metadata.mtime, |latest| metadata.mtime.min(latest)),
+            ..metadata
+        }))
+    }
+
+    fn resolve(&self, path: &RootPath) -> Result<Option<RootPath>, RootfsError> {
+        self.inner.resolve(path)
+    }
+
+    fn read_directory(&self, path: &RootPath) -> Result<Vec<Vec<u8>>, RootfsError> {
+        self.inner.read_directory(path)
+    }
+
+    fn open(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError> {
+        let Some(resolved) = self.inner.resolve(path)? else {
+            return self.inner.open(path);
+        };
+        let inner = self.inner.open(&resolved)?;
+        Ok(Box::new(HashedFile { inner, path: resolved, hasher: Some(Sha256::new()), digests: self.digests.clone() }))
+    }
+
+    fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {
+        self.inner.identity(path)
+    }
+}
+
+struct HashedFile {
+    inner: Box<dyn Read + Send>,
+    path: RootPath,
+    hasher: Option<Sha256>,
+    digests: Digests,
+}
+
+impl Read for HashedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if count > 0 {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&buffer[..count]);
+            }
+        } else if !buffer.is_empty()
+            && let Some(hasher) = self.hasher.take()
+        {
+            let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+            digests.insert(self.path.clone(), hasher.finish());
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,286 @@
+//! Images that stages are based on or copy from: found in a registry, in an OCI layout, or in the store.
+
+use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
+
+use cofferdam_digest::Digest;
+use cofferdam_image::{
+    Descriptor, Document, ImageConfig, ImageError, LayerBlob, LayoutReference, Manifest, MediaType, OciLayout, Store,
+    StoreError,
+};
+use cofferdam_plan::{Config, ImageFacts, ImageName, step::KeyValue};
+use cofferdam_registry::{Client, Reference, ReferenceError, RegistryError, Repository};
+use tokio::runtime::Handle;
+
+use crate::layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer};
+
+/// Configurations of images are not larger, in bytes.
+const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
+
+/// An image with its layers, nothing of which needs to be here yet.
+pub struct Image {
+    /// Of the platform's manifest.
+    pub digest: Digest,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// The base is first.
+    pub layers: Vec<Arc<StageLayer>>,
+}
+
+/// An image can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFailure {
+    /// Its name is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Its documents.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The layout or the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operator's policy.
+    #[error("the operator's policy does not allow to pull from `{0}`")]
+    Forbidden(String),
+}
+
+/// What a named context stands for, if it is an image.
+#[derive(Debug, Clone)]
+pub enum NamedImage {
+    /// `docker-image://REF`.
+    Registry(String),
+    /// `oci-layout://DIR[:TAG]`.
+    Layout(LayoutReference),
+}
+
+/// Finds images.
+pub struct Images {
+    /// For registries.
+    pub client: Client,
+    /// Of the runtime that the client needs.
+    pub runtime: Handle,
+    /// For layers.
+    pub files: Arc<LayerFiles>,
+    /// `--build-context` with images.
+    pub named: BTreeMap<String, NamedImage>,
+    /// Whether the operator allows a host.
+    pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl Images {
+    /// The image of a name; its manifest and configuration are fetched and verified, its layers are not.
+    ///
+    /// # Errors
+    /// It does not exist, has no image for the platform, can't be reached, or is damaged.
+    pub fn find(&self, name: &ImageName) -> Result<Image, ImageFailure> {
+        match self.named.get(&name.name) {
+            Some(NamedImage::Registry(reference)) => self.from_registry(reference, name),
+            Some(NamedImage::Layout(reference)) => self.from_layout(reference, name),
+            None => self.from_registry(&name.name, name),
+        }
+    }
+
+    fn from_registry(&self, reference: &str, name: &ImageName) -> Result<Image, ImageFailure> {
+        let reference: Reference = reference.parse()?;
+        let host = reference.host().to_string();
+        if !(self.may_pull)(&host) {
+            return Err(ImageFailure::Forbidden(host));
+        }
+        let store = &self.files.store;
+        // A digest never means anything else, so what was fetched once need not be asked for again.
+        let fetch = |reference: &Reference| -> Result<(MediaType, Digest, Vec<u8>), ImageFailure> {
+            if let Some(digest) = reference.digest()
+                && let Some(known) = stored_document(store, &digest)?
+            {
+                return Ok(known);
+            }
+            let manifest = self.runtime.block_on(self.client.resolve(reference))?;
+            let media_type = MediaType::from(manifest.media_type.as_str());
+            store.put_document(media_type.clone(), &manifest.bytes)?;
+            Ok((media_type, manifest.digest, manifest.bytes.to_vec()))
+        };
+        let (media_type, mut digest, bytes) = fetch(&reference)?;
+        let manifest = match Document::parse(&bytes, Some(&media_type))? {
+            Document::Manifest(manifest) => manifest,
+            Document::Index(index) => {
+                let chosen = index.select(&image_platform(name)?)?.clone();
+                let (media_type, chosen_digest, bytes) = fetch(&reference.with_digest(chosen.digest))?;
+                digest = chosen_digest;
+                match Document::parse(&bytes, Some(&media_type))? {
+                    Document::Manifest(manifest) => manifest,
+                    Document::Index(_) => return Err(nested_index()),
+                }
+            }
+        };
+        let config = &manifest.config;
+        let config_bytes = match store.has_blob(&config.digest, Some(config.size)) {
+            true => store.read_document(config)?,
+            false => {
+                let fetched =
+                    self.client.fetch_blob(reference.repository(), config.digest, config.size, CONFIG_LIMIT_BYTES);
+                let bytes = self.runtime.block_on(fetched)?;
+                store.put_document(config.media_type.clone(), &bytes)?;
+                bytes.to_vec()
+            }
+        };
+        let origin = RegistryOrigin {
+            client: self.client.clone(),
+            runtime: self.runtime.clone(),
+            repository: reference.repository().clone(),
+        };
+        self.image(digest, &manifest, &config_bytes, Arc::new(origin))
+    }
+
+    fn from_layout(&self, reference: &LayoutReference, name: &ImageName) -> Result<Image, ImageFailure> {
+        let layout = OciLayout::open(&reference.directory)?;
+        let mut descriptor = layout.resolve(&reference.selector)?.clone();
+        let mut levels = 0;
+        let manifest = loop {
+            let bytes = layout.read_document(&descriptor)?;
+            match Document::parse(&bytes, Some(&descriptor.media_type))? {
+                Document::Manifest(manifest) => break manifest,
+                Document::Index(index) => descriptor = index.select(&image_platform(name)?)?.clone(),
+            }
+            levels += 1;
+            if levels > 2 {
+                return Err(nested_index());
+            }
+        };
+        let config = layout.read_document(&manifest.config)?;
+        let digest = descriptor.digest;
+        self.image(digest, &manifest, &config, Arc::new(LayoutOrigin { layout, manifest: manifest.clone() }))
+    }
+
+    fn image(
+        &self,
+        digest: Digest,
+        manifest: &Manifest,
+        config: &[u8],
+        origin: Arc<dyn BlobOrigin>,
+    ) -> Result<Image, ImageFailure> {
+        manifest.check_is_image()?;
+        let config = ImageConfig::parse(config)?;
+        let diff_ids = &config.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
+            let why = format!("lists {} layers, its manifest {}", diff_ids.len(), manifest.layers.len());
+            return Err(ImageError::Invalid { what: "the image's configuration".to_owned(), why }.into());
+        }
+        let layers = manifest.layers.iter().zip(diff_ids).map(|(descriptor, diff_id)| {
+            let blob = layer_blob(descriptor, *diff_id)?;
+            Ok(Arc::new(StageLayer::remote(blob, origin.clone(), self.files.clone())))
+        });
+        Ok(Image { digest, layers: layers.collect::<Result<_, ImageFailure>>()?, config })
+    }
+}
+
+impl Image {
+    /// What a plan must know.
+    pub fn facts(&self) -> ImageFacts {
+        ImageFacts { digest: self.digest, config: plan_config(&self.config) }
+    }
+}
+
+/// The configuration in the plan's words.
+pub fn plan_config(image: &ImageConfig) -> Config {
+    let config = &image.config;
+    let mut plan = Config::default();
+    plan.environment =
+        config.variables().map(|(key, value)| KeyValue { key: key.to_owned(), value: value.to_owned() }).collect();
+    plan.labels = config.labels.clone();
+    plan.exposed_ports = config.exposed_ports.keys().cloned().collect();
+    plan.volumes = config.volumes.keys().cloned().collect();
+    plan.user = config.user.clone();
+    plan.working_directory = config.working_dir.clone();
+    plan.command = config.cmd.clone();
+    plan.command_shell_form = config.args_escaped;
+    plan.entrypoint = config.entrypoint.clone();
+    plan.shell = config.shell.clone();
+    plan.stop_signal = config.stop_signal.clone();
+    plan.healthcheck = config.healthcheck.as_ref().map(|check| cofferdam_plan::step::Healthcheck {
+        test: check.test.clone(),
+        interval_ns: u64::try_from(check.interval).unwrap_or_default(),
+        timeout_ns: u64::try_from(check.timeout).unwrap_or_default(),
+        start_period_ns: u64::try_from(check.start_period).unwrap_or_default(),
+        start_interval_ns: u64::try_from(check.start_interval).unwrap_or_default(),
+        retries: u32::try_from(check.retries).unwrap_or_default(),
+    });
+    plan.on_build = config.on_build.clone();
+    plan.author = image.author.clone();
+    plan
+}
+
+fn image_platform(name: &ImageName) -> Result<cofferdam_image::Platform, ImageError> {
+    name.platform.to_string().parse()
+}
+
+fn nested_index() -> ImageFailure {
+    let why = "leads to an index that leads to another index".to_owned();
+    ImageError::Invalid { what: "the index".to_owned(), why }.into()
+}
+
+/// A layer as a manifest and a configuration describe it.
+fn layer_blob(descriptor: &Descriptor, diff_id: Digest) -> Result<LayerBlob, ImageError> {
+    match &descriptor.media_type {
+        MediaType::Layer(_, compression) => {
+            Ok(LayerBlob { diff_id, digest: descriptor.digest, size: descriptor.size, compression: *compression })
+        }
+        other => Err(ImageError::Invalid {
+            what: format!("layer {}", descriptor.digest),
+            why: format!("is of type `{other}`, which is no layer"),
+        }),
+    }
+}
+
+/// A manifest or index that an earlier build fetched.
+fn stored_document(store: &Store, digest: &Digest) -> Result<Option<(MediaType, Digest, Vec<u8>)>, ImageFailure> {
+    let Ok(mut file) = store.open_blob(digest) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    let read = (&mut file).take(CONFIG_LIMIT_BYTES + 1).read_to_end(&mut bytes);
+    if read.is_err() || Digest::of(&bytes) != *digest {
+        return Ok(None);
+    }
+    // The store does not keep the type under which a document was served; the document itself says it, or is OCI's.
+    match Document::parse(&bytes, None) {
+        Ok(Document::Manifest(manifest)) => Ok(Some((manifest.media_type, *digest, bytes))),
+        Ok(Document::Index(index)) => Ok(Some((index.media_type, *digest, bytes))),
+        Err(_) => Ok(None),
+    }
+}
+
+struct RegistryOrigin {
+    client: Client,
+    runtime: Handle,
+    repository: Repository,
+}
+
+impl BlobOrigin for RegistryOrigin {
+    fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure> {
+        let stream = self.runtime.block_on(self.client.open_blob(&self.repository, blob.digest, blob.size))?;
+        let _inside = self.runtime.enter();
+        Ok(Box::new(stream.into_reader()))
+    }
+
+    fn repository(&self) -> Option<&Repository> {
+        Some(&self.repository)
+    }
+}
+
+struct LayoutOrigin {
+    layout: OciLayout,
+    manifest: Manifest,
+}
+
+impl BlobOrigin for LayoutOrigin {
+    fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure> {
+        let descriptor = self.manifest.layers.iter().find(|descriptor| descriptor.digest == blob.digest);
+        let missing = || StoreError::Missing { digest: blob.digest, store: PathBuf::from("the OCI layout") };
+        let descriptor = descriptor.ok_or_else(missing)?;
+        Ok(Box::new(self.layout.open_blob(descriptor)?))
+    }
+
+    fn repository(&self) -> Option<&Repository> {
+        None
+    }
+}

@@ -1,0 +1,262 @@
+//! A stage's layers: where their bytes are, their indexes, and their unpacked directories, each had when it is needed.
+
+use std::{
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cofferdam_image::{LayerBlob, RawBlobWriter, Store, StoreError, Unpacking};
+use cofferdam_layer::{IndexOnly, LayerError, LayerSink, ReadLimits, SinkError, read_layer};
+use cofferdam_rootfs::{
+    ConfinedDir, IndexEntry, Layer, LayerContents, LayerIndex, RootPath, RootfsError, UnpackForm, Unpacker,
+};
+
+/// Where a layer's blob comes from if the store does not have it.
+pub trait BlobOrigin: Send + Sync {
+    /// Opens the blob; the reader ends with an error unless the bytes are those of the digest.
+    ///
+    /// # Errors
+    /// The origin can't be reached, or does not have the blob.
+    fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure>;
+
+    /// The repository to mount it from, where the origin is a registry.
+    fn repository(&self) -> Option<&cofferdam_registry::Repository>;
+}
+
+/// A layer can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerFailure {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] cofferdam_registry::RegistryError),
+    /// The layer's bytes.
+    #[error("layer {digest} is unusable")]
+    Layer {
+        /// Of the blob.
+        digest: cofferdam_digest::Digest,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// Unpacking it.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+}
+
+/// How this builder unpacks layers, and what it reads them with.
+pub struct LayerFiles {
+    /// Where blobs, indexes and unpacked layers are.
+    pub store: Store,
+    /// How entries are written, which depends on who we are.
+    pub form: UnpackForm,
+    /// The name of the form in the store: layers unpacked with other ids are other directories.
+    pub form_name: String,
+    /// Bounds for what strangers made.
+    pub limits: ReadLimits,
+}
+
+/// One layer of a stage or an image.
+pub struct StageLayer {
+    blob: LayerBlob,
+    origin: Option<Arc<dyn BlobOrigin>>,
+    files: Arc<LayerFiles>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    index: Option<Arc<LayerIndex>>,
+    directory: Option<PathBuf>,
+}
+
+impl StageLayer {
+    /// A layer whose blob is in the store.
+    pub fn stored(blob: LayerBlob, files: Arc<LayerFiles>) -> Self {
+        Self { blob, origin: None, files, known: Mutex::default() }
+    }
+
+    /// A layer whose blob is fetched when it is needed.
+    pub fn remote(blob: LayerBlob, origin: Arc<dyn BlobOrigin>, files: Arc<LayerFiles>) -> Self {
+        Self { blob, origin: Some(origin), files, known: Mutex::default() }
+    }
+
+    /// A layer that was just written.
+    pub fn written(blob: LayerBlob, index: Arc<LayerIndex>, files: Arc<LayerFiles>) -> Self {
+        Self { blob, origin: None, files, known: Mutex::new(Known { index: Some(index), directory: None }) }
+    }
+
+    /// What is known of the blob.
+    pub fn blob(&self) -> &LayerBlob {
+        &self.blob
+    }
+
+    /// The repository that has the blob already.
+    pub fn repository(&self) -> Option<&cofferdam_registry::Repository> {
+        self.origin.as_ref()?.repository()
+    }
+
+    /// The layer's index; fetches and reads the blob if the store does not have the index yet.
+    ///
+    /// # Errors
+    /// The layer can't be had.
+    pub fn index(&self) -> Result<Arc<LayerIndex>, LayerFailure> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.index_locked(&mut known)
+    }
+
+    /// The directory with the layer's entries, unpacked if nobody did it before.
+    ///
+    /// # Errors
+    /// The layer can't be had, or the machine refused.
+    pub fn directory(&self) -> Result<PathBuf, LayerFailure> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = &known.directory {
+            return Ok(directory.clone());
+        }
+        let directory = match self.files.store.begin_unpack(&self.files.form_name, &self.blob.diff_id)? {
+            Unpacking::Ready(directory) => directory,
+            Unpacking::Started(guard) => {
+                let index = self.read(Some(guard.directory()))?;
+                known.index.get_or_insert(index);
+                guard.commit()?
+            }
+        };
+        known.directory = Some(directory.clone());
+        Ok(directory)
+    }
+
+    /// Takes over a directory that already holds the layer unpacked: the upper directory that it was made from.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn adopt(&self, directory: &Path) -> Result<(), LayerFailure> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.files.store.adopt_unpacked(&self.files.form_name, &self.blob.diff_id, directory)?;
+        known.directory = Some(place);
+        Ok(())
+    }
+
+    /// Puts the blob into the store if it is not there, to be pushed or exported from it.
+    ///
+    /// # Errors
+    /// The layer can't be had.
+    pub fn fetch(&self) -> Result<(), LayerFailure> {
+        if self.files.store.has_blob(&self.blob.digest, Some(self.blob.size)) {
+            return Ok(());
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.files.store.has_blob(&self.blob.digest, Some(self.blob.size)) {
+            known.index = Some(self.read(None)?);
+        }
+        Ok(())
+    }
+
+    /// The layer for a stack, with its content on demand.
+    ///
+    /// # Errors
+    /// The index can't be had.
+    pub fn for_stack(self: &Arc<Self>) -> Result<Layer, LayerFailure> {
+        Ok(Layer { index: self.index()?, contents: self.clone() })
+    }
+
+    fn index_locked(&self, known: &mut Known) -> Result<Arc<LayerIndex>, LayerFailure> {
+        if let Some(index) = &known.index {
+            return Ok(index.clone());
+        }
+        let index = match self.files.store.layer_index(&self.blob.diff_id)? {
+            Some(index) => Arc::new(index),
+            None => self.read(None)?,
+        };
+        known.index = Some(index.clone());
+        Ok(index)
+    }
+
+    /// Reads the blob once, from the store or from its origin: into the store, into the index, and unpacked where that is
+    /// wanted.
+    fn read(&self, unpack_into: Option<&Path>) -> Result<Arc<LayerIndex>, LayerFailure> {
+        let store = &self.files.store;
+        let digest = self.blob.digest;
+        let failed = |source| LayerFailure::Layer { digest, source };
+        let mut index_only = IndexOnly;
+        let mut unpacking = match unpack_into {
+            Some(directory) => {
+                let target = Arc::new(ConfinedDir::open(directory)?);
+                Some(UnpackSink(Unpacker::new(target, self.files.form)))
+            }
+            None => None,
+        };
+        let sink: &mut dyn LayerSink = match &mut unpacking {
+            Some(sink) => sink,
+            None => &mut index_only,
+        };
+        let expected = Some(self.blob.diff_id);
+        let limits = &self.files.limits;
+        let read = match &self.origin {
+            Some(origin) if !store.has_blob(&digest, Some(self.blob.size)) => {
+                let mut tee = Tee { from: origin.open(&self.blob)?, to: store.raw_blob_writer()? };
+                let read = read_layer(&mut tee, expected, limits, sink).map_err(failed)?;
+                tee.to.commit(digest)?;
+                read
+            }
+            _ => read_layer(store.open_blob(&digest)?, expected, limits, sink).map_err(failed)?,
+        };
+        if let Some(sink) = unpacking {
+            sink.0.finish()?;
+        }
+        store.put_layer_index(&self.blob.diff_id, &read.index)?;
+        store.put_layer_blob(&self.blob)?;
+        Ok(Arc::new(read.index))
+    }
+}
+
+impl LayerContents for StageLayer {
+    fn directory(&self) -> Result<Arc<ConfinedDir>, RootfsError> {
+        let directory = Self::directory(self).map_err(|error| RootfsError::Storage {
+            action: format!("unpack layer {}", self.blob.digest),
+            source: io::Error::other(error),
+        })?;
+        Ok(Arc::new(ConfinedDir::open(&directory)?))
+    }
+}
+
+/// Writes a layer's entries into a directory.
+struct UnpackSink(Unpacker);
+
+impl LayerSink for UnpackSink {
+    fn entry(&mut self, path: &RootPath, entry: &IndexEntry, content: Option<&mut dyn Read>) -> Result<(), SinkError> {
+        match entry {
+            IndexEntry::Whiteout => self.0.whiteout(path)?,
+            IndexEntry::Present { metadata, hard_link, opaque } => {
+                let mut nothing = io::empty();
+                let mut content = content;
+                let content: &mut dyn Read = match &mut content {
+                    Some(content) => content,
+                    None => &mut nothing,
+                };
+                self.0.entry(path, metadata, hard_link.as_ref(), content)?;
+                if *opaque {
+                    self.0.opaque(path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies what is read through it into a new blob.
+struct Tee<R> {
+    from: R,
+    to: RawBlobWriter,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,31 @@
+//! Loading plugins: first-party ones, those of the user's directories, and the operator's word on both.
+
+use std::sync::Arc;
+
+use cofferdam_plugin_host::{AuditLog, HostOptions, PluginHost, Policy};
+
+use crate::{error::BuildError, request::PluginAccess};
+
+/// The host with all plugins.
+///
+/// # Errors
+/// The policy can't be read, or plugins are refused: all reasons.
+pub fn load(access: &PluginAccess) -> Result<PluginHost, BuildError> {
+    let mut policy = Policy::load(access.policy_file.as_deref())?;
+    for allowance in &access.allow {
+        policy.allow(allowance.clone());
+    }
+    let audit = access.audit_log.as_deref().map(AuditLog::open).transpose().map_err(|source| BuildError::Output {
+        path: access.audit_log.clone().unwrap_or_default(),
+        source: source.into(),
+    })?;
+    PluginHost::load(HostOptions {
+        plugin_directories: access.directories.clone(),
+        policy,
+        audit: audit.map(Arc::new),
+        compile_cache: access.compile_cache.clone().filter(|_| !access.directories.is_empty()),
+        scratch: access.scratch.clone(),
+        ..HostOptions::default()
+    })
+    .map_err(BuildError::Plugins)
+}

@@ -1,0 +1,224 @@
+//! The image on its way out: blobs to registries while the build runs, manifests and tags at the very end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read, Seek, SeekFrom},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use cofferdam_digest::Digest;
+use cofferdam_image::Store;
+use cofferdam_registry::{
+    BlobOutcome, BlobSource, BlobUpload, Client, ManifestName, Progress, RegistryError, Repository,
+};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use crate::{
+    assemble::Assembled,
+    error::BuildError,
+    events::{Ending, Event, Observer, Transfer, Vertex},
+    layers::StageLayer,
+    naming::NamedRepository,
+};
+
+/// Pushes blobs as they become known.
+pub struct Publisher {
+    /// For registries.
+    pub client: Client,
+    /// Of the runtime that the client needs.
+    pub runtime: Handle,
+    /// Where blobs are.
+    pub store: Store,
+    /// Where to.
+    pub repositories: Vec<Repository>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// What the transfers belong to.
+    pub vertex: Vertex,
+    under_way: Mutex<BTreeMap<(usize, Digest), JoinHandle<Result<(), RegistryError>>>>,
+    begun: Mutex<Option<std::time::Instant>>,
+}
+
+impl Publisher {
+    /// Nothing is under way yet.
+    pub fn new(
+        client: Client,
+        runtime: Handle,
+        store: Store,
+        repositories: Vec<Repository>,
+        observer: Arc<dyn Observer>,
+        vertex: Vertex,
+    ) -> Self {
+        Self {
+            client,
+            runtime,
+            store,
+            repositories,
+            observer,
+            vertex,
+            under_way: Mutex::default(),
+            begun: Mutex::default(),
+        }
+    }
+
+    fn begin(&self) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if begun.is_none() {
+            *begun = Some(std::time::Instant::now());
+            let names: Vec<String> = self.repositories.iter().map(|repository| repository.familiar()).collect();
+            self.observer
+                .event(Event::Started { vertex: self.vertex, name: format!("pushing to {}", names.join(", ")) });
+        }
+    }
+
+    /// Ends the talk about pushing, if there was any.
+    pub fn end(&self, ending: Ending) {
+        if let Some(begun) = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.observer.event(Event::Finished { vertex: self.vertex, ending, elapsed: begun.elapsed() });
+        }
+    }
+
+    /// Starts to push a layer that the image will have, unless that was done already.
+    pub fn push_layer(&self, layer: &Arc<StageLayer>) {
+        self.begin();
+        for (number, repository) in self.repositories.iter().enumerate() {
+            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            under_way.entry((number, layer.blob().digest)).or_insert_with(|| {
+                let task = push_layer(
+                    self.client.clone(),
+                    repository.clone(),
+                    layer.clone(),
+                    self.store.clone(),
+                    self.observer.clone(),
+                    self.vertex,
+                );
+                self.runtime.spawn(task)
+            });
+        }
+    }
+
+    /// Waits for every blob, then sends the configuration, the manifest, and last the tags: until then nobody sees a part
+    /// of the image. Answers the manifest's digest.
+    ///
+    /// # Errors
+    /// A registry refused or can't be reached; no tag was moved to an incomplete image.
+    pub fn finish(&self, image: &Assembled, named: &[NamedRepository]) -> Result<Digest, BuildError> {
+        for layer in &image.layers {
+            self.push_layer(layer);
+        }
+        let manifest = Bytes::from(image.manifest.to_json());
+        let media_type = image.manifest.media_type.to_string();
+        let mut failure = None;
+        let tasks = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((number, _), task) in tasks {
+            let done = self.runtime.block_on(task);
+            let error = match done {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                // The runtime is ours and outlives the tasks, so this is a panic of the client's.
+                Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
+            };
+            failure.get_or_insert((number, error));
+        }
+        if let Some((number, source)) = failure {
+            return Err(BuildError::Push { destination: self.repositories[number].familiar(), source });
+        }
+        // All repositories get everything before any tag moves.
+        for repository in &self.repositories {
+            let failed = |source| BuildError::Push { destination: repository.familiar(), source };
+            let config = BlobUpload {
+                digest: image.manifest.config.digest,
+                size_bytes: image.manifest.config.size,
+                source: Arc::new(InMemory(Bytes::from(image.config.clone()))),
+                mount_from: Vec::new(),
+                progress: None,
+            };
+            self.runtime.block_on(self.client.push_blob(repository, &config)).map_err(failed)?;
+            let put = self.client.put_manifest(repository, &ManifestName::Digest, &media_type, manifest.clone());
+            self.runtime.block_on(put).map_err(failed)?;
+        }
+        for destination in named {
+            for tag in &destination.tags {
+                let repository = &destination.repository;
+                let name = ManifestName::Tag(tag.clone());
+                let put = self.client.put_manifest(repository, &name, &media_type, manifest.clone());
+                self.runtime.block_on(put).map_err(|source| BuildError::Push {
+                    destination: format!("{}:{tag}", repository.familiar()),
+                    source,
+                })?;
+            }
+        }
+        Ok(Digest::of(&manifest))
+    }
+}
+
+async fn push_layer(
+    client: Client,
+    repository: Repository,
+    layer: Arc<StageLayer>,
+    store: Store,
+    observer: Arc<dyn Observer>,
+    vertex: Vertex,
+) -> Result<(), RegistryError> {
+    let blob = *layer.blob();
+    let progress: Progress = {
+        let observer = observer.clone();
+        Arc::new(move |done_bytes| {
+            observer.event(Event::Progress { vertex, digest: blob.digest, done_bytes, total_bytes: blob.size });
+        })
+    };
+    let upload = BlobUpload {
+        digest: blob.digest,
+        size_bytes: blob.size,
+        source: Arc::new(StoredBlob { layer: layer.clone(), store }),
+        mount_from: layer.repository().into_iter().cloned().collect(),
+        progress: Some(progress),
+    };
+    let outcome = client.push_blob(&repository, &upload).await?;
+    let transfer = match outcome {
+        BlobOutcome::Present => Transfer::Present,
+        BlobOutcome::Mounted(_) => Transfer::Mounted,
+        BlobOutcome::Uploaded => Transfer::Uploaded,
+    };
+    observer.event(Event::Transferred { vertex, digest: blob.digest, size_bytes: blob.size, transfer });
+    Ok(())
+}
+
+/// A layer's blob: in the store, or brought there first, from where the base image is.
+struct StoredBlob {
+    layer: Arc<StageLayer>,
+    store: Store,
+}
+
+impl BlobSource for StoredBlob {
+    fn open_at(&self, offset_bytes: u64) -> io::Result<Box<dyn Read + Send>> {
+        self.layer.fetch().map_err(io::Error::other)?;
+        let mut file = self.store.open_blob(&self.layer.blob().digest).map_err(io::Error::other)?;
+        file.seek(SeekFrom::Start(offset_bytes))?;
+        Ok(Box::new(file))
+    }
+}
+
+struct InMemory(Bytes);
+
+impl BlobSource for InMemory {
+    fn open_at(&self, offset_bytes: u64) -> io::Result<Box<dyn Read + Send>> {
+        let start = usize::try_from(offset_bytes).unwrap_or(usize::MAX).min(self.0.len());
+        Ok(Box::new(io::Cursor::new(self.0.slice(start..))))
+    }
+}
+
+/// The stages whose layers end up in the image: the target and what it is based on.
+pub fn stages_of_image(plan: &cofferdam_plan::Plan) -> BTreeSet<cofferdam_plan::StageNumber> {
+    let mut numbers = BTreeSet::new();
+    let mut next = Some(plan.target);
+    while let Some(number) = next {
+        numbers.insert(number);
+        next = plan.stages.get(&number).and_then(|stage| match stage.base {
+            cofferdam_plan::Base::Stage(base) => Some(base),
+            _ => None,
+        });
+    }
+    numbers
+}

@@ -1,0 +1,304 @@
+//! Running stages: each at most once, when something needs it, independent ones at the same time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use cofferdam_digest::Digest;
+use cofferdam_plan::{Action, Base, DefinitionKey, InputTree, PlannedStage, StageNumber, key};
+use cofferdam_rootfs::{Layer, LayerStack, Tree};
+
+use crate::{
+    builder::Builder,
+    error::{BuildError, StepError},
+    events::Ending,
+    hashed_tree::HashedTree,
+    layers::{LayerFailure, StageLayer},
+    step, trees,
+};
+
+/// A finished stage.
+pub struct StageResult {
+    /// The base is first.
+    pub layers: Vec<Arc<StageLayer>>,
+    /// For each step of the stage, whether it made a layer.
+    pub made_layer: Vec<bool>,
+    /// How many of `layers` come from the base.
+    pub base_layers: usize,
+    /// The definition key of the last step.
+    pub key: DefinitionKey,
+}
+
+impl StageResult {
+    /// The finished file system, to be read.
+    ///
+    /// # Errors
+    /// A layer can't be had.
+    pub fn tree(&self) -> Result<Arc<dyn Tree>, LayerFailure> {
+        stack(&self.layers)
+    }
+
+    /// The digest of the state.
+    pub fn state(&self) -> Digest {
+        state(&self.layers)
+    }
+}
+
+/// Layers as a tree.
+pub fn stack(layers: &[Arc<StageLayer>]) -> Result<Arc<dyn Tree>, LayerFailure> {
+    let layers = layers.iter().map(StageLayer::for_stack).collect::<Result<Vec<Layer>, _>>()?;
+    Ok(Arc::new(LayerStack::new(layers)))
+}
+
+/// The digest of a state.
+pub fn state(layers: &[Arc<StageLayer>]) -> Digest {
+    let diff_ids: Vec<&Digest> = layers.iter().map(|layer| &layer.blob().diff_id).collect();
+    key::state(diff_ids.into_iter())
+}
+
+type Outcome = Result<Arc<StageResult>, Arc<BuildError>>;
+
+/// The stages of a plan, each with its result once somebody wanted it.
+pub struct Stages<'b> {
+    /// What they share.
+    pub builder: &'b Builder,
+    results: BTreeMap<StageNumber, OnceLock<Outcome>>,
+    keys: BTreeMap<StageNumber, OnceLock<Option<DefinitionKey>>>,
+    trees: BTreeMap<Option<String>, OnceLock<Arc<HashedTree>>>,
+}
+
+impl<'b> Stages<'b> {
+    /// Nothing has run yet.
+    pub fn new(builder: &'b Builder) -> Self {
+        let numbers = || builder.plan.stages.keys().copied();
+        let names = builder.directories.keys().cloned().map(Some).chain([None]);
+        Self {
+            builder,
+            results: numbers().map(|number| (number, OnceLock::new())).collect(),
+            keys: numbers().map(|number| (number, OnceLock::new())).collect(),
+            trees: names.map(|name| (name, OnceLock::new())).collect(),
+        }
+    }
+
+    /// The result of a stage; runs it if nobody did, waits if somebody is at it.
+    ///
+    /// # Errors
+    /// The stage failed.
+    pub fn result(&self, number: StageNumber) -> Result<Arc<StageResult>, BuildError> {
+        let stage = self.stage(number)?;
+        let run = || self.run(stage).map(Arc::new).map_err(|error| self.builder.fail(Arc::new(error)));
+        let outcome = self.results[&number].get_or_init(run);
+        outcome.clone().map_err(|source| BuildError::Stage { stage: stage.label(), source })
+    }
+
+    fn stage(&self, number: StageNumber) -> Result<&'b PlannedStage, BuildError> {
+        self.builder.plan.stages.get(&number).ok_or_else(|| BuildError::NamedContext {
+            name: number.to_string(),
+            reason: "the plan has no such stage".to_owned(),
+        })
+    }
+
+    fn run(&self, stage: &PlannedStage) -> Result<StageResult, BuildError> {
+        std::thread::scope(|scope| {
+            // What is certain to be needed starts now; this stage waits for each where it needs it.
+            for needed in self.certainly_needed(stage) {
+                scope.spawn(move || drop(self.result(needed)));
+            }
+            self.run_steps(stage)
+        })
+    }
+
+    fn run_steps(&self, stage: &PlannedStage) -> Result<StageResult, BuildError> {
+        let (mut layers, mut key) = self.base(stage)?;
+        let base_layers = layers.len();
+        let mut made_layer = Vec::with_capacity(stage.steps.len());
+        let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
+        let mut position = 1;
+        for planned in &stage.steps {
+            let Some(action) = &planned.action else {
+                made_layer.push(false);
+                continue;
+            };
+            position += 1;
+            let name = format!("[{} {position}/{total}] {}", self.prefix(stage), planned.title);
+            let work = self.builder.begin(name.replace("[ ", "["));
+            let below = step::Below { layers: &layers, key };
+            let outcome = step::carry_out(self, planned, action, &below, &work);
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(source) => {
+                    work.end(Ending::Failed(source.to_string()));
+                    return Err(self.failed(planned, source));
+                }
+            };
+            work.end(if outcome.cached { Ending::Cached } else { Ending::Done });
+            key = outcome.key;
+            made_layer.push(outcome.layer.is_some());
+            if let Some(layer) = outcome.layer {
+                (self.builder.on_layer)(stage.number, &layer);
+                layers.push(layer);
+            }
+        }
+        Ok(StageResult { layers, made_layer, base_layers, key })
+    }
+
+    /// The stage's name, where the plan has more than one.
+    fn prefix(&self, stage: &PlannedStage) -> String {
+        if self.builder.plan.stages.len() > 1 { stage.label() } else { String::new() }
+    }
+
+    fn failed(&self, planned: &cofferdam_plan::PlannedStep, source: StepError) -> BuildError {
+        BuildError::Step {
+            title: planned.title.clone(),
+            file: self.builder.dockerfile.name.clone(),
+            text: self.builder.dockerfile.text.clone(),
+            span: planned.span,
+            source,
+        }
+    }
+
+    fn base(&self, stage: &PlannedStage) -> Result<(Vec<Arc<StageLayer>>, DefinitionKey), BuildError> {
+        match &stage.base {
+            Base::Scratch => Ok((Vec::new(), self.rooted(DefinitionKey::scratch(&stage.platform)))),
+            Base::Stage(number) => {
+                let result = self.result(*number)?;
+                Ok((result.layers.clone(), result.key))
+            }
+            Base::Image(name, digest) => {
+                let image = self.builder.image(name)?;
+                let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
+                let title = format!("[{} 1/{total}] {}", self.prefix(stage), stage.title).replace("[ ", "[");
+                let work = self.builder.begin(title);
+                work.note(format!("{} {digest}", name.name));
+                work.end(Ending::Done);
+                for layer in &image.layers {
+                    (self.builder.on_layer)(stage.number, layer);
+                }
+                Ok((image.layers.clone(), self.rooted(DefinitionKey::image(digest))))
+            }
+            Base::Directory(name) => {
+                let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
+                let title = format!("[{} 1/{total}] {}", self.prefix(stage), stage.title).replace("[ ", "[");
+                let work = self.builder.begin(title);
+                let outcome = step::copy_directory(self, name, &work);
+                let outcome = outcome
+                    .map_err(|source| BuildError::NamedContext { name: name.clone(), reason: crate::chain(&source) })?;
+                work.end(if outcome.cached { Ending::Cached } else { Ending::Done });
+                if let Some(layer) = &outcome.layer {
+                    (self.builder.on_layer)(stage.number, layer);
+                }
+                Ok((outcome.layer.into_iter().collect(), outcome.key))
+            }
+        }
+    }
+
+    /// An epoch that the user chose is in the layers, so it is in their keys.
+    pub fn rooted(&self, key: DefinitionKey) -> DefinitionKey {
+        match self.builder.epoch_key {
+            None => key,
+            Some(epoch) => {
+                let mut hasher = key::KeyHasher::new("epoch");
+                hasher.digest(&key.0).part(epoch.to_le_bytes());
+                DefinitionKey(hasher.finish())
+            }
+        }
+    }
+
+    /// A directory of this machine, hashed while it is read; `None` is the context.
+    pub fn directory(&self, name: Option<&str>) -> Arc<HashedTree> {
+        let inner = match name.and_then(|name| self.builder.directories.get(name)) {
+            Some(directory) => directory,
+            None => &self.builder.context,
+        };
+        let latest = (!self.builder.write.timestamps_real).then_some(self.builder.write.epoch);
+        let make = || Arc::new(HashedTree::new(inner.clone()).not_newer_than(latest));
+        match self.trees.get(&name.map(str::to_owned)) {
+            Some(cell) => cell.get_or_init(make).clone(),
+            None => make(),
+        }
+    }
+
+    /// The tree behind an input, hashed while it is read.
+    ///
+    /// # Errors
+    /// The stage or image can't be had.
+    pub fn tree(&self, tree: &InputTree) -> Result<Arc<HashedTree>, BuildError> {
+        match tree {
+            InputTree::Context => Ok(self.directory(None)),
+            InputTree::Directory(name) => Ok(self.directory(Some(name))),
+            InputTree::Stage(number) => Ok(Arc::new(HashedTree::new(self.result(*number)?.tree()?))),
+            InputTree::Image(name, _) => Ok(Arc::new(HashedTree::new(stack(&self.builder.image(name)?.layers)?))),
+        }
+    }
+
+    /// The definition keys of an action's inputs, where they are known without running or hashing anything that no earlier
+    /// build has seen.
+    pub fn input_keys(&self, action: &Action, parent: &DefinitionKey) -> Option<Vec<Digest>> {
+        let hash_directories = self.sighted(&action.recipe, &parent.0);
+        let key = |input: &cofferdam_plan::Input| match &input.tree {
+            InputTree::Stage(number) => self.key(*number).map(|key| key.0),
+            InputTree::Image(_, digest) => Some(DefinitionKey::image(digest).0),
+            InputTree::Context if hash_directories => trees::hash(&self.directory(None), &input.read).ok(),
+            InputTree::Directory(name) if hash_directories => {
+                trees::hash(&self.directory(Some(name)), &input.read).ok()
+            }
+            InputTree::Context | InputTree::Directory(_) => None,
+        };
+        action.inputs.iter().map(key).collect()
+    }
+
+    /// Whether any earlier build carried out this recipe on this state. If none did, there is nothing to find, and
+    /// sources need not be hashed before they are copied.
+    pub fn sighted(&self, recipe: &Digest, parent: &Digest) -> bool {
+        self.builder.lookup(&key::sighting(recipe, parent)).is_some()
+    }
+
+    /// The definition key of a stage's last step, without running the stage; `None` where it depends on sources that no
+    /// earlier build has seen.
+    fn key(&self, number: StageNumber) -> Option<DefinitionKey> {
+        if let Some(Ok(result)) = self.results.get(&number).and_then(OnceLock::get) {
+            return Some(result.key);
+        }
+        *self.keys.get(&number)?.get_or_init(|| {
+            let stage = self.builder.plan.stages.get(&number)?;
+            let mut key = match &stage.base {
+                Base::Scratch => self.rooted(DefinitionKey::scratch(&stage.platform)),
+                Base::Image(_, digest) => self.rooted(DefinitionKey::image(digest)),
+                Base::Stage(number) => self.key(*number)?,
+                Base::Directory(name) => step::directory_key(self, name)?,
+            };
+            for action in stage.steps.iter().filter_map(|step| step.action.as_ref()) {
+                key = key.after(action, &self.input_keys(action, &key)?);
+            }
+            Some(key)
+        })
+    }
+
+    /// The stages from which this one copies in steps that the cache does not have, and the one it is based on.
+    fn certainly_needed(&self, stage: &PlannedStage) -> Vec<StageNumber> {
+        let mut needed: Vec<StageNumber> = Vec::new();
+        let mut key = match &stage.base {
+            Base::Scratch => Some(self.rooted(DefinitionKey::scratch(&stage.platform))),
+            Base::Image(_, digest) => Some(self.rooted(DefinitionKey::image(digest))),
+            Base::Stage(number) => {
+                needed.push(*number);
+                self.key(*number)
+            }
+            Base::Directory(name) => step::directory_key(self, name),
+        };
+        for action in stage.steps.iter().filter_map(|step| step.action.as_ref()) {
+            key = key.and_then(|key| Some(key.after(action, &self.input_keys(action, &key)?)));
+            let hit = key.is_some_and(|key| self.builder.lookup(&key.0).is_some());
+            if !hit {
+                needed.extend(action.inputs.iter().filter_map(|input| match input.tree {
+                    InputTree::Stage(number) => Some(number),
+                    _ => None,
+                }));
+            }
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        needed
+    }
+}

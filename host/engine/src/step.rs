@@ -1,0 +1,289 @@
+//! One step: found in the cache, or carried out by its handler and written as a layer in one pass.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cofferdam_cache::CacheEntry;
+use cofferdam_digest::Digest;
+use cofferdam_image::{Compression, LayerBlob};
+use cofferdam_layer::write_layer;
+use cofferdam_plan::{
+    Action, DefinitionKey, PlannedStep, key,
+    step::{TreeRead, TreeSource},
+};
+use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCommand};
+use cofferdam_rootfs::{ChangeSet, CopyOptions, RootFs, RootPath, Tree};
+
+use crate::{
+    builder::Work,
+    command::{SharedCommands, StepCommands},
+    error::StepError,
+    events::{Event, Stream},
+    layers::StageLayer,
+    stage::{Stages, state},
+    trees,
+};
+
+/// What a step stands on.
+pub struct Below<'s> {
+    /// The base is first.
+    pub layers: &'s [Arc<StageLayer>],
+    /// The definition key of the step before.
+    pub key: DefinitionKey,
+}
+
+/// What became of a step.
+pub struct Outcome {
+    /// Its layer, if it changed anything.
+    pub layer: Option<Arc<StageLayer>>,
+    /// Its definition key.
+    pub key: DefinitionKey,
+    /// Whether the cache had it.
+    pub cached: bool,
+}
+
+/// Carries out one action.
+///
+/// # Errors
+/// The handler failed or refused, or what it needs can't be had.
+pub fn carry_out(
+    stages: &Stages<'_>,
+    planned: &PlannedStep,
+    action: &Action,
+    below: &Below<'_>,
+    work: &Work<'_>,
+) -> Result<Outcome, StepError> {
+    let builder = stages.builder;
+    let known = stages.input_keys(action, &below.key);
+    if let Some(inputs) = &known {
+        let key = below.key.after(action, inputs);
+        if let Some(entry) = builder.lookup(&key.0) {
+            return Ok(cached(stages, entry, key));
+        }
+    }
+    let mut inputs = Vec::with_capacity(action.inputs.len());
+    for input in &action.inputs {
+        inputs.push(stages.tree(&input.tree).map_err(|error| StepError::Input(Box::new(error)))?);
+    }
+    let before = state(below.layers);
+    let hashes = || -> Result<Vec<Digest>, StepError> {
+        let pairs = action.inputs.iter().zip(&inputs);
+        pairs.map(|(input, tree)| Ok(trees::hash(tree, &input.read)?)).collect()
+    };
+    // The same step on the same state, reached another way: another Dockerfile, a rebuilt stage with the same result.
+    if stages.sighted(&action.recipe, &before) {
+        let content = key::content(&action.recipe, &before, &hashes()?);
+        if let Some(entry) = builder.lookup(&content) {
+            let key = definition(stages, action, below, known.as_deref(), &hashes()?);
+            builder.remember(&[key.0], &entry);
+            return Ok(cached(stages, entry, key));
+        }
+    }
+    let layer = apply(stages, action, below, &inputs, work)?;
+    let hashes = hashes()?;
+    let key = definition(stages, action, below, known.as_deref(), &hashes);
+    let content = key::content(&action.recipe, &before, &hashes);
+    remember(stages, &planned.created_by, layer.as_deref(), &[key.0, content], &action.recipe, &[below.key.0, before]);
+    Ok(Outcome { layer, key, cached: false })
+}
+
+/// The definition key, now that the hashes of directories are known.
+fn definition(
+    stages: &Stages<'_>,
+    action: &Action,
+    below: &Below<'_>,
+    known: Option<&[Digest]>,
+    hashes: &[Digest],
+) -> DefinitionKey {
+    use cofferdam_plan::InputTree;
+    if let Some(known) = known {
+        return below.key.after(action, known);
+    }
+    let inputs: Vec<Digest> = (action.inputs.iter().zip(hashes))
+        .map(|(input, hash)| match &input.tree {
+            InputTree::Context | InputTree::Directory(_) => *hash,
+            InputTree::Image(_, digest) => DefinitionKey::image(digest).0,
+            // The stage has run, so its key is known.
+            InputTree::Stage(number) => stages.result(*number).map_or(*hash, |result| result.key.0),
+        })
+        .collect();
+    below.key.after(action, &inputs)
+}
+
+fn remember(
+    stages: &Stages<'_>,
+    created_by: &str,
+    layer: Option<&StageLayer>,
+    keys: &[Digest],
+    recipe: &Digest,
+    sighted_on: &[Digest],
+) {
+    let entry = CacheEntry { layer: layer.map(|layer| (*layer.blob()).into()), created_by: created_by.to_owned() };
+    stages.builder.remember(keys, &entry);
+    let sightings: Vec<Digest> = sighted_on.iter().map(|parent| key::sighting(recipe, parent)).collect();
+    stages.builder.remember(&sightings, &CacheEntry { layer: None, created_by: String::new() });
+}
+
+fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey) -> Outcome {
+    let files = &stages.builder.files;
+    let layer = entry.layer.map(|layer| Arc::new(StageLayer::stored(layer.into(), files.clone())));
+    Outcome { layer, key, cached: true }
+}
+
+/// Calls the handler with what it declared and was granted, and writes what it changed.
+fn apply(
+    stages: &Stages<'_>,
+    action: &Action,
+    below: &Below<'_>,
+    inputs: &[Arc<crate::hashed_tree::HashedTree>],
+    work: &Work<'_>,
+) -> Result<Option<Arc<StageLayer>>, StepError> {
+    let builder = stages.builder;
+    let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
+    let trees = inputs.iter().map(|tree| {
+        let tree: Arc<dyn Tree> = tree.clone();
+        tree
+    });
+    let commands = builder.executor.as_ref().map(|executor| {
+        SharedCommands(Arc::new(Mutex::new(StepCommands {
+            executor: executor.clone(),
+            store: builder.files.store.clone(),
+            form: builder.files.form,
+            rootfs: rootfs.clone(),
+            layers: below.layers.to_vec(),
+            observer: builder.observer.clone(),
+            vertex: work.vertex,
+            proxies: builder.proxies.clone(),
+            cancel: builder.cancel.clone(),
+            mounted: None,
+            failure: None,
+            last: None,
+        })))
+    });
+    let handles = ApplyHandles {
+        rootfs: rootfs.clone(),
+        trees: trees.collect(),
+        executor: commands.clone().map(|commands| Box::new(commands) as Box<dyn RunCommand>),
+        interrupt: None,
+    };
+    let applied = builder.plugins.apply(&action.step, &action.planned, handles);
+    let mut commands = commands.as_ref().map(|commands| commands.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let applied = match applied {
+        Ok(applied) => applied,
+        Err(error) => {
+            if let Some(failure) = commands.as_mut().and_then(|commands| commands.failure.take()) {
+                return Err(failure);
+            }
+            return Err(step_error(error, commands.as_ref().and_then(|commands| commands.last.clone())));
+        }
+    };
+    for warning in applied.diagnostics {
+        work.note(format!("warning: {} ({})", warning.message, warning.code));
+    }
+    if !applied.output.is_empty() {
+        let bytes = applied.output.into_bytes();
+        builder.observer.event(Event::Output { vertex: work.vertex, stream: Stream::Stderr, bytes });
+    }
+    let changes = match &commands {
+        Some(commands) => commands.changes()?,
+        None => rootfs.lock().unwrap_or_else(PoisonError::into_inner).take_changes(),
+    };
+    let Some((layer, index)) = write(stages, &changes, work)? else {
+        return Ok(None);
+    };
+    drop(changes);
+    if let Some(commands) = &mut commands {
+        commands.hand_over(&layer, &index)?;
+    }
+    Ok(Some(layer))
+}
+
+fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepError> {
+    let builder = stages.builder;
+    let stacked = layers.iter().map(StageLayer::for_stack).collect::<Result<Vec<_>, _>>()?;
+    Ok(RootFs::new(stacked, builder.spools.clone(), builder.start))
+}
+
+/// Changes become a blob of the store: one pass over the bytes.
+fn write(
+    stages: &Stages<'_>,
+    changes: &ChangeSet,
+    work: &Work<'_>,
+) -> Result<Option<(Arc<StageLayer>, Arc<cofferdam_rootfs::LayerIndex>)>, StepError> {
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let builder = stages.builder;
+    let store = &builder.files.store;
+    let (written, out) = write_layer(changes, &builder.write, store.raw_blob_writer()?).map_err(StepError::Write)?;
+    out.commit(written.digest)?;
+    let compression = match written.compression {
+        cofferdam_layer::Compression::Gzip { .. } => Compression::Gzip,
+        cofferdam_layer::Compression::Zstd { .. } => Compression::Zstd,
+        cofferdam_layer::Compression::None => Compression::None,
+    };
+    let blob = LayerBlob { diff_id: written.diff_id, digest: written.digest, size: written.size_bytes, compression };
+    store.put_layer_index(&blob.diff_id, &written.index)?;
+    store.put_layer_blob(&blob)?;
+    builder.observer.event(Event::Layer { vertex: work.vertex, digest: blob.digest, size_bytes: blob.size });
+    let index = Arc::new(written.index);
+    let layer = StageLayer::written(blob, index.clone(), builder.files.clone());
+    Ok(Some((Arc::new(layer), index)))
+}
+
+fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>) -> StepError {
+    match error {
+        ApplyError::CommandFailed(exit) => {
+            let notes = last.map(|(_, notes)| notes).unwrap_or_default();
+            let exit = match exit {
+                CommandExit::Code(code) => cofferdam_exec::Exit::Code(code),
+                CommandExit::Signal(signal) => cofferdam_exec::Exit::Signal(signal),
+            };
+            StepError::Command { exit, notes }
+        }
+        ApplyError::Invalid(finding) | ApplyError::Unsupported(finding) => StepError::Finding(finding),
+        ApplyError::Denied { plugin, capability, message } => StepError::Denied { plugin, capability, message },
+        other => StepError::Plugin(other.to_string()),
+    }
+}
+
+/// The recipe of a stage that starts from a directory.
+fn directory_recipe() -> Digest {
+    let mut hasher = key::KeyHasher::new("from-directory");
+    hasher.part("1");
+    hasher.finish()
+}
+
+fn whole() -> TreeRead {
+    TreeRead { source: TreeSource::Context, patterns: vec![b"/".to_vec()], exclude: Vec::new() }
+}
+
+/// The definition key of a directory as a base, if an earlier build has seen one like it.
+pub fn directory_key(stages: &Stages<'_>, name: &str) -> Option<DefinitionKey> {
+    let empty = state(&[]);
+    if !stages.sighted(&directory_recipe(), &empty) {
+        return None;
+    }
+    let hash = trees::hash(&stages.directory(Some(name)), &whole()).ok()?;
+    Some(stages.rooted(DefinitionKey::directory(&hash)))
+}
+
+/// A directory becomes the one layer of a base, owned by root whoever owns the files here.
+///
+/// # Errors
+/// The directory can't be read, or the layer can't be written.
+pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work<'_>) -> Result<Outcome, StepError> {
+    if let Some(key) = directory_key(stages, name)
+        && let Some(entry) = stages.builder.lookup(&key.0)
+    {
+        return Ok(cached(stages, entry, key));
+    }
+    let tree = stages.directory(Some(name));
+    let from: Arc<dyn Tree> = tree.clone();
+    let mut rootfs = root(stages, &[])?;
+    rootfs.copy_tree(&from, &RootPath::root(), &RootPath::root(), &CopyOptions::default())?;
+    let written = write(stages, &rootfs.take_changes(), work)?;
+    let layer = written.map(|(layer, _)| layer);
+    let key = stages.rooted(DefinitionKey::directory(&trees::hash(&tree, &whole())?));
+    remember(stages, "FROM directory", layer.as_deref(), &[key.0], &directory_recipe(), &[state(&[])]);
+    Ok(Outcome { layer, key, cached: false })
+}

@@ -1,0 +1,131 @@
+//! The program under test, as a user starts it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+/// The repository.
+pub fn repository_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository holds this crate")
+}
+
+/// What is shared beside the repository: runner lab, tutorials, conformance data. `None` where it is absent.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let path = repository_root().join("../shared").join(path);
+    path.exists().then(|| path.canonicalize().expect("it exists"))
+}
+
+/// The built program. Built here if that was not done yet, in the release profile that all of the tests use.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = std::env::current_exe().expect("a test has a path");
+        let target = own.ancestors().nth(3).expect("target/PROFILE/deps/TEST").to_path_buf();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo)
+            .args(["build", "--release", "--quiet", "--offline", "--workspace", "--bins"])
+            .env("CARGO_TARGET_DIR", &target)
+            .current_dir(repository_root())
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "the program does not build");
+        target.join("release/cofferdam")
+    })
+}
+
+/// What a process left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit code; 128 and the signal's number for a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The output of a process that must have succeeded.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert!(self.code == 0, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr);
+        self
+    }
+
+    /// The digest that a build printed.
+    #[track_caller]
+    pub fn digest(&self) -> String {
+        let line = self.stdout.lines().find(|line| line.starts_with("sha256:"));
+        line.unwrap_or_else(|| panic!("no digest in {}\n{}", self.stdout, self.stderr)).to_owned()
+    }
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Self {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs any command to its end.
+#[track_caller]
+pub fn run(command: &mut Command) -> Finished {
+    let output = command.stdin(Stdio::null()).output();
+    output.unwrap_or_else(|error| panic!("{command:?} does not start: {error}")).into()
+}
+
+/// One call of the program with a store of its own and an environment that holds nothing else.
+pub struct Program {
+    command: Command,
+}
+
+impl Program {
+    /// `cofferdam …`.
+    pub fn new(store: &Path) -> Self {
+        Self::called(binary(), store)
+    }
+
+    /// The program under another name.
+    pub fn called(name: &Path, store: &Path) -> Self {
+        let mut command = Command::new(name);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
+        command.env("COFFERDAM_STORE", store);
+        Self { command }
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<std::ffi::OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts in a directory.
+    pub fn current_dir(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(mut self) -> Finished {
+        run(&mut self.command)
+    }
+
+    /// The command, for those who need more.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+}

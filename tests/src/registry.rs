@@ -1,0 +1,125 @@
+//! Debian's `docker-registry` on a free port of the loopback interface.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{run, tool};
+
+/// A running registry; ends with the handle.
+pub struct Registry {
+    process: Child,
+    directory: tempfile::TempDir,
+    port: u16,
+    password: Option<(&'static str, &'static str)>,
+}
+
+impl Registry {
+    /// Starts one that anybody may use; `None` if the machine has no `docker-registry`.
+    pub fn open() -> Option<Self> {
+        Self::start(None)
+    }
+
+    /// Starts one that wants a password.
+    pub fn with_password() -> Option<Self> {
+        Self::start(Some(("pusher", "correct horse battery staple")))
+    }
+
+    fn start(password: Option<(&'static str, &'static str)>) -> Option<Self> {
+        let program = tool("docker-registry")?;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            directory.path().join("data").display()
+        );
+        if let Some((user, password)) = password {
+            let htpasswd = tool("htpasswd")?;
+            let line = run(Command::new(htpasswd).args(["-Bbn", user, password])).success().stdout;
+            let file = directory.path().join("htpasswd");
+            std::fs::write(&file, line).expect("writable");
+            config.push_str(&format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", file.display()));
+        }
+        let file = directory.path().join("config.yml");
+        std::fs::write(&file, config).expect("writable");
+        let process = Command::new(program)
+            .arg("serve")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(directory.path().join("log")).expect("writable"))
+            .spawn()
+            .expect("docker-registry starts");
+        let registry = Self { process, directory, port, password };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "docker-registry does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(registry)
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The password, where there is one.
+    pub fn password(&self) -> Option<&'static str> {
+        self.password.map(|(_, password)| password)
+    }
+
+    /// A directory with a `config.json` that holds the password: the value for `DOCKER_CONFIG`.
+    pub fn docker_config(&self) -> PathBuf {
+        let directory = self.directory.path().join("docker");
+        std::fs::create_dir_all(&directory).expect("writable");
+        let (user, password) = self.password.unwrap_or_default();
+        let text =
+            format!("{{\"auths\":{{\"{}\":{{\"username\":\"{user}\",\"password\":\"{password}\"}}}}}}", self.host());
+        std::fs::write(directory.join("config.json"), text).expect("writable");
+        for path in [self.directory.path(), &directory, &directory.join("config.json")] {
+            // Builders that run as another user read it too.
+            let mode = if path.is_dir() { 0o755 } else { 0o644 };
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("ours");
+        }
+        directory
+    }
+
+    /// skopeo with this registry's password; `arguments` name images as `docker://HOST/NAME`.
+    #[track_caller]
+    pub fn skopeo(&self, arguments: &[&str]) -> Option<crate::Finished> {
+        let mut command = Command::new(tool("skopeo")?);
+        let authfile = self.docker_config().join("config.json");
+        let (verb, rest) = arguments.split_first().expect("a verb");
+        command.args(["--insecure-policy", verb]);
+        match *verb {
+            "copy" => command.args(["--src-tls-verify=false", "--dest-tls-verify=false"]),
+            _ => command.arg("--tls-verify=false"),
+        };
+        Some(run(command.arg("--authfile").arg(authfile).args(rest)))
+    }
+
+    /// Puts an image of an OCI layout into the registry.
+    #[track_caller]
+    pub fn load(&self, layout: &Path, tag: &str, name: &str) -> Option<()> {
+        let source = format!("oci:{}:{tag}", layout.display());
+        let destination = format!("docker://{}/{name}", self.host());
+        self.skopeo(&["copy", &source, &destination])?.success();
+        Some(())
+    }
+
+    /// What the registry wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
