@@ -10,7 +10,7 @@ set -euo pipefail
 name=${1:?usage: build-example.sh NAME OUT.wasm} out=${2:?usage: build-example.sh NAME OUT.wasm}
 root=$(cd "$(dirname "$0")/.." && pwd)
 example=$root/examples/$name
-host_target=${CARGO_TARGET_DIR:-$root/target}
+host_target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
 target=$(sed -n 's/^target = "\(wasm32-[a-z0-9-]*\)"$/\1/p' "$example/Cargo.toml")
 [ -n "$target" ] || { echo "build-example: \`$name\` is not an example plugin" >&2; exit 2; }
 mkdir -p "$(dirname "$out")"

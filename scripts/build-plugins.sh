@@ -9,7 +9,7 @@
 set -euo pipefail
 readonly ROOT=$(cd "$(dirname "$0")/.." && pwd)
 readonly PREBUILT=$ROOT/plugins/prebuilt
-readonly HOST_TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+readonly HOST_TARGET=$(realpath -m "${CARGO_TARGET_DIR:-$ROOT/target}")
 
 main() {
   case "${1:-}" in
@@ -42,8 +42,7 @@ check() {
   elif [ $status != 0 ]; then
     exit $status
   fi
-  local fresh
-  fresh=$(mktemp -d)
+  fresh=$(mktemp -d) # not local: the trap runs when this function is gone
   trap 'rm -rf "$fresh"' EXIT
   build "$toolchain" "$fresh"
   diff -r -q "$PREBUILT" "$fresh" || fail "the components that were just built differ from the committed ones"
