@@ -70,7 +70,9 @@ fn report(request: &BuildRequest, built: &Built) {
                 "  to export it: build again with `--output type=oci,dest=FILE` (or type=docker), nothing is repeated"
             );
             eprintln!("  to push it:   build again with `--tag REGISTRY/NAME --push`");
-            eprintln!("  to look at it: skopeo inspect oci:{}@{}", request.store.display(), built.digest);
+            if let Some(name) = built.names.first() {
+                eprintln!("  to look at it: skopeo inspect --config oci:{}:{name}", request.store.display());
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
 
 use crate::{
     assemble::{Assembled, assemble},
-    builder::{Builder, DockerfileText},
+    builder::{Builder, DockerfileText, LayerListener},
     credentials,
     error::BuildError,
     events::{Ending, Event, Observer, Vertex},
@@ -65,7 +65,7 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     let store = Store::open(&request.store)?;
     let plugins = Arc::new(crate::plugins::load(&request.plugins)?);
-    let sources = Sources::open(request)?;
+    let sources = Sources::open(request, observer)?;
     let facts = Facts {
         git: sources.git.clone(),
         variables: request.variables.clone(),
@@ -235,7 +235,7 @@ struct Sources {
 }
 
 impl Sources {
-    fn open(request: &BuildRequest) -> Result<Self, BuildError> {
+    fn open(request: &BuildRequest, observer: &Arc<dyn Observer>) -> Result<Self, BuildError> {
         let here = &request.working_directory;
         let context = ContextSource::parse(&request.context)?.open(here)?;
         let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
@@ -261,7 +261,7 @@ impl Sources {
             }
         }
         Ok(Self {
-            git: git_facts(context.directory())?,
+            git: facts_of(&context, observer),
             tree,
             directories,
             images,
@@ -270,6 +270,15 @@ impl Sources {
             dockerfile_name: dockerfile.name,
         })
     }
+}
+
+/// The facts of the context's checkout. A repository that can't be read is no reason not to build.
+fn facts_of(context: &Context, observer: &Arc<dyn Observer>) -> Option<GitFacts> {
+    git_facts(context.directory()).unwrap_or_else(|error| {
+        let text = format!("the context's git repository is not used: {}", crate::chain(&error));
+        observer.event(Event::Warning { text });
+        None
+    })
 }
 
 /// What an ignore file leaves of a tree.
@@ -382,10 +391,7 @@ fn proxies(request: &BuildRequest) -> Vec<(String, String)> {
 }
 
 /// Layers of the image are pushed as soon as they are there, while later steps run.
-fn early_push(
-    publisher: Option<Arc<Publisher>>,
-    plan: &Plan,
-) -> Box<dyn Fn(cofferdam_plan::StageNumber, &Arc<crate::layers::StageLayer>) + Send + Sync> {
+fn early_push(publisher: Option<Arc<Publisher>>, plan: &Plan) -> LayerListener {
     let stages = stages_of_image(plan);
     Box::new(move |stage, layer| {
         if let Some(publisher) = publisher.as_ref().filter(|_| stages.contains(&stage)) {

@@ -24,6 +24,9 @@ use crate::{
     layers::{LayerFiles, StageLayer},
 };
 
+/// Told of each layer of a stage as soon as it is there.
+pub type LayerListener = Box<dyn Fn(StageNumber, &Arc<StageLayer>) + Send + Sync>;
+
 /// A Dockerfile as errors show it.
 pub struct DockerfileText {
     /// Its name, for people.
@@ -69,7 +72,7 @@ pub struct Builder {
     /// Ends commands when the build ends.
     pub cancel: Option<Cancel>,
     /// Told of each layer of the image as soon as it is there.
-    pub on_layer: Box<dyn Fn(StageNumber, &Arc<StageLayer>) + Send + Sync>,
+    pub on_layer: LayerListener,
     /// Numbers the units of work.
     pub vertices: AtomicU32,
     /// Problems of the cache are told once.

@@ -201,7 +201,7 @@ impl StepCommands {
             return Err(StepError::Plugin(message.to_owned()));
         }
         let upper = Arc::new(ConfinedDir::open(&mounted.upper())?);
-        Ok(upper::changes(&upper, rootfs.below().index(), self.owners(), &mounted.leave_out)?)
+        Ok(upper::compared_changes(&upper, rootfs.below(), self.owners(), &mounted.leave_out)?)
     }
 
     fn owners(&self) -> OwnerSource {

@@ -46,6 +46,9 @@ pub enum ImageFailure {
     Forbidden(String),
 }
 
+/// A manifest or index: type, digest, bytes.
+type Fetched = (MediaType, Digest, Vec<u8>);
+
 /// What a named context stands for, if it is an image.
 #[derive(Debug, Clone)]
 pub enum NamedImage {
@@ -76,13 +79,13 @@ impl Images {
     /// It does not exist, has no image for the platform, can't be reached, or is damaged.
     pub fn find(&self, name: &ImageName) -> Result<Image, ImageFailure> {
         match self.named.get(&name.name) {
-            Some(NamedImage::Registry(reference)) => self.from_registry(reference, name),
-            Some(NamedImage::Layout(reference)) => self.from_layout(reference, name),
-            None => self.from_registry(&name.name, name),
+            Some(NamedImage::Registry(reference)) => self.in_registry(reference, name),
+            Some(NamedImage::Layout(reference)) => self.in_layout(reference, name),
+            None => self.in_registry(&name.name, name),
         }
     }
 
-    fn from_registry(&self, reference: &str, name: &ImageName) -> Result<Image, ImageFailure> {
+    fn in_registry(&self, reference: &str, name: &ImageName) -> Result<Image, ImageFailure> {
         let reference: Reference = reference.parse()?;
         let host = reference.host().to_string();
         if !(self.may_pull)(&host) {
@@ -90,7 +93,7 @@ impl Images {
         }
         let store = &self.files.store;
         // A digest never means anything else, so what was fetched once need not be asked for again.
-        let fetch = |reference: &Reference| -> Result<(MediaType, Digest, Vec<u8>), ImageFailure> {
+        let fetch = |reference: &Reference| -> Result<Fetched, ImageFailure> {
             if let Some(digest) = reference.digest()
                 && let Some(known) = stored_document(store, &digest)?
             {
@@ -133,7 +136,7 @@ impl Images {
         self.image(digest, &manifest, &config_bytes, Arc::new(origin))
     }
 
-    fn from_layout(&self, reference: &LayoutReference, name: &ImageName) -> Result<Image, ImageFailure> {
+    fn in_layout(&self, reference: &LayoutReference, name: &ImageName) -> Result<Image, ImageFailure> {
         let layout = OciLayout::open(&reference.directory)?;
         let mut descriptor = layout.resolve(&reference.selector)?.clone();
         let mut levels = 0;
@@ -167,11 +170,13 @@ impl Images {
             let why = format!("lists {} layers, its manifest {}", diff_ids.len(), manifest.layers.len());
             return Err(ImageError::Invalid { what: "the image's configuration".to_owned(), why }.into());
         }
-        let layers = manifest.layers.iter().zip(diff_ids).map(|(descriptor, diff_id)| {
+        let mut layers: Vec<Arc<StageLayer>> = Vec::with_capacity(diff_ids.len());
+        for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
             let blob = layer_blob(descriptor, *diff_id)?;
-            Ok(Arc::new(StageLayer::remote(blob, origin.clone(), self.files.clone())))
-        });
-        Ok(Image { digest, layers: layers.collect::<Result<_, ImageFailure>>()?, config })
+            let layer = StageLayer::remote(blob, origin.clone(), self.files.clone(), layers.clone());
+            layers.push(Arc::new(layer));
+        }
+        Ok(Image { digest, layers, config })
     }
 }
 
@@ -234,7 +239,7 @@ fn layer_blob(descriptor: &Descriptor, diff_id: Digest) -> Result<LayerBlob, Ima
 }
 
 /// A manifest or index that an earlier build fetched.
-fn stored_document(store: &Store, digest: &Digest) -> Result<Option<(MediaType, Digest, Vec<u8>)>, ImageFailure> {
+fn stored_document(store: &Store, digest: &Digest) -> Result<Option<Fetched>, ImageFailure> {
     let Ok(mut file) = store.open_blob(digest) else { return Ok(None) };
     let mut bytes = Vec::new();
     let read = (&mut file).take(CONFIG_LIMIT_BYTES + 1).read_to_end(&mut bytes);

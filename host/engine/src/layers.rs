@@ -1,15 +1,17 @@
 //! A stage's layers: where their bytes are, their indexes, and their unpacked directories, each had when it is needed.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use cofferdam_digest::{Digest, Sha256};
 use cofferdam_image::{LayerBlob, RawBlobWriter, Store, StoreError, Unpacking};
 use cofferdam_layer::{IndexOnly, LayerError, LayerSink, ReadLimits, SinkError, read_layer};
 use cofferdam_rootfs::{
-    ConfinedDir, IndexEntry, Layer, LayerContents, LayerIndex, RootPath, RootfsError, UnpackForm, Unpacker,
+    ConfinedDir, IndexEntry, Layer, LayerContents, LayerIndex, MergedIndex, RootPath, RootfsError, UnpackForm, Unpacker,
 };
 
 /// Where a layer's blob comes from if the store does not have it.
@@ -64,6 +66,8 @@ pub struct StageLayer {
     blob: LayerBlob,
     origin: Option<Arc<dyn BlobOrigin>>,
     files: Arc<LayerFiles>,
+    /// The layers that it lies on, the base first; only for layers that others made.
+    below: Vec<Arc<StageLayer>>,
     known: Mutex<Known>,
 }
 
@@ -76,17 +80,23 @@ struct Known {
 impl StageLayer {
     /// A layer whose blob is in the store.
     pub fn stored(blob: LayerBlob, files: Arc<LayerFiles>) -> Self {
-        Self { blob, origin: None, files, known: Mutex::default() }
+        Self { blob, origin: None, files, below: Vec::new(), known: Mutex::default() }
     }
 
     /// A layer whose blob is fetched when it is needed.
-    pub fn remote(blob: LayerBlob, origin: Arc<dyn BlobOrigin>, files: Arc<LayerFiles>) -> Self {
-        Self { blob, origin: Some(origin), files, known: Mutex::default() }
+    pub fn remote(
+        blob: LayerBlob,
+        origin: Arc<dyn BlobOrigin>,
+        files: Arc<LayerFiles>,
+        below: Vec<Arc<StageLayer>>,
+    ) -> Self {
+        Self { blob, origin: Some(origin), files, below, known: Mutex::default() }
     }
 
     /// A layer that was just written.
     pub fn written(blob: LayerBlob, index: Arc<LayerIndex>, files: Arc<LayerFiles>) -> Self {
-        Self { blob, origin: None, files, known: Mutex::new(Known { index: Some(index), directory: None }) }
+        let known = Mutex::new(Known { index: Some(index), directory: None });
+        Self { blob, origin: None, files, below: Vec::new(), known }
     }
 
     /// What is known of the blob.
@@ -117,16 +127,87 @@ impl StageLayer {
         if let Some(directory) = &known.directory {
             return Ok(directory.clone());
         }
-        let directory = match self.files.store.begin_unpack(&self.files.form_name, &self.blob.diff_id)? {
-            Unpacking::Ready(directory) => directory,
-            Unpacking::Started(guard) => {
-                let index = self.read(Some(guard.directory()))?;
-                known.index.get_or_insert(index);
-                guard.commit()?
+        // Mostly the layer is unpacked in the pass that makes its index. Only the index tells whether it needs more.
+        let known_index = match &known.index {
+            Some(index) => Some(index.clone()),
+            None => self.files.store.layer_index(&self.blob.diff_id)?.map(Arc::new),
+        };
+        let directory = match known_index {
+            Some(index) => {
+                let directory = self.unpack_on(&index)?;
+                known.index = Some(index);
+                directory
+            }
+            None => {
+                let (directory, index) = self.unpack(&self.blob.diff_id, None)?;
+                let index = match index {
+                    Some(index) => index,
+                    None => self.index_locked(&mut known)?,
+                };
+                known.index = Some(index.clone());
+                match self.implied_below(&index)? {
+                    None => directory,
+                    Some(_) => self.unpack_on(&index)?,
+                }
             }
         };
         known.directory = Some(directory.clone());
         Ok(directory)
+    }
+
+    fn unpack_on(&self, index: &LayerIndex) -> Result<PathBuf, LayerFailure> {
+        Ok(match self.implied_below(index)? {
+            None => self.unpack(&self.blob.diff_id, None)?.0,
+            Some((key, below)) => self.unpack(&key, Some(below))?.0,
+        })
+    }
+
+    /// Directories that the layer implies without describing them look as they do below, but overlayfs takes a directory's
+    /// attributes from the topmost layer that has it. Where that matters, the layer is unpacked for these attributes, under
+    /// a key of its own.
+    fn implied_below(&self, index: &LayerIndex) -> Result<Option<(Digest, Arc<MergedIndex>)>, LayerFailure> {
+        let mut implied = BTreeSet::new();
+        for path in index.entries.keys() {
+            let mut next = path.parent();
+            while let Some(parent) = next.filter(|parent| !parent.is_root() && !index.entries.contains_key(parent)) {
+                next = parent.parent();
+                if !implied.insert(parent) {
+                    break;
+                }
+            }
+        }
+        if implied.is_empty() || self.below.is_empty() {
+            return Ok(None);
+        }
+        let below = self.below.iter().map(|layer| layer.index()).collect::<Result<Vec<_>, _>>()?;
+        let below = MergedIndex::new(below);
+        let mut hasher = Sha256::new();
+        hasher.update_framed(self.blob.diff_id.as_bytes());
+        let mut matters = false;
+        for path in implied {
+            let Some(metadata) = below.lookup(&path).and_then(|found| found.metadata.cloned()) else { continue };
+            if !metadata.is_directory() {
+                continue;
+            }
+            matters = true;
+            hasher.update_framed(path.as_bytes());
+            hasher.update_framed(format!("{metadata:?}").as_bytes());
+        }
+        Ok(matters.then(|| (hasher.finish(), Arc::new(below))))
+    }
+
+    fn unpack(
+        &self,
+        key: &Digest,
+        below: Option<Arc<MergedIndex>>,
+    ) -> Result<(PathBuf, Option<Arc<LayerIndex>>), LayerFailure> {
+        match self.files.store.begin_unpack(&self.files.form_name, key)? {
+            Unpacking::Ready(directory) => Ok((directory, None)),
+            Unpacking::Started(guard) => {
+                let index = self.read(Some((guard.directory(), below)))?;
+                Ok((guard.commit()?, Some(index)))
+            }
+        }
     }
 
     /// Takes over a directory that already holds the layer unpacked: the upper directory that it was made from.
@@ -177,15 +258,18 @@ impl StageLayer {
 
     /// Reads the blob once, from the store or from its origin: into the store, into the index, and unpacked where that is
     /// wanted.
-    fn read(&self, unpack_into: Option<&Path>) -> Result<Arc<LayerIndex>, LayerFailure> {
+    fn read(&self, unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>) -> Result<Arc<LayerIndex>, LayerFailure> {
         let store = &self.files.store;
         let digest = self.blob.digest;
         let failed = |source| LayerFailure::Layer { digest, source };
         let mut index_only = IndexOnly;
         let mut unpacking = match unpack_into {
-            Some(directory) => {
-                let target = Arc::new(ConfinedDir::open(directory)?);
-                Some(UnpackSink(Unpacker::new(target, self.files.form)))
+            Some((directory, below)) => {
+                let unpacker = Unpacker::new(Arc::new(ConfinedDir::open(directory)?), self.files.form);
+                Some(UnpackSink(match below {
+                    Some(below) => unpacker.on_top_of(below),
+                    None => unpacker,
+                }))
             }
             None => None,
         };

@@ -22,6 +22,9 @@ use crate::{
     naming::NamedRepository,
 };
 
+/// A blob on its way.
+type Transferring = JoinHandle<Result<(), RegistryError>>;
+
 /// Pushes blobs as they become known.
 pub struct Publisher {
     /// For registries.
@@ -36,7 +39,7 @@ pub struct Publisher {
     pub observer: Arc<dyn Observer>,
     /// What the transfers belong to.
     pub vertex: Vertex,
-    under_way: Mutex<BTreeMap<(usize, Digest), JoinHandle<Result<(), RegistryError>>>>,
+    under_way: Mutex<BTreeMap<(usize, Digest), Transferring>>,
     begun: Mutex<Option<std::time::Instant>>,
 }
 

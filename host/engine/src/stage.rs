@@ -38,11 +38,6 @@ impl StageResult {
     pub fn tree(&self) -> Result<Arc<dyn Tree>, LayerFailure> {
         stack(&self.layers)
     }
-
-    /// The digest of the state.
-    pub fn state(&self) -> Digest {
-        state(&self.layers)
-    }
 }
 
 /// Layers as a tree.

@@ -11,7 +11,7 @@ use cofferdam_plan::{
     step::{TreeRead, TreeSource},
 };
 use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCommand};
-use cofferdam_rootfs::{ChangeSet, CopyOptions, RootFs, RootPath, Tree};
+use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tree};
 
 use crate::{
     builder::Work,
@@ -203,12 +203,11 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
     Ok(RootFs::new(stacked, builder.spools.clone(), builder.start))
 }
 
+/// A layer and its index.
+type Written = (Arc<StageLayer>, Arc<LayerIndex>);
+
 /// Changes become a blob of the store: one pass over the bytes.
-fn write(
-    stages: &Stages<'_>,
-    changes: &ChangeSet,
-    work: &Work<'_>,
-) -> Result<Option<(Arc<StageLayer>, Arc<cofferdam_rootfs::LayerIndex>)>, StepError> {
+fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work<'_>) -> Result<Option<Written>, StepError> {
     if changes.is_empty() {
         return Ok(None);
     }

@@ -123,6 +123,10 @@ fn taken_apart(instruction: &Instruction, syntax: Syntax, scope: &Scope) -> Resu
     let escape = instruction.escape;
     let one = |finding| vec![finding];
     match syntax {
+        // A trigger keeps the here-documents that belong to it.
+        Syntax::Text if !instruction.heredocs.is_empty() => {
+            Ok(Arguments { text: instruction.trigger_text(), ..Arguments::default() })
+        }
         Syntax::Text => Ok(Arguments { text, ..Arguments::default() }),
         Syntax::Command => {
             let arguments = instruction.command().map_err(one)?;

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    io::{self, Read},
     mem,
     sync::Arc,
 };
 
 use crate::{
-    Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, IndexEntry, Kind, LayerIndex, MergedIndex, Metadata,
-    Owner, RootPath, RootfsError, Tree, confined::is_opaque, is_image_xattr,
+    Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, IndexEntry, Kind, LayerIndex, LayerStack,
+    MergedIndex, Metadata, Owner, RootPath, RootfsError, Tree, confined::is_opaque, is_image_xattr,
 };
 
 /// Whose the entries of an upper directory are.
@@ -43,10 +44,35 @@ pub fn changes(
     owners: OwnerSource,
     leave_out: &[RootPath],
 ) -> Result<ChangeSet, RootfsError> {
+    walk(upper, below, None, owners, leave_out)
+}
+
+/// As [`changes`], but a file that was copied up and differs in nothing from the one below is compared byte by byte: a command
+/// may have written other bytes of the same number, and set the time back.
+///
+/// # Errors
+/// As [`changes`]; or a layer's content can't be had.
+pub fn compared_changes(
+    upper: &Arc<ConfinedDir>,
+    below: &LayerStack,
+    owners: OwnerSource,
+    leave_out: &[RootPath],
+) -> Result<ChangeSet, RootfsError> {
+    walk(upper, below.index(), Some(below), owners, leave_out)
+}
+
+fn walk(
+    upper: &Arc<ConfinedDir>,
+    below: &MergedIndex,
+    contents: Option<&LayerStack>,
+    owners: OwnerSource,
+    leave_out: &[RootPath],
+) -> Result<ChangeSet, RootfsError> {
     let mut walk = Walk {
         upper,
         tree: Arc::new(DirectoryTree::new(upper.clone())),
         below,
+        contents,
         owners,
         leave_out: leave_out.iter().collect(),
         changes: BTreeMap::new(),
@@ -106,6 +132,7 @@ struct Walk<'u> {
     upper: &'u Arc<ConfinedDir>,
     tree: Arc<dyn Tree>,
     below: &'u MergedIndex,
+    contents: Option<&'u LayerStack>,
     owners: OwnerSource,
     leave_out: BTreeSet<&'u RootPath>,
     changes: BTreeMap<RootPath, Change>,
@@ -164,7 +191,10 @@ impl Walk<'_> {
         let marked = is_opaque(&xattrs);
         let identity = (entry.device, entry.inode);
         let metadata = self.as_in_image(entry.metadata, xattrs, was.as_ref());
-        let changed = !was.as_ref().is_some_and(|was| is_same(&metadata, was));
+        let mut changed = !was.as_ref().is_some_and(|was| is_same(&metadata, was));
+        if !changed && metadata.is_file() && !left_out {
+            changed = !self.has_same_content(path)?;
+        }
         if metadata.is_directory() {
             // overlayfs marks new directories too, where there is nothing to hide.
             let replaces = was.as_ref().is_some_and(|was| marked || !was.is_directory());
@@ -187,6 +217,24 @@ impl Walk<'_> {
             self.changes.insert(path.clone(), put(metadata, content, false));
         }
         Ok(None)
+    }
+
+    /// Whether the bytes are those of the file below; `true` where that can't be compared.
+    fn has_same_content(&self, path: &RootPath) -> Result<bool, RootfsError> {
+        let Some(below) = self.contents else { return Ok(true) };
+        let (mut above, mut below) = (self.upper.open_file(path)?, below.open_resolved(path)?);
+        let failed =
+            |source| RootfsError::Storage { action: format!("compare `{path}` with the layers below"), source };
+        let (mut one, mut other) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
+        loop {
+            let read = fill(&mut above, &mut one).map_err(failed)?;
+            if read != fill(&mut below, &mut other).map_err(failed)? || one[..read] != other[..read] {
+                return Ok(false);
+            }
+            if read < COMPARED_BYTES {
+                return Ok(true);
+            }
+        }
     }
 
     fn finish(mut self) -> ChangeSet {
@@ -242,6 +290,21 @@ impl Walk<'_> {
     fn content(&self, path: &RootPath) -> Content {
         Content::Tree { tree: self.tree.clone(), path: path.clone() }
     }
+}
+
+/// How much of two files is compared at a time.
+const COMPARED_BYTES: usize = 64 << 10;
+
+/// Reads until the buffer is full or the file ends.
+fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
 }
 
 fn put(metadata: Metadata, content: Option<Content>, opaque: bool) -> Change {
