@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-cargo build --release --locked -p cofferdam-cli
+# The whole workspace, as the tests build it: with other features the dependencies would be built a second time.
+cargo build --release --locked --workspace --bins
 # RUN needs a shell and a few tools. They are copied from this machine into a directory of their own: the machine's own
 # root is never a base (overlayfs refuses it in a user namespace, and RUN would see the user's files).
 base=$target/hello-base

@@ -42,6 +42,16 @@ impl Environment {
         Self::RestrictedArbitraryUid,
     ];
 
+    /// The user in it.
+    pub fn uid(self) -> u32 {
+        match self {
+            Self::Native | Self::RootPod => 0,
+            Self::Userns | Self::Restricted | Self::RestrictedOld | Self::RestrictedReadOnly => 1000,
+            Self::UsernsSingleId => 1001,
+            Self::RestrictedArbitraryUid => 1_000_650_000,
+        }
+    }
+
     fn script(self) -> &'static str {
         match self {
             Self::Native => "env-native.sh",

@@ -17,10 +17,14 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     path.exists().then(|| path.canonicalize().expect("it exists"))
 }
 
-/// The built program. Built here if that was not done yet, in the release profile that all of the tests use.
+/// The built program. Built here if that was not done yet, in the release profile that all of the tests use;
+/// `COFFERDAM_TEST_PROGRAM` names another one, for example an installed one.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(given) = std::env::var_os("COFFERDAM_TEST_PROGRAM") {
+            return given.into();
+        }
         let own = std::env::current_exe().expect("a test has a path");
         let target = own.ancestors().nth(3).expect("target/PROFILE/deps/TEST").to_path_buf();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

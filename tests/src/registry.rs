@@ -92,14 +92,17 @@ impl Registry {
     #[track_caller]
     pub fn skopeo(&self, arguments: &[&str]) -> Option<crate::Finished> {
         let mut command = Command::new(tool("skopeo")?);
-        let authfile = self.docker_config().join("config.json");
         let (verb, rest) = arguments.split_first().expect("a verb");
         command.args(["--insecure-policy", verb]);
-        match *verb {
-            "copy" => command.args(["--src-tls-verify=false", "--dest-tls-verify=false"]),
-            _ => command.arg("--tls-verify=false"),
-        };
-        Some(run(command.arg("--authfile").arg(authfile).args(rest)))
+        // Not by `config.json`: skopeo reads `auth` there, but not `username` and `password`.
+        let sides: &[&str] = if *verb == "copy" { &["--src-", "--dest-"] } else { &["--"] };
+        for side in sides {
+            command.arg(format!("{side}tls-verify=false"));
+            if let Some((user, password)) = self.password {
+                command.arg(format!("{side}creds={user}:{password}"));
+            }
+        }
+        Some(run(command.args(rest)))
     }
 
     /// Puts an image of an OCI layout into the registry.
@@ -109,6 +112,40 @@ impl Registry {
         let destination = format!("docker://{}/{name}", self.host());
         self.skopeo(&["copy", &source, &destination])?.success();
         Some(())
+    }
+
+    /// A document of the registry: a manifest or an index, as it is served.
+    #[track_caller]
+    pub fn manifest(&self, name: &str) -> Option<serde_json::Value> {
+        let raw = self.skopeo(&["inspect", "--raw", &format!("docker://{}/{name}", self.host())])?.success().stdout;
+        Some(serde_json::from_str(&raw).expect("a document"))
+    }
+
+    /// The digest under which an image is served.
+    #[track_caller]
+    pub fn digest(&self, name: &str) -> Option<String> {
+        let image = format!("docker://{}/{name}", self.host());
+        let inspected = self.skopeo(&["inspect", "--no-tags", "--format", "{{.Digest}}", &image])?;
+        Some(inspected.success().stdout.trim().to_owned())
+    }
+
+    /// The tags of a repository; empty if there is no such repository.
+    #[track_caller]
+    pub fn tags(&self, name: &str) -> Option<Vec<String>> {
+        let listed = self.skopeo(&["list-tags", &format!("docker://{}/{name}", self.host())])?;
+        if listed.code != 0 && listed.stderr.contains("404 (Not Found)") {
+            return Some(Vec::new());
+        }
+        let listed: serde_json::Value = serde_json::from_str(&listed.success().stdout).expect("a document");
+        let tags = listed["Tags"].as_array().cloned().unwrap_or_default();
+        Some(tags.iter().filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
+    }
+
+    /// The file in which the registry keeps a blob.
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").expect("a digest");
+        let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
     }
 
     /// What the registry wrote to its log.

@@ -18,6 +18,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("plugin-host", &["cofferdam-registry", "cofferdam-exec"]),
     ("plugin-pack", &["fs", "net", "wasmtime"]),
     ("digest", &["fs", "net", "wasmtime"]),
+    ("platform", &["fs", "net", "wasmtime"]),
     ("engine", &["clap", "wasmtime"]),
 ];
 

@@ -94,6 +94,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
     }
     let tar = arguments.tar_path.map(|destination| Output { kind: OutputKind::DockerArchive, destination });
     let layout = arguments.oci_layout_path.map(|destination| Output { kind: OutputKind::OciDirectory, destination });
+    let has_layout = layout.is_some();
     let shared = SharedArguments { store: arguments.store.clone(), ..SharedArguments::default() };
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
@@ -110,7 +111,8 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             outputs: tar.into_iter().chain(layout).collect(),
             policies: Vec::new(),
             digest_file: arguments.digest_file,
-            docker_media_types: true,
+            // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only.
+            docker_media_types: !has_layout,
         },
         no_cache: false,
         timestamps: epoch(environment, &arguments.build_arguments)?,

@@ -1,6 +1,6 @@
 //! The finished image: configuration, history, manifest.
 
-use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, Platform, RuntimeConfig, created};
+use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, RuntimeConfig, created};
 use cofferdam_plan::{Base, Config, Plan, PlannedStage};
 
 use crate::{builder::Builder, error::BuildError, layers::StageLayer, stage::Stages};
@@ -46,10 +46,7 @@ fn base_of(builder: &Builder, plan: &Plan, stage: &PlannedStage) -> Result<Image
     match &stage.base {
         Base::Stage(number) => base_of(builder, plan, &plan.stages[number]),
         Base::Image(name, _) => Ok(builder.image(name)?.config.clone()),
-        Base::Scratch | Base::Directory(_) => {
-            let platform: Platform = stage.platform.to_string().parse()?;
-            Ok(ImageConfig::new(&platform))
-        }
+        Base::Scratch | Base::Directory(_) => Ok(ImageConfig::new(&stage.platform)),
     }
 }
 

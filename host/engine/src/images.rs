@@ -108,7 +108,7 @@ impl Images {
         let manifest = match Document::parse(&bytes, Some(&media_type))? {
             Document::Manifest(manifest) => manifest,
             Document::Index(index) => {
-                let chosen = index.select(&image_platform(name)?)?.clone();
+                let chosen = index.select(&name.platform)?.clone();
                 let (media_type, chosen_digest, bytes) = fetch(&reference.with_digest(chosen.digest))?;
                 digest = chosen_digest;
                 match Document::parse(&bytes, Some(&media_type))? {
@@ -144,7 +144,7 @@ impl Images {
             let bytes = layout.read_document(&descriptor)?;
             match Document::parse(&bytes, Some(&descriptor.media_type))? {
                 Document::Manifest(manifest) => break manifest,
-                Document::Index(index) => descriptor = index.select(&image_platform(name)?)?.clone(),
+                Document::Index(index) => descriptor = index.select(&name.platform)?.clone(),
             }
             levels += 1;
             if levels > 2 {
@@ -214,10 +214,6 @@ pub fn plan_config(image: &ImageConfig) -> Config {
     plan.on_build = config.on_build.clone();
     plan.author = image.author.clone();
     plan
-}
-
-fn image_platform(name: &ImageName) -> Result<cofferdam_image::Platform, ImageError> {
-    name.platform.to_string().parse()
 }
 
 fn nested_index() -> ImageFailure {

@@ -48,9 +48,6 @@ pub enum ImageError {
         /// What the index has, joined by commas.
         available: String,
     },
-    /// A text that is not a platform.
-    #[error("`{0}` is not a platform; write `os/architecture[/variant]`, for example `linux/arm64`")]
-    Platform(String),
     /// A text that is not a reference to an OCI layout.
     #[error(
         "`{text}` is not a reference to an OCI layout; write `oci-layout://DIR[:TAG]` or `oci-layout://DIR@sha256:…`"

@@ -21,16 +21,15 @@ mod json;
 mod layout;
 mod manifest;
 mod media_type;
-mod platform;
 mod store;
 
+pub use cofferdam_platform::{ParsePlatformError, Platform};
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RuntimeConfig, created};
 pub use descriptor::Descriptor;
 pub use error::{ImageError, StoreError};
 pub use layout::{LayoutReference, LayoutSelector, OciLayout};
 pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, Family, MediaType};
-pub use platform::Platform;
 pub use store::{
     BlobInfo, BlobWriter, LayerBlob, RawBlobWriter, Store, StoreLocation, StoredImage, TempDir, UnpackGuard, Unpacking,
 };

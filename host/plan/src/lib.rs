@@ -9,14 +9,13 @@ mod graph;
 mod history;
 pub mod key;
 mod planner;
-mod platform;
 mod scope;
 pub mod step;
 mod words;
 
+pub use cofferdam_platform::{ParsePlatformError, Platform};
 pub use config::Config;
 pub use facts::{DirectoryName, Facts, ImageFacts, ImageName, NamedContext, Outcome};
 pub use graph::{Action, Base, DefinitionKey, Input, InputTree, Plan, PlannedStage, PlannedStep, StageNumber};
 pub use planner::{Options, Planner};
-pub use platform::{ParsePlatformError, Platform};
 pub use scope::Scope;

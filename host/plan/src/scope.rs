@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Config,
+    Config, Platform,
     config::set,
     planner::Options,
     step::{ConfigChange, KeyValue},
@@ -41,8 +41,9 @@ impl Scope {
     /// The scope before the first FROM: the platform arguments are there without being declared.
     pub fn global(options: &Options) -> Self {
         let mut scope = Self::default();
-        let platforms =
-            options.platform.arguments("TARGET").into_iter().chain(options.build_platform.arguments("BUILD"));
+        let platforms = platform_arguments("TARGET", &options.platform)
+            .into_iter()
+            .chain(platform_arguments("BUILD", &options.build_platform));
         for pair in platforms {
             scope.values.insert(pair.key.clone(), pair.value.clone());
             scope.offered.insert(pair.key, pair.value);
@@ -103,6 +104,17 @@ impl Scope {
     pub fn arguments(&self) -> &[KeyValue] {
         &self.arguments
     }
+}
+
+/// The arguments that describe a platform (Dockerfile reference, ARG, "Automatic platform ARGs in the global scope").
+fn platform_arguments(prefix: &str, platform: &Platform) -> [KeyValue; 4] {
+    let pair = |name: &str, value: String| KeyValue { key: format!("{prefix}{name}"), value };
+    [
+        pair("PLATFORM", platform.to_string()),
+        pair("OS", platform.os.clone()),
+        pair("ARCH", platform.architecture.clone()),
+        pair("VARIANT", platform.variant.clone().unwrap_or_default()),
+    ]
 }
 
 #[cfg(test)]

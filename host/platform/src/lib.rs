@@ -1,11 +1,9 @@
-//! Platforms: what an image runs on, and which entry of an index fits.
+//! Platforms: what an image runs on, and which of several fits.
 
 use std::{fmt, str::FromStr};
 
 use oci_spec::image::{Arch, Os};
 use serde::{Deserialize, Serialize};
-
-use crate::ImageError;
 
 /// An operating system, an architecture, and a variant of it, in Go's words (OCI image specification, image-index.md,
 /// "platform"). Made by parsing, or as an index has it.
@@ -22,6 +20,11 @@ pub struct Platform {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
+
+/// A text that is not a platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a platform (os/architecture[/variant], for example linux/amd64)")]
+pub struct ParsePlatformError(String);
 
 impl Platform {
     /// Normalised: aliases become Go's names, a default variant is left out or filled in as registries have it.
@@ -83,7 +86,7 @@ impl Platform {
     }
 
     /// The position of the best of these platforms; the first of equals.
-    pub(crate) fn best<'a>(&self, offered: impl Iterator<Item = Option<&'a Self>>) -> Option<usize> {
+    pub fn best<'a>(&self, offered: impl Iterator<Item = Option<&'a Self>>) -> Option<usize> {
         offered
             .enumerate()
             .filter_map(|(position, platform)| Some((platform?.distance(self)?, position)))
@@ -104,11 +107,11 @@ impl fmt::Display for Platform {
 }
 
 impl FromStr for Platform {
-    type Err = ImageError;
+    type Err = ParsePlatformError;
 
     /// `os/architecture[/variant]`; or one of the two alone, the other being the machine's.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ImageError::Platform(text.chars().take(100).collect());
+        let error = || ParsePlatformError(text.chars().take(100).collect());
         let parts: Vec<&str> = text.split('/').collect();
         let plain = |part: &&str| {
             !part.is_empty()
