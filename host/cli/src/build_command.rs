@@ -39,7 +39,7 @@ fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity) -> Ex
         Err(error) => return explain::build_error(&error),
     };
     let interruption = signals::catch();
-    match cofferdam_engine::build(request, &surroundings, &observer, interruption.cancel()) {
+    match cofferdam_engine::build(request, &surroundings, &observer, interruption.stop()) {
         Ok(built) => {
             report(request, &built);
             Exit::Success

@@ -13,7 +13,6 @@ use cofferdam_context::{
 };
 use cofferdam_digest::Digest;
 use cofferdam_dockerfile::{Diagnostic, Parsed, ignore::IgnorePatterns};
-use cofferdam_exec::Cancel;
 use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
 use cofferdam_plan::{Facts as PlanFacts, ImageName, NamedContext, Options, Outcome, Plan, Planner, Platform, Scope};
@@ -33,6 +32,7 @@ use crate::{
     publish::{Publisher, stages_of_image},
     request::{BuildRequest, Timestamps},
     stage::Stages,
+    stop::Stop,
     write_out,
 };
 
@@ -61,10 +61,12 @@ pub fn build(
     request: &BuildRequest,
     surroundings: &Surroundings,
     observer: &Arc<dyn Observer>,
-    cancel: Option<Cancel>,
+    stop: &Stop,
 ) -> Result<Built, BuildError> {
     let store = Store::open(&request.store)?;
-    let plugins = Arc::new(crate::plugins::load(&request.plugins)?);
+    let temporary = store.clone();
+    stop.on_clean_up(move || temporary.remove_temporary());
+    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, stop)?);
     let sources = Sources::open(request, observer)?;
     let facts = Facts {
         git: sources.git.clone(),
@@ -82,6 +84,7 @@ pub fn build(
         form: surroundings.form(),
         form_name: surroundings.form_name(),
         limits: ReadLimits::default(),
+        stop: stop.clone(),
     });
     let images = Images {
         client: client.clone(),
@@ -126,7 +129,7 @@ pub fn build(
         spools: spools(&store),
         observer: observer.clone(),
         proxies: proxies(request),
-        cancel,
+        stop: stop.clone(),
         on_layer: early_push(publisher.clone(), &plan),
         vertices: AtomicU32::new(0),
         told: Mutex::new(false),
@@ -138,6 +141,9 @@ pub fn build(
         Timestamps::Real => start.seconds,
         _ => facts.epoch,
     };
+    if stop.is_stopped() {
+        return Err(BuildError::Stopped);
+    }
     let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
     if let Some(publisher) = &publisher {
         publisher.end(match &finished {

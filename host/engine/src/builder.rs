@@ -11,7 +11,7 @@ use std::{
 
 use cofferdam_cache::{CacheEntry, LayerCache, Lookup};
 use cofferdam_digest::Digest;
-use cofferdam_exec::{Cancel, Executor};
+use cofferdam_exec::Executor;
 use cofferdam_layer::WriteOptions;
 use cofferdam_plan::{ImageName, Plan, StageNumber};
 use cofferdam_plugin_host::PluginHost;
@@ -22,6 +22,7 @@ use crate::{
     events::{Ending, Event, Observer, Vertex},
     images::Image,
     layers::{LayerFiles, StageLayer},
+    stop::Stop,
 };
 
 /// Told of each layer of a stage as soon as it is there.
@@ -69,8 +70,8 @@ pub struct Builder {
     pub observer: Arc<dyn Observer>,
     /// Variables that every command sees and no image keeps.
     pub proxies: Vec<(String, String)>,
-    /// Ends commands when the build ends.
-    pub cancel: Option<Cancel>,
+    /// Ends the build from outside, and its commands when one of them fails.
+    pub stop: Stop,
     /// Told of each layer of the image as soon as it is there.
     pub on_layer: LayerListener,
     /// Numbers the units of work.
@@ -125,9 +126,7 @@ impl Builder {
         let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
         if first.is_none() && !matches!(*error, BuildError::Stage { .. }) {
             *first = Some(error.clone());
-            if let Some(cancel) = &self.cancel {
-                cancel.cancel();
-            }
+            self.stop.stop();
         }
         error
     }

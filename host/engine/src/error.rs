@@ -137,6 +137,9 @@ pub enum BuildError {
     /// The runtime for network connections can't be started.
     #[error("can't start the threads for network connections")]
     Runtime(#[source] std::io::Error),
+    /// Somebody stopped it.
+    #[error("the build was stopped")]
+    Stopped,
     /// Another stage of the same build failed; its own error was reported.
     #[error("stage `{stage}` failed")]
     Stage {

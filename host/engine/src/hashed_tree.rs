@@ -10,6 +10,8 @@ use std::{
 use cofferdam_digest::{Digest, Sha256};
 use cofferdam_rootfs::{Metadata, RootPath, RootfsError, Timestamp, Tree};
 
+use crate::stop::Stop;
+
 /// The digests of files that were read from their first byte to their last.
 pub type Digests = Arc<Mutex<HashMap<RootPath, Digest>>>;
 
@@ -18,12 +20,13 @@ pub struct HashedTree {
     inner: Arc<dyn Tree>,
     digests: Digests,
     latest: Option<Timestamp>,
+    stop: Stop,
 }
 
 impl HashedTree {
-    /// Hashes what is read of `inner`.
-    pub fn new(inner: Arc<dyn Tree>) -> Self {
-        Self { inner, digests: Digests::default(), latest: None }
+    /// Hashes what is read of `inner`; reading ends with an error when the build is stopped.
+    pub fn new(inner: Arc<dyn Tree>, stop: Stop) -> Self {
+        Self { inner, digests: Digests::default(), latest: None, stop }
     }
 
     /// No entry is newer than this: when a file was checked out says nothing of the source, and must not change the image.
@@ -42,7 +45,8 @@ impl HashedTree {
             return Ok(digest);
         }
         let mut hashing = cofferdam_digest::HashingWriter::new(io::sink());
-        io::copy(&mut self.inner.open(path)?, &mut hashing)
+        let mut file = Stoppable { inner: self.inner.open(path)?, stop: self.stop.clone() };
+        copy(&mut file, &mut hashing)
             .map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
         let (_, digest, _) = hashing.finish();
         self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
@@ -72,7 +76,12 @@ impl Tree for HashedTree {
             return self.inner.open(path);
         };
         let inner = self.inner.open(&resolved)?;
-        Ok(Box::new(HashedFile { inner, path: resolved, hasher: Some(Sha256::new()), digests: self.digests.clone() }))
+        Ok(Box::new(HashedFile {
+            inner: Stoppable { inner, stop: self.stop.clone() },
+            path: resolved,
+            hasher: Some(Sha256::new()),
+            digests: self.digests.clone(),
+        }))
     }
 
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {
@@ -80,8 +89,32 @@ impl Tree for HashedTree {
     }
 }
 
-struct HashedFile {
+/// A reader that ends with an error when the build is stopped.
+struct Stoppable {
     inner: Box<dyn Read + Send>,
+    stop: Stop,
+}
+
+impl Read for Stoppable {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check()?;
+        self.inner.read(buffer)
+    }
+}
+
+/// Large pieces: the hash is fast, and each read is a system call.
+fn copy(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => to.write_all(&buffer[..count])?,
+        }
+    }
+}
+
+struct HashedFile {
+    inner: Stoppable,
     path: RootPath,
     hasher: Option<Sha256>,
     digests: Digests,

@@ -14,6 +14,8 @@ use cofferdam_rootfs::{
     ConfinedDir, IndexEntry, Layer, LayerContents, LayerIndex, MergedIndex, RootPath, RootfsError, UnpackForm, Unpacker,
 };
 
+use crate::stop::Stop;
+
 /// Where a layer's blob comes from if the store does not have it.
 pub trait BlobOrigin: Send + Sync {
     /// Opens the blob; the reader ends with an error unless the bytes are those of the digest.
@@ -59,6 +61,8 @@ pub struct LayerFiles {
     pub form_name: String,
     /// Bounds for what strangers made.
     pub limits: ReadLimits,
+    /// Ends transfers when the build is stopped.
+    pub stop: Stop,
 }
 
 /// One layer of a stage or an image.
@@ -281,7 +285,8 @@ impl StageLayer {
         let limits = &self.files.limits;
         let read = match &self.origin {
             Some(origin) if !store.has_blob(&digest, Some(self.blob.size)) => {
-                let mut tee = Tee { from: origin.open(&self.blob)?, to: store.raw_blob_writer()? };
+                let from = origin.open(&self.blob)?;
+                let mut tee = Tee { from, to: store.raw_blob_writer()?, stop: self.files.stop.clone() };
                 let read = read_layer(&mut tee, expected, limits, sink).map_err(failed)?;
                 tee.to.commit(digest)?;
                 read
@@ -335,10 +340,12 @@ impl LayerSink for UnpackSink {
 struct Tee<R> {
     from: R,
     to: RawBlobWriter,
+    stop: Stop,
 }
 
 impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check()?;
         let count = self.from.read(buffer)?;
         self.to.write_all(&buffer[..count])?;
         Ok(count)

@@ -21,13 +21,14 @@ mod publish;
 mod request;
 mod stage;
 mod step;
+mod stop;
 mod trees;
 mod write_out;
 
 pub use build::{Built, build};
 pub use cofferdam_digest::Digest;
 pub use cofferdam_dockerfile::{Diagnostic, Severity, render};
-pub use cofferdam_exec::{Cancel, Exit as CommandExit, Finding, Note, Tier};
+pub use cofferdam_exec::{Exit as CommandExit, Finding, Note, Tier};
 pub use cofferdam_plan::{Platform, step::KeyValue};
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
@@ -41,6 +42,7 @@ pub use plugins::load as load_plugins;
 pub use request::{
     BuildRequest, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse, RegistryAccess, Timestamps,
 };
+pub use stop::Stop;
 
 /// An error and what caused it, on one line, without saying the same twice.
 pub fn chain(error: &dyn std::error::Error) -> String {

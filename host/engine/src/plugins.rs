@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use cofferdam_plugin_host::{AuditLog, HostOptions, PluginHost, Policy};
 
-use crate::{error::BuildError, request::PluginAccess};
+use crate::{error::BuildError, request::PluginAccess, stop::Stop};
 
 /// The host with all plugins.
 ///
 /// # Errors
 /// The policy can't be read, or plugins are refused: all reasons.
 pub fn load(access: &PluginAccess) -> Result<PluginHost, BuildError> {
+    load_for(access, &Stop::new())
+}
+
+/// The host with all plugins, for a build that may be stopped.
+pub(crate) fn load_for(access: &PluginAccess, stop: &Stop) -> Result<PluginHost, BuildError> {
     let mut policy = Policy::load(access.policy_file.as_deref())?;
     for allowance in &access.allow {
         policy.allow(allowance.clone());
@@ -25,6 +30,10 @@ pub fn load(access: &PluginAccess) -> Result<PluginHost, BuildError> {
         audit: audit.map(Arc::new),
         compile_cache: access.compile_cache.clone().filter(|_| !access.directories.is_empty()),
         scratch: access.scratch.clone(),
+        interrupt: Some(Arc::new({
+            let stop = stop.clone();
+            move || stop.is_stopped()
+        })),
         ..HostOptions::default()
     })
     .map_err(BuildError::Plugins)

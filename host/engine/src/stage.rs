@@ -115,6 +115,9 @@ impl<'b> Stages<'b> {
                 made_layer.push(false);
                 continue;
             };
+            if self.builder.stop.is_stopped() {
+                return Err(BuildError::Stopped);
+            }
             position += 1;
             let name = format!("[{} {position}/{total}] {}", self.prefix(stage), planned.title);
             let work = self.builder.begin(name.replace("[ ", "["));
@@ -207,7 +210,7 @@ impl<'b> Stages<'b> {
             None => &self.builder.context,
         };
         let latest = (!self.builder.write.timestamps_real).then_some(self.builder.write.epoch);
-        let make = || Arc::new(HashedTree::new(inner.clone()).not_newer_than(latest));
+        let make = || Arc::new(HashedTree::new(inner.clone(), self.builder.stop.clone()).not_newer_than(latest));
         match self.trees.get(&name.map(str::to_owned)) {
             Some(cell) => cell.get_or_init(make).clone(),
             None => make(),
@@ -222,9 +225,13 @@ impl<'b> Stages<'b> {
         match tree {
             InputTree::Context => Ok(self.directory(None)),
             InputTree::Directory(name) => Ok(self.directory(Some(name))),
-            InputTree::Stage(number) => Ok(Arc::new(HashedTree::new(self.result(*number)?.tree()?))),
-            InputTree::Image(name, _) => Ok(Arc::new(HashedTree::new(stack(&self.builder.image(name)?.layers)?))),
+            InputTree::Stage(number) => Ok(self.hashed(self.result(*number)?.tree()?)),
+            InputTree::Image(name, _) => Ok(self.hashed(stack(&self.builder.image(name)?.layers)?)),
         }
+    }
+
+    fn hashed(&self, tree: Arc<dyn Tree>) -> Arc<HashedTree> {
+        Arc::new(HashedTree::new(tree, self.builder.stop.clone()))
     }
 
     /// The definition keys of an action's inputs, where they are known without running or hashing anything that no earlier

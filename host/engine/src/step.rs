@@ -153,7 +153,7 @@ fn apply(
             observer: builder.observer.clone(),
             vertex: work.vertex,
             proxies: builder.proxies.clone(),
-            cancel: builder.cancel.clone(),
+            cancel: builder.stop.cancel(),
             mounted: None,
             failure: None,
             last: None,

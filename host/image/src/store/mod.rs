@@ -192,6 +192,12 @@ impl Store {
         fs::DirBuilder::new().mode(0o700).create(path).map_err(StoreError::io("create", path))
     }
 
+    /// Removes everything temporary of this process at once, for a program that ends without dropping its handles. What is
+    /// being written fails afterwards.
+    pub fn remove_temporary(&self) {
+        self.session.remove();
+    }
+
     /// A file without a name: gone when it is closed, whatever happens.
     ///
     /// # Errors

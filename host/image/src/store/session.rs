@@ -84,11 +84,18 @@ impl Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
+impl Session {
+    /// Removes the directory and its lock file.
+    pub(super) fn remove(&self) {
         if remove_tree(&self.directory).is_ok() {
             drop(fs::remove_file(&self.lock_path));
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
