@@ -39,7 +39,10 @@ fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity) -> Ex
         Err(error) => return explain::build_error(&error),
     };
     let interruption = signals::catch();
-    match cofferdam_engine::build(request, &surroundings, &observer, interruption.stop()) {
+    let built = cofferdam_engine::build(request, &surroundings, &observer, interruption.stop());
+    // Transfers of a build that failed may still hold on to what is temporary.
+    interruption.stop().clean_up();
+    match built {
         Ok(built) => {
             report(request, &built);
             Exit::Success
