@@ -34,7 +34,9 @@ impl Bundle {
     pub fn pull(registry: &Registry, name: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let layout = format!("oci:{}:image", directory.path().join("layout").display());
-        registry.skopeo(&["copy", &format!("docker://{}/{name}", registry.host()), &layout])?.success();
+        let image = format!("docker://{}/{name}", registry.host());
+        // Not every umoci knows zstd. Layers that are compressed with gzip stay what they are.
+        registry.skopeo(&["copy", "--dest-compress-format", "gzip", &image, &layout])?.success();
         Self::unpack(directory)
     }
 

@@ -129,7 +129,7 @@ impl Registry {
         Some(inspected.success().stdout.trim().to_owned())
     }
 
-    /// The tags of a repository; empty if there is no such repository.
+    /// The tags of a repository, sorted; empty if there is no such repository.
     #[track_caller]
     pub fn tags(&self, name: &str) -> Option<Vec<String>> {
         let listed = self.skopeo(&["list-tags", &format!("docker://{}/{name}", self.host())])?;
@@ -138,7 +138,9 @@ impl Registry {
         }
         let listed: serde_json::Value = serde_json::from_str(&listed.success().stdout).expect("a document");
         let tags = listed["Tags"].as_array().cloned().unwrap_or_default();
-        Some(tags.iter().filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
+        let mut tags: Vec<String> = tags.iter().filter_map(|tag| Some(tag.as_str()?.to_owned())).collect();
+        tags.sort();
+        Some(tags)
     }
 
     /// The file in which the registry keeps a blob.

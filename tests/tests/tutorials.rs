@@ -1,6 +1,5 @@
 //! The tutorials that people follow today, unchanged: their bases in a registry with a password, built and pushed as root
 //! and as an ordinary user, then judged by other tools: pulled by skopeo, unpacked by umoci, run by runc.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests start programs and make files")]
 
 use std::path::PathBuf;
 
