@@ -1,0 +1,104 @@
+//! A build context with a store of its own, and the images that are built from it.
+
+use std::{
+    cell::Cell,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use crate::{Finished, Image, Program, base};
+
+/// A temporary directory with a build context, a store, and room for outputs.
+pub struct Site {
+    directory: tempfile::TempDir,
+    images: Cell<u32>,
+    base: Option<PathBuf>,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Site {
+    /// An empty context.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("cofferdam-site").tempdir().expect("a temporary directory");
+        fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("ours");
+        fs::create_dir(directory.path().join("context")).expect("writable");
+        Self { directory, images: Cell::new(0), base: None }
+    }
+
+    /// One whose Dockerfiles may say `FROM base`: the image of this kind. `None` (reported as a skip) where it can't be had.
+    pub fn with_base(kind: &str) -> Option<Self> {
+        Some(Self { base: Some(base(kind)?), ..Self::new() })
+    }
+
+    /// The directory that holds everything.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The context.
+    pub fn context(&self) -> PathBuf {
+        self.path().join("context")
+    }
+
+    /// The store.
+    pub fn store(&self) -> PathBuf {
+        self.path().join("store")
+    }
+
+    /// Writes a file of the context, with mode 0644, and the directories above it.
+    pub fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
+        let file = self.context().join(path);
+        fs::create_dir_all(file.parent().expect("in the context")).expect("writable");
+        fs::write(&file, content).expect("writable");
+        self.mode(path, 0o644)
+    }
+
+    /// Writes the Dockerfile.
+    pub fn dockerfile(&self, text: &str) -> &Self {
+        self.file("Dockerfile", text)
+    }
+
+    /// Sets the mode of something in the context.
+    pub fn mode(&self, path: &str, mode: u32) -> &Self {
+        fs::set_permissions(self.context().join(path), PermissionsExt::from_mode(mode)).expect("ours");
+        self
+    }
+
+    /// Makes a symbolic link in the context.
+    pub fn link(&self, path: &str, target: &str) -> &Self {
+        symlink(target, self.context().join(path)).expect("writable");
+        self
+    }
+
+    /// `cofferdam build … CONTEXT`, ready to be run.
+    pub fn program(&self, arguments: &[&str]) -> Program {
+        let mut program = Program::new(&self.store()).args(["build"]).current_dir(self.path());
+        program = program.env("BUILDKIT_PROGRESS", "plain");
+        if let Some(base) = &self.base {
+            program = program.args(["--build-context", &format!("base=oci-layout://{}", base.display())]);
+        }
+        program.args(arguments).args([self.context()])
+    }
+
+    /// Builds.
+    #[track_caller]
+    pub fn build(&self, arguments: &[&str]) -> Finished {
+        self.program(arguments).run()
+    }
+
+    /// Builds, which must succeed, and takes the image out of the store.
+    #[track_caller]
+    pub fn image(&self, arguments: &[&str]) -> Image {
+        self.images.set(self.images.get() + 1);
+        let layout = self.path().join(format!("image-{}", self.images.get()));
+        let output = format!("type=oci,dest={},tar=false", layout.display());
+        self.program(&["--tag", "image", "--output", &output]).args(arguments).run().success();
+        Image::open(&layout)
+    }
+}

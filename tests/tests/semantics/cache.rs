@@ -1,0 +1,151 @@
+//! What is not done again.
+
+use std::{fs, process::Command};
+
+use cofferdam_tests::{Finished, Site, run};
+
+/// For each step that has an action, whether it came from the cache.
+fn steps(built: &Finished) -> Vec<(String, bool)> {
+    let lines = || built.stderr.lines();
+    let step = |line: &str| -> Option<(String, bool)> {
+        let (number, rest) = line.split_once(" [")?;
+        let title = rest.split_once("] ")?.1.to_owned();
+        if title.starts_with("FROM") || !number.starts_with('#') {
+            return None;
+        }
+        Some((title, lines().any(|line| line == format!("{number} CACHED"))))
+    };
+    lines().filter_map(step).collect()
+}
+
+#[track_caller]
+fn assert_cached(built: &Finished, expected: &[bool]) {
+    let steps = steps(built);
+    let cached: Vec<bool> = steps.iter().map(|(_, cached)| *cached).collect();
+    assert_eq!(cached, expected, "{steps:?}");
+}
+
+fn site() -> Option<Site> {
+    let site = Site::with_base("alpine")?;
+    site.file("first", "one").file("second", "two").file("other", "x");
+    site.dockerfile(
+        "FROM base\nCOPY first /first\nRUN cat /first > /copy\nCOPY second /second\nRUN date +%N > /date\n",
+    );
+    Some(site)
+}
+
+#[test]
+fn a_second_build_does_nothing_again() {
+    let Some(site) = site() else { return };
+    let first = site.build(&[]).success();
+    assert_cached(&first, &[false; 4]);
+    let second = site.build(&[]).success();
+    assert_cached(&second, &[true; 4]);
+    assert_eq!(first.digest(), second.digest());
+    // Files that no step reads, and times, are no reason to build.
+    site.file("other", "changed").file("more", "");
+    run(Command::new("touch").args(["-d", "2001-01-01"]).arg(site.context().join("first"))).success();
+    assert_cached(&site.build(&[]).success(), &[true; 4]);
+}
+
+#[test]
+fn a_change_is_felt_from_its_step_on() {
+    let Some(site) = site() else { return };
+    site.build(&[]).success();
+    site.file("second", "changed");
+    assert_cached(&site.build(&[]).success(), &[true, true, false, false]);
+    site.file("first", "changed");
+    assert_cached(&site.build(&[]).success(), &[false; 4]);
+    site.mode("second", 0o755);
+    assert_cached(&site.build(&[]).success(), &[true, true, false, false]);
+    // Back to what was there before: everything is known.
+    site.file("first", "one").file("second", "two");
+    assert_cached(&site.build(&[]).success(), &[true; 4]);
+}
+
+#[test]
+fn an_edit_that_keeps_size_and_time_is_seen() {
+    let Some(site) = site() else { return };
+    let path = site.context().join("first");
+    let before = fs::metadata(&path).expect("there").modified().expect("a time");
+    let first = site.build(&[]).success();
+    let file = fs::File::options().write(true).open(&path).expect("ours");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"ONE", 0).expect("writable");
+    file.set_modified(before).expect("ours");
+    drop(file);
+    let second = site.image(&[]);
+    assert_eq!((second.content("/first"), second.content("/copy")), ("ONE".into(), "ONE".into()));
+    assert_ne!(first.digest(), site.build(&[]).success().digest());
+}
+
+#[test]
+fn the_cache_can_be_left_aside() {
+    let Some(site) = site() else { return };
+    site.build(&[]).success();
+    assert_cached(&site.build(&["--no-cache"]).success(), &[false; 4]);
+    assert_cached(&site.build(&[]).success(), &[true; 4]);
+}
+
+#[test]
+fn arguments_and_variables_are_part_of_the_key() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    let text = |value: &str| {
+        format!(
+            "FROM base\nRUN echo early > /early\nARG VALUE=1\nRUN echo $VALUE > /value\nENV E={value}\nRUN echo $E > /e\n"
+        )
+    };
+    site.dockerfile(&text("1"));
+    site.build(&[]).success();
+    assert_cached(&site.build(&["--build-arg", "VALUE=1"]).success(), &[true; 3]);
+    assert_cached(&site.build(&["--build-arg", "VALUE=2"]).success(), &[true, false, false]);
+    assert_eq!(site.image(&["--build-arg", "VALUE=2"]).content("/value"), "2\n");
+    assert_cached(&site.build(&[]).success(), &[true; 3]);
+    site.dockerfile(&text("2"));
+    assert_cached(&site.build(&[]).success(), &[true, true, false]);
+}
+
+#[test]
+fn the_user_the_directory_and_the_shell_are_part_of_the_key() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    for before in ["", "USER nobody\n", "WORKDIR /tmp\n", "SHELL [\"/bin/sh\", \"-ec\"]\n", "USER 65534:0\n"] {
+        site.dockerfile(&format!("FROM base\n{before}RUN id > /tmp/id; pwd > /tmp/pwd\n"));
+        let built = site.build(&[]).success();
+        let (title, cached) = steps(&built).pop().expect("a step");
+        assert!(title.starts_with("RUN id") && !cached, "{before}: {title}");
+    }
+}
+
+#[test]
+fn a_stage_that_was_rebuilt_with_the_same_result_invalidates_nothing() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    let text = |comment: &str| {
+        format!(
+            "FROM base AS build\nRUN echo result > /out # {comment}\nFROM base\nCOPY --from=build /out /out\nRUN date +%N > /date\n"
+        )
+    };
+    site.dockerfile(&text("one"));
+    let first = site.build(&[]).success();
+    site.dockerfile(&text("two"));
+    let second = site.build(&[]).success();
+    assert_eq!(first.digest(), second.digest(), "the command after the copy was not repeated");
+    let steps = steps(&second);
+    let cached = |start: &str| steps.iter().find(|(title, _)| title.starts_with(start)).expect("a step").1;
+    assert!(!cached("RUN echo result") && cached("COPY --from=build") && cached("RUN date"), "{steps:?}");
+}
+
+#[test]
+fn builds_at_the_same_time_share_a_store() {
+    let Some(site) = site() else { return };
+    std::thread::scope(|scope| {
+        let start = |_| {
+            let program = site.program(&[]);
+            scope.spawn(move || program.run())
+        };
+        let builds: Vec<_> = (0..4).map(start).collect();
+        for build in builds {
+            build.join().expect("no panic").success();
+        }
+    });
+    // Each may have run its own `date`; afterwards there is one answer for everybody.
+    assert_cached(&site.build(&[]).success(), &[true; 4]);
+}

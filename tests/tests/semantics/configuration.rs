@@ -1,0 +1,142 @@
+//! The instructions that change the configuration only.
+
+use cofferdam_tests::Site;
+use serde_json::{Value, json};
+
+#[test]
+fn every_metadata_instruction_reaches_the_configuration() {
+    let site = Site::new();
+    site.dockerfile(
+        r#"FROM scratch
+MAINTAINER A Name <a@example.com>
+ENV ONE=1 TWO="a b" THREE=a\ b
+ENV OLD form with blanks
+LABEL org.example.a=1 "org.example.b"="x y" org.example.c='$ONE' org.example.d=$ONE
+EXPOSE 80 443/tcp 53/udp 8000-8002 $ONE
+VOLUME ["/data", "/with blank"]
+VOLUME /one /two
+USER app:staff
+WORKDIR /
+STOPSIGNAL SIGQUIT
+SHELL ["/bin/bash", "-ec"]
+HEALTHCHECK --interval=5m --timeout=3s --start-period=1m30s --start-interval=500ms --retries=4 CMD curl -f http://localhost/ || exit 1
+ENTRYPOINT ["/entry", "arg"]
+CMD ["serve", "--port", "$ONE"]
+ONBUILD RUN make
+ONBUILD COPY . /src
+"#,
+    );
+    let image = site.image(&["--label", "org.example.a=2", "--label", "added=yes"]);
+    assert_eq!(image.document()["author"], "A Name <a@example.com>");
+    let environment = image.config("Env");
+    let environment: Vec<&str> = environment.as_array().expect("Env").iter().filter_map(Value::as_str).collect();
+    for expected in ["ONE=1", "TWO=a b", "THREE=a b", "OLD=form with blanks"] {
+        assert!(environment.contains(&expected), "{expected} in {environment:?}");
+    }
+    let labels = image.config("Labels");
+    assert_eq!(
+        labels,
+        json!({"org.example.a": "2", "org.example.b": "x y", "org.example.c": "$ONE", "org.example.d": "1", "added": "yes"})
+    );
+    let ports = ["1/tcp", "443/tcp", "53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"];
+    let expected: serde_json::Map<String, Value> = ports.iter().map(|port| ((*port).to_owned(), json!({}))).collect();
+    assert_eq!(image.config("ExposedPorts"), Value::Object(expected));
+    assert_eq!(image.config("Volumes"), json!({"/data": {}, "/with blank": {}, "/one": {}, "/two": {}}));
+    assert_eq!(image.config("User"), "app:staff");
+    assert_eq!(image.config("WorkingDir"), "/");
+    assert_eq!(image.config("StopSignal"), "SIGQUIT");
+    assert_eq!(image.config("Shell"), json!(["/bin/bash", "-ec"]));
+    assert_eq!(
+        image.config("Healthcheck"),
+        json!({
+            "Test": ["CMD-SHELL", "curl -f http://localhost/ || exit 1"],
+            "Interval": 300_000_000_000_u64, "Timeout": 3_000_000_000_u64, "StartPeriod": 90_000_000_000_u64,
+            "StartInterval": 500_000_000_u64, "Retries": 4,
+        })
+    );
+    assert_eq!(image.config("Entrypoint"), json!(["/entry", "arg"]));
+    assert_eq!(image.config("Cmd"), json!(["serve", "--port", "$ONE"]));
+    assert_eq!(image.config("OnBuild"), json!(["RUN make", "COPY . /src"]));
+    assert_eq!(image.layer_count(), 0, "nothing changed a file");
+    let history = image.document()["history"].as_array().expect("history").clone();
+    assert_eq!(history.len(), 16, "one entry for each instruction after FROM: {history:#?}");
+    assert!(history.iter().all(|entry| entry["empty_layer"] == true));
+}
+
+#[test]
+fn shell_forms_take_the_shell_in_force() {
+    let site = Site::new();
+    site.dockerfile(
+        "FROM scratch\nENTRYPOINT exec top -b\nSHELL [\"/bin/bash\", \"-c\"]\nCMD echo $HOME \\\n  && true\n",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.config("Entrypoint"), json!(["/bin/sh", "-c", "exec top -b"]));
+    let command = image.config("Cmd");
+    assert_eq!((&command[0], &command[1]), (&json!("/bin/bash"), &json!("-c")));
+    let text = command[2].as_str().expect("a text").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(text, "echo $HOME && true");
+}
+
+#[test]
+fn the_last_of_each_counts() {
+    let site = Site::new();
+    site.dockerfile(
+        "FROM scratch\nCMD a\nCMD [\"b\"]\nENTRYPOINT [\"x\"]\nENTRYPOINT [\"y\"]\nUSER a\nUSER 7\nSTOPSIGNAL 9\nSTOPSIGNAL SIGTERM\nLABEL a=1\nLABEL a=2\nENV a=1\nENV a=2\nHEALTHCHECK CMD true\nHEALTHCHECK NONE\n",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.config("Cmd"), json!(["b"]));
+    assert_eq!(image.config("Entrypoint"), json!(["y"]));
+    assert_eq!(image.config("User"), "7");
+    assert_eq!(image.config("StopSignal"), "SIGTERM");
+    assert_eq!(image.config("Labels"), json!({"a": "2"}));
+    assert_eq!(image.config("Healthcheck"), json!({"Test": ["NONE"]}));
+    let environment = image.config("Env");
+    assert_eq!(environment.as_array().expect("Env").iter().filter(|pair| pair.as_str() == Some("a=2")).count(), 1);
+    assert!(!environment.to_string().contains("a=1"), "{environment}");
+}
+
+#[test]
+fn an_entrypoint_takes_back_the_inherited_command() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.dockerfile("FROM base\nLABEL x=y\n");
+    assert_eq!(site.image(&[]).config("Cmd"), json!(["/bin/sh"]), "inherited");
+    site.dockerfile("FROM base\nENTRYPOINT [\"/x\"]\n");
+    assert_eq!(site.image(&[]).config("Cmd"), Value::Null);
+    site.dockerfile("FROM base\nCMD [\"own\"]\nENTRYPOINT [\"/x\"]\n");
+    assert_eq!(site.image(&[]).config("Cmd"), json!(["own"]));
+}
+
+#[test]
+fn a_child_inherits_and_triggers_run_once() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.file("payload", "from the context of the child");
+    site.dockerfile(
+        "FROM base\nENV A=1\nLABEL l=1\nEXPOSE 80\nUSER nobody\nWORKDIR /w\nONBUILD COPY payload /triggered\nONBUILD ENV T=$A\nONBUILD USER root\n",
+    );
+    let parent = site.image(&[]);
+    assert_eq!(parent.config("OnBuild").as_array().map(Vec::len), Some(3));
+    assert!(!parent.has("/triggered"));
+    let layout = format!("parent=oci-layout://{}/image-1:latest", site.path().display());
+    site.dockerfile("FROM parent\nENV B=$T\n");
+    let child = site.image(&["--build-context", &layout]);
+    assert_eq!(child.content("/triggered"), "from the context of the child");
+    assert_eq!(child.config("User"), "root");
+    assert_eq!(child.config("WorkingDir"), "/w");
+    assert_eq!(child.config("OnBuild"), Value::Null, "triggers do not reach grandchildren");
+    let environment = child.config("Env").to_string();
+    assert!(["A=1", "T=1", "B=1"].iter().all(|pair| environment.contains(&format!("\"{pair}\""))), "{environment}");
+    assert_eq!(child.config("Labels"), json!({"l": "1"}));
+    assert_eq!(child.config("ExposedPorts"), json!({"80/tcp": {}}));
+}
+
+#[test]
+fn the_platform_and_the_epoch_are_in_the_document() {
+    let site = Site::new();
+    site.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    let image = site.image(&["--platform", "linux/arm64"]);
+    assert_eq!((&image.document()["os"], &image.document()["architecture"]), (&json!("linux"), &json!("arm64")));
+    assert_eq!(image.document()["created"], "1970-01-01T00:00:00Z");
+    let image = site.image(&["--platform", "linux/arm/v7", "--build-arg", "SOURCE_DATE_EPOCH=86400"]);
+    assert_eq!(image.document()["variant"], "v7");
+    assert_eq!(image.document()["created"], "1970-01-02T00:00:00Z");
+}

@@ -1,0 +1,261 @@
+//! COPY and WORKDIR.
+
+use cofferdam_tests::{Site, is_root, skip};
+
+/// A context with files and directories of many kinds.
+fn site() -> Option<Site> {
+    if !is_root() {
+        skip("owners can be unpacked as root only");
+        return None;
+    }
+    let site = Site::new();
+    site.file("a.txt", "a").file("b.txt", "b").file("dir/c.txt", "c").file("dir/sub/d.txt", "d");
+    site.file("run.sh", "#!/bin/sh\n").mode("run.sh", 0o755).file("secret", "s").mode("secret", 0o600);
+    site.link("dir/link", "c.txt").link("link.txt", "a.txt").link("dir/away", "/etc/passwd");
+    Some(site)
+}
+
+#[test]
+fn a_destination_is_a_file_or_a_directory_as_it_is_written() {
+    let Some(site) = site() else { return };
+    site.dockerfile(
+        "FROM scratch
+COPY a.txt /file
+COPY a.txt /new/deep/
+COPY a.txt b.txt /two/
+COPY dir /merged
+COPY dir /under/
+COPY dir/ /dot/./
+COPY a.txt /merged
+COPY [\"a.txt\", \"/with blank/\"]
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/file"), "file 644 0:0");
+    assert_eq!(image.content("/new/deep/a.txt"), "a");
+    assert_eq!((image.entry("/new"), image.entry("/new/deep")), ("dir 755 0:0".into(), "dir 755 0:0".into()));
+    assert_eq!(image.names("/two"), "a.txt b.txt");
+    // The directory itself is not copied, just its contents; a file goes into a directory that is there.
+    assert_eq!(image.names("/merged"), "a.txt away c.txt link sub");
+    assert_eq!(image.names("/under"), "away c.txt link sub");
+    assert_eq!(image.names("/dot"), "away c.txt link sub");
+    assert_eq!(image.content("/merged/sub/d.txt"), "d");
+    assert_eq!(image.names("/with blank"), "a.txt");
+    assert_eq!(image.names("/"), "dot file merged new two under with blank");
+}
+
+#[test]
+fn links_inside_a_directory_stay_and_a_named_link_is_followed() {
+    let Some(site) = site() else { return };
+    site.dockerfile("FROM scratch\nCOPY dir /d\nCOPY link.txt /x/\n");
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/d/link"), "link c.txt");
+    assert_eq!(image.entry("/d/away"), "link /etc/passwd");
+    assert_eq!(image.entry("/x/link.txt"), "file 644 0:0");
+    assert_eq!(image.content("/x/link.txt"), "a");
+}
+
+#[test]
+fn modes_of_the_context_are_kept_and_owners_are_not() {
+    let Some(site) = site() else { return };
+    std::os::unix::fs::chown(site.context().join("a.txt"), Some(1234), Some(4321)).expect("root");
+    site.mode("dir/sub", 0o700).file("sticky", "").mode("sticky", 0o4755);
+    site.dockerfile("FROM scratch\nCOPY . /all/\n");
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/all/a.txt"), "file 644 0:0");
+    assert_eq!(image.entry("/all/run.sh"), "file 755 0:0");
+    assert_eq!(image.entry("/all/secret"), "file 600 0:0");
+    assert_eq!(image.entry("/all/dir/sub"), "dir 700 0:0");
+    assert_eq!(image.entry("/all/sticky"), "file 4755 0:0");
+}
+
+#[test]
+fn chown_takes_names_of_the_image_and_numbers() {
+    let Some(site) = site() else { return };
+    site.file("accounts/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/app:/bin/sh\n");
+    site.file("accounts/group", "root:x:0:\napp:x:1000:\nstaff:x:50:\n");
+    site.dockerfile(
+        "FROM scratch
+COPY accounts /etc
+COPY --chown=app a.txt /by-name
+COPY --chown=app:staff a.txt /by-names
+COPY --chown=1001 a.txt /by-number
+COPY --chown=7:8 dir /new/tree
+COPY --chown=app:9 --chmod=640 a.txt /mixed
+ARG OWNER=55:staff
+COPY --chown=$OWNER a.txt /by-argument
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/by-name"), "file 644 1000:1000");
+    assert_eq!(image.entry("/by-names"), "file 644 1000:50");
+    assert_eq!(image.entry("/by-number"), "file 644 1001:1001");
+    assert_eq!(image.entry("/new/tree/sub/d.txt"), "file 644 7:8");
+    assert_eq!(image.entry("/new/tree/sub"), "dir 755 7:8");
+    assert_eq!(image.entry("/mixed"), "file 640 1000:9");
+    assert_eq!(image.entry("/by-argument"), "file 644 55:50");
+    site.dockerfile("FROM scratch\nCOPY accounts /etc\nCOPY --chown=ghost a.txt /x\n");
+    let failed = site.build(&[]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.stderr.contains("ghost") && failed.stderr.contains("Dockerfile:3"), "{}", failed.stderr);
+}
+
+#[test]
+fn chmod_sets_files_and_directories() {
+    let Some(site) = site() else { return };
+    site.dockerfile(
+        "FROM scratch\nCOPY --chmod=600 a.txt run.sh /x/\nCOPY --chmod=0750 dir /y/\nCOPY --chmod=4711 a.txt /z\n",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/x/a.txt"), "file 600 0:0");
+    assert_eq!(image.entry("/x/run.sh"), "file 600 0:0");
+    assert_eq!(image.entry("/y/sub"), "dir 750 0:0");
+    assert_eq!(image.entry("/y/sub/d.txt"), "file 750 0:0");
+    assert_eq!(image.entry("/z"), "file 4711 0:0");
+}
+
+#[test]
+fn patterns_match_names_but_no_slashes() {
+    let Some(site) = site() else { return };
+    site.file("x1/deep.txt", "1").file("x2/deep.txt", "2").file("x2/other.md", "").file("odd[1].txt", "odd");
+    site.dockerfile(
+        "FROM scratch
+COPY *.txt /all/
+COPY x*/deep.txt /last/
+COPY ?.txt /short/
+COPY [ab].txt /class/
+COPY odd[[]1].txt /quoted/
+COPY *.txt missing*.md /some/
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.names("/all"), "a.txt b.txt link.txt odd[1].txt");
+    assert_eq!(image.content("/last/deep.txt"), "2");
+    assert_eq!(image.names("/short"), "a.txt b.txt");
+    assert_eq!(image.names("/class"), "a.txt b.txt");
+    assert_eq!(image.content("/quoted/odd[1].txt"), "odd");
+    assert_eq!(image.names("/some"), "a.txt b.txt link.txt odd[1].txt");
+}
+
+#[test]
+fn a_source_can_not_leave_the_context() {
+    let Some(site) = site() else { return };
+    std::fs::write(site.path().join("outside"), "outside").expect("writable");
+    site.link("escape", "../outside").link("host", "/etc/hostname").link("up", "..");
+    for source in ["../outside", "escape", "host", "up/outside"] {
+        site.dockerfile(&format!("FROM scratch\nCOPY {source} /x\n"));
+        let failed = site.build(&[]);
+        assert_eq!(failed.code, 1, "{source}: {}", failed.stderr);
+        assert!(failed.stderr.contains(&format!("`{source}` does not exist")), "{source}: {}", failed.stderr);
+    }
+    // What would lead above the context is the context itself, as in chroot.
+    site.dockerfile("FROM scratch\nCOPY ../../a.txt /x\n");
+    assert_eq!(site.image(&[]).content("/x"), "a");
+}
+
+#[test]
+fn ignored_files_are_not_there() {
+    let Some(site) = site() else { return };
+    site.file("keep.log", "k").file("x.log", "x").file("dir/y.log", "y").file("node_modules/m/index.js", "");
+    site.file("web/node_modules/m/index.js", "")
+        .file("web/index.html", "")
+        .file("docs/a.md", "")
+        .file("docs/README.md", "");
+    site.file("#hash", "");
+    site.file(
+        ".dockerignore",
+        "# a comment\n*.log\n!keep.log\n**/node_modules\ndocs/*.md\n!docs/README.md\n/secret\nDockerfile\n\n  dir/sub/  \n",
+    );
+    site.dockerfile("FROM scratch\nCOPY . /\n");
+    let image = site.image(&[]);
+    assert_eq!(image.names("/"), "#hash .dockerignore a.txt b.txt dir docs keep.log link.txt run.sh web");
+    assert_eq!(image.names("/dir"), "away c.txt link y.log");
+    assert_eq!(image.names("/docs"), "README.md");
+    assert_eq!(image.names("/web"), "index.html");
+    site.dockerfile("FROM scratch\nCOPY x.log /\n");
+    let failed = site.build(&[]);
+    assert!(failed.code == 1 && failed.stderr.contains("`x.log` does not exist"), "{}", failed.stderr);
+}
+
+#[test]
+fn an_ignore_file_beside_the_dockerfile_wins() {
+    let Some(site) = site() else { return };
+    site.file(".dockerignore", "a.txt\n").file("other.Dockerfile", "FROM scratch\nCOPY *.txt /\n");
+    site.file("other.Dockerfile.dockerignore", "b.txt\n");
+    let file = site.context().join("other.Dockerfile");
+    let image = site.image(&["-f", file.to_str().expect("UTF-8")]);
+    assert_eq!(image.names("/"), "a.txt link.txt");
+}
+
+#[test]
+fn destinations_go_through_links_of_the_image() {
+    let Some(site) = site() else { return };
+    site.file("tree/real/here", "")
+        .link("tree/relative", "real")
+        .link("tree/absolute", "/real")
+        .link("tree/file", "real/here");
+    site.dockerfile(
+        "FROM scratch AS base
+COPY tree /
+FROM base
+COPY a.txt /relative/
+COPY b.txt /absolute/b.txt
+COPY dir/sub /absolute
+COPY a.txt /file
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.names("/real"), "a.txt b.txt d.txt here");
+    assert_eq!(image.entry("/relative"), "link real");
+    assert_eq!(image.entry("/absolute"), "link /real");
+}
+
+#[test]
+fn here_documents_become_files() {
+    let Some(site) = site() else { return };
+    site.dockerfile(
+        "FROM scratch
+ARG NAME=world
+COPY <<greeting <<\"raw\" /etc/
+hello $NAME
+greeting
+hello $NAME
+raw
+COPY --chmod=755 <<-EOF /bin/run
+\t#!/bin/sh
+\techo
+EOF
+",
+    );
+    let image = site.image(&["--build-arg", "NAME=reader"]);
+    assert_eq!(image.content("/etc/greeting"), "hello reader\n");
+    assert_eq!(image.content("/etc/raw"), "hello $NAME\n");
+    assert_eq!(image.content("/bin/run"), "#!/bin/sh\necho\n");
+    assert_eq!(image.entry("/bin/run"), "file 755 0:0");
+}
+
+#[test]
+fn a_working_directory_is_made_and_moves_destinations() {
+    let Some(site) = site() else { return };
+    site.file("etc/passwd", "app:x:1000:1001::/app:/bin/sh\n").file("etc/group", "app:x:1001:\n");
+    site.dockerfile(
+        "FROM scratch
+COPY etc /etc
+WORKDIR /srv
+WORKDIR app/./x
+COPY a.txt .
+COPY b.txt ../b
+ENV WHERE=/var
+WORKDIR $WHERE/${MISSING:-data}
+USER app
+WORKDIR /home/app
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.config("WorkingDir"), "/home/app");
+    assert_eq!(image.entry("/srv/app/x"), "dir 755 0:0");
+    assert_eq!(image.entry("/srv/app/x/a.txt"), "file 644 0:0");
+    assert_eq!(image.content("/srv/app/b"), "b");
+    assert_eq!(image.entry("/var/data"), "dir 755 0:0");
+    assert_eq!(image.entry("/home/app"), "dir 755 1000:1001");
+}

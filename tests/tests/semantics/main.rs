@@ -1,0 +1,10 @@
+//! What Dockerfiles mean: the image's configuration and its file system, as other tools see them, against what the
+//! Dockerfile reference says.
+
+mod add;
+mod cache;
+mod configuration;
+mod copy;
+mod run;
+mod stages;
+mod variables;
