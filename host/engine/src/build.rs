@@ -26,6 +26,7 @@ use crate::{
     error::BuildError,
     events::{Ending, Event, Observer, Vertex},
     executors::{Executors, Surroundings},
+    file_hashes::FileHashes,
     images::{Image, Images, NamedImage},
     layers::LayerFiles,
     naming::{self, Facts, NamedRepository},
@@ -125,6 +126,7 @@ pub fn build(
             Timestamps::Epoch(seconds) => Some(seconds),
             Timestamps::Automatic | Timestamps::Real => None,
         },
+        file_hashes: Arc::new(FileHashes::new(store.clone(), nanoseconds(start))),
         start,
         spools: spools(&store),
         observer: observer.clone(),
@@ -145,6 +147,7 @@ pub fn build(
         return Err(BuildError::Stopped);
     }
     let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
+    builder.file_hashes.save();
     if let Some(publisher) = &publisher {
         publisher.end(match &finished {
             Ok(_) => Ending::Done,
@@ -382,6 +385,10 @@ fn write_options(request: &BuildRequest, facts: &Facts, start: Timestamp) -> Wri
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
+}
+
+fn nanoseconds(at: Timestamp) -> i128 {
+    i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds)
 }
 
 fn spools(store: &Store) -> Arc<dyn SpoolFactory> {

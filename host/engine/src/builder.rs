@@ -20,6 +20,7 @@ use cofferdam_rootfs::{SpoolFactory, Timestamp, Tree};
 use crate::{
     error::BuildError,
     events::{Ending, Event, Observer, Vertex},
+    file_hashes::FileHashes,
     images::Image,
     layers::{LayerFiles, StageLayer},
     stop::Stop,
@@ -62,6 +63,8 @@ pub struct Builder {
     pub write: WriteOptions,
     /// An explicit epoch changes layers, so it is part of their keys.
     pub epoch_key: Option<i64>,
+    /// Digests of unchanged files of the context.
+    pub file_hashes: Arc<FileHashes>,
     /// The start of the build.
     pub start: Timestamp,
     /// For contents that plugins write.

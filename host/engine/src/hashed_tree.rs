@@ -8,9 +8,9 @@ use std::{
 };
 
 use cofferdam_digest::{Digest, Sha256};
-use cofferdam_rootfs::{Metadata, RootPath, RootfsError, Timestamp, Tree};
+use cofferdam_rootfs::{Fingerprint, Metadata, RootPath, RootfsError, Timestamp, Tree};
 
-use crate::stop::Stop;
+use crate::{file_hashes::FileHashes, stop::Stop};
 
 /// The digests of files that were read from their first byte to their last.
 pub type Digests = Arc<Mutex<HashMap<RootPath, Digest>>>;
@@ -21,18 +21,27 @@ pub struct HashedTree {
     digests: Digests,
     latest: Option<Timestamp>,
     stop: Stop,
+    kept: Option<Arc<FileHashes>>,
+    /// What files were when they were opened for a layer.
+    begun: Mutex<HashMap<RootPath, Fingerprint>>,
 }
 
 impl HashedTree {
     /// Hashes what is read of `inner`; reading ends with an error when the build is stopped.
     pub fn new(inner: Arc<dyn Tree>, stop: Stop) -> Self {
-        Self { inner, digests: Digests::default(), latest: None, stop }
+        Self { inner, digests: Digests::default(), latest: None, stop, kept: None, begun: Mutex::default() }
     }
 
     /// No entry is newer than this: when a file was checked out says nothing of the source, and must not change the image.
     #[must_use]
     pub fn not_newer_than(self, latest: Option<Timestamp>) -> Self {
         Self { latest, ..self }
+    }
+
+    /// Digests are looked up in `kept`, and left there for the next build.
+    #[must_use]
+    pub fn keeping(self, kept: Arc<FileHashes>) -> Self {
+        Self { kept: Some(kept), ..self }
     }
 
     /// The digest of a file's content: known if the file was read before, computed otherwise.
@@ -44,13 +53,54 @@ impl HashedTree {
         if let Some(digest) = known(&self.digests) {
             return Ok(digest);
         }
+        let before = match &self.kept {
+            Some(_) => self.inner.fingerprint(path)?,
+            None => None,
+        };
+        if let (Some(kept), Some(fingerprint)) = (&self.kept, &before)
+            && let Some(digest) = kept.get(fingerprint)
+        {
+            self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
+            return Ok(digest);
+        }
         let mut hashing = cofferdam_digest::HashingWriter::new(io::sink());
         let mut file = Stoppable { inner: self.inner.open(path)?, stop: self.stop.clone() };
         copy(&mut file, &mut hashing)
             .map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
         let (_, digest, _) = hashing.finish();
+        self.keep(path, before, digest)?;
         self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
         Ok(digest)
+    }
+}
+
+impl HashedTree {
+    /// Leaves a digest for the next build, if the file did not change while it was read.
+    fn keep(&self, path: &RootPath, before: Option<Fingerprint>, digest: Digest) -> Result<(), RootfsError> {
+        if let (Some(kept), Some(before)) = (&self.kept, before)
+            && self.inner.fingerprint(path)? == Some(before)
+        {
+            kept.put(before, digest);
+        }
+        Ok(())
+    }
+
+    /// Leaves the digests of the files that were read for a layer.
+    ///
+    /// # Errors
+    /// The tree can't be read.
+    pub fn keep_read(&self) -> Result<(), RootfsError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        for (path, before) in begun {
+            let digest = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(&path).copied();
+            if let Some(digest) = digest
+                && self.inner.fingerprint(&path)? == Some(before)
+            {
+                kept.put(before, digest);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -75,6 +125,11 @@ impl Tree for HashedTree {
         let Some(resolved) = self.inner.resolve(path)? else {
             return self.inner.open(path);
         };
+        if self.kept.is_some()
+            && let Some(fingerprint) = self.inner.fingerprint(&resolved)?
+        {
+            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(resolved.clone(), fingerprint);
+        }
         let inner = self.inner.open(&resolved)?;
         Ok(Box::new(HashedFile {
             inner: Stoppable { inner, stop: self.stop.clone() },

@@ -12,6 +12,7 @@ mod credentials;
 mod error;
 mod events;
 mod executors;
+mod file_hashes;
 mod hashed_tree;
 mod images;
 mod layers;

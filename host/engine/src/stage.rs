@@ -210,7 +210,10 @@ impl<'b> Stages<'b> {
             None => &self.builder.context,
         };
         let latest = (!self.builder.write.timestamps_real).then_some(self.builder.write.epoch);
-        let make = || Arc::new(HashedTree::new(inner.clone(), self.builder.stop.clone()).not_newer_than(latest));
+        let make = || {
+            let tree = HashedTree::new(inner.clone(), self.builder.stop.clone());
+            Arc::new(tree.not_newer_than(latest).keeping(self.builder.file_hashes.clone()))
+        };
         match self.trees.get(&name.map(str::to_owned)) {
             Some(cell) => cell.get_or_init(make).clone(),
             None => make(),

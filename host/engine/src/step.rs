@@ -79,6 +79,9 @@ pub fn carry_out(
         }
     }
     let layer = apply(stages, action, below, &inputs, work)?;
+    for tree in &inputs {
+        tree.keep_read()?;
+    }
     let hashes = hashes()?;
     let key = definition(stages, action, below, known.as_deref(), &hashes);
     let content = key::content(&action.recipe, &before, &hashes);

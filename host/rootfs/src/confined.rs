@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Kind, Metadata, Owner, RootPath, RootfsError, Timestamp};
+use crate::{Fingerprint, Kind, Metadata, Owner, RootPath, RootfsError, Timestamp};
 
 pub use xattr::is_image_xattr;
 pub(crate) use xattr::is_opaque;
@@ -51,6 +51,17 @@ pub struct HostEntry {
     pub inode: u64,
     /// Names that it has.
     pub links: u64,
+    /// When content or metadata last changed; no program can set it.
+    pub ctime: Timestamp,
+}
+
+impl HostEntry {
+    /// What changes whenever the content does.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let nanoseconds = |at: &Timestamp| i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds);
+        let (mtime, ctime) = (nanoseconds(&self.metadata.mtime), nanoseconds(&self.ctime));
+        Fingerprint::new(self.device, self.inode, self.metadata.size_bytes(), mtime, ctime)
+    }
 }
 
 impl ConfinedDir {
@@ -267,7 +278,8 @@ fn entry_of(stat: &Stat, target: Vec<u8>) -> HostEntry {
         mtime: Timestamp { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
         xattrs: Default::default(),
     };
-    HostEntry { metadata, device: stat.st_dev as u64, inode: stat.st_ino as u64, links: stat.st_nlink as u64 }
+    let ctime = Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 };
+    HostEntry { metadata, device: stat.st_dev as u64, inode: stat.st_ino as u64, links: stat.st_nlink as u64, ctime }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{io::Read, sync::Arc};
 
 use crate::{
-    ConfinedDir, HostEntry, Kind, Metadata, Owner, RootPath, RootfsError, Tree,
+    ConfinedDir, Fingerprint, HostEntry, Kind, Metadata, Owner, RootPath, RootfsError, Tree,
     resolve::{Node, Resolved, resolve},
 };
 
@@ -150,6 +150,11 @@ impl Tree for DirectoryTree {
         // On another file system (a mount beneath), the same number would be another file.
         let linked = entry.filter(|entry| entry.metadata.is_file() && entry.links > 1 && Some(entry.device) == device);
         Ok(linked.map(|entry| entry.inode))
+    }
+
+    fn fingerprint(&self, path: &RootPath) -> Result<Option<Fingerprint>, RootfsError> {
+        let entry = self.root.entry(&self.existing(path)?)?;
+        Ok(entry.filter(|entry| entry.metadata.is_file()).map(|entry| entry.fingerprint()))
     }
 }
 

@@ -37,4 +37,50 @@ pub trait Tree: Send + Sync {
     /// # Errors
     /// The tree can't be read.
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError>;
+
+    /// What changes whenever the content of a regular file does; `None` where that can't be told without reading.
+    ///
+    /// # Errors
+    /// The tree can't be read.
+    fn fingerprint(&self, _path: &RootPath) -> Result<Option<Fingerprint>, RootfsError> {
+        Ok(None)
+    }
+}
+
+/// Device, inode, size, mtime and ctime of a file of this machine. An edit that sets size and mtime back changes the ctime,
+/// which no program can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; Self::BYTES]);
+
+impl Fingerprint {
+    /// Its size in bytes.
+    pub const BYTES: usize = 56;
+
+    /// From what stat(2) tells; times in nanoseconds since 1970.
+    pub(crate) fn new(device: u64, inode: u64, size: u64, mtime_ns: i128, ctime_ns: i128) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&ctime_ns.to_le_bytes());
+        bytes[16..32].copy_from_slice(&mtime_ns.to_le_bytes());
+        bytes[32..40].copy_from_slice(&device.to_le_bytes());
+        bytes[40..48].copy_from_slice(&inode.to_le_bytes());
+        bytes[48..].copy_from_slice(&size.to_le_bytes());
+        Self(bytes)
+    }
+
+    /// From bytes that [`Fingerprint::as_bytes`] gave.
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// When content or metadata last changed, in nanoseconds since 1970.
+    pub fn changed_ns(&self) -> i128 {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.0[..16]);
+        i128::from_le_bytes(bytes)
+    }
 }

@@ -1,0 +1,151 @@
+//! Digests of files of the context, kept between builds: a file that did not change is not read again.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use cofferdam_digest::Digest;
+use cofferdam_image::Store;
+use cofferdam_rootfs::Fingerprint;
+
+/// The file in the store's cache directory.
+const FILE: &str = "file-hashes";
+
+/// Changes with the form of a record.
+const MAGIC: &[u8; 8] = b"cfdmfh1\n";
+
+/// Bytes of a record: fingerprint and digest.
+const RECORD_BYTES: usize = Fingerprint::BYTES + 32;
+
+/// More are not kept: 80 MB, some ten times the largest repositories. The oldest then go all at once.
+const RECORDS_LIMIT: usize = 1_000_000;
+
+/// A file that changed less than this before it was looked at may change again without a new time: file systems count time
+/// in ticks of up to 10 ms, network file systems in whole seconds.
+const SETTLED_NS: i128 = 2_500_000_000;
+
+/// Digests by fingerprint.
+pub struct FileHashes {
+    store: Store,
+    state: Mutex<State>,
+    now_ns: i128,
+}
+
+#[derive(Default)]
+struct State {
+    /// What earlier builds knew; read when it is first asked for.
+    known: Option<HashMap<Fingerprint, Digest>>,
+    /// What this build found out.
+    new: HashMap<Fingerprint, Digest>,
+}
+
+impl FileHashes {
+    /// The digests that a store keeps; `now_ns` is the start of the build, in nanoseconds since 1970.
+    pub fn new(store: Store, now_ns: i128) -> Self {
+        Self { store, state: Mutex::default(), now_ns }
+    }
+
+    /// The digest of a file with this fingerprint.
+    pub fn get(&self, fingerprint: &Fingerprint) -> Option<Digest> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = state.known.get_or_insert_with(|| read(&self.store));
+        known.get(fingerprint).copied().or_else(|| state.new.get(fingerprint).copied())
+    }
+
+    /// Keeps a digest, unless the file changed so recently that its times may not tell the next change.
+    pub fn put(&self, fingerprint: Fingerprint, digest: Digest) {
+        if fingerprint.changed_ns() + SETTLED_NS < self.now_ns {
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).new.insert(fingerprint, digest);
+        }
+    }
+
+    /// Writes what is new. A cache that can't be written is no reason to fail.
+    pub fn save(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.new.is_empty() {
+            return;
+        }
+        // Another builder may have written meanwhile.
+        let mut all = read(&self.store);
+        if all.len() + state.new.len() > RECORDS_LIMIT {
+            all.clear();
+        }
+        all.extend(state.new.iter().map(|(fingerprint, digest)| (*fingerprint, *digest)));
+        let mut bytes = Vec::with_capacity(MAGIC.len() + all.len() * RECORD_BYTES + 32);
+        bytes.extend_from_slice(MAGIC);
+        for (fingerprint, digest) in &all {
+            bytes.extend_from_slice(fingerprint.as_bytes());
+            bytes.extend_from_slice(digest.as_bytes());
+        }
+        let checksum = Digest::of(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+        let _ = self.store.write_atomically(&self.store.cache_directory().join(FILE), &bytes);
+    }
+}
+
+/// The records of a file that is whole; nothing otherwise.
+fn read(store: &Store) -> HashMap<Fingerprint, Digest> {
+    let limit = (MAGIC.len() + RECORDS_LIMIT * 2 * RECORD_BYTES + 32) as u64;
+    let path = store.cache_directory().join(FILE);
+    let bytes = cofferdam_rootfs::read_named_file(&path, limit).ok().flatten().unwrap_or_default();
+    let Some((records, checksum)) = bytes.split_last_chunk::<32>() else { return HashMap::new() };
+    let (Some(body), true) = (records.strip_prefix(MAGIC), Digest::of(records).as_bytes() == checksum) else {
+        return HashMap::new();
+    };
+    let pair = |record: &[u8]| {
+        let (fingerprint, digest) = record.split_at_checked(Fingerprint::BYTES)?;
+        Some((Fingerprint::from_bytes(fingerprint.try_into().ok()?), Digest::from_bytes(digest.try_into().ok()?)))
+    };
+    body.chunks_exact(RECORD_BYTES).filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests damage files of the store")]
+
+    use super::*;
+
+    /// A file whose ctime is `changed_ns`.
+    fn fingerprint(changed_ns: i128) -> Fingerprint {
+        let mut bytes = [7; Fingerprint::BYTES];
+        bytes[..16].copy_from_slice(&changed_ns.to_le_bytes());
+        Fingerprint::from_bytes(bytes)
+    }
+
+    const NOW: i128 = 1_000_000_000_000;
+
+    #[test]
+    fn digests_are_kept_for_the_next_build_but_not_of_files_that_just_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let (settled, fresh) = (fingerprint(NOW - 3_000_000_000), fingerprint(NOW - 1_000_000_000));
+        let first = FileHashes::new(store.clone(), NOW);
+        first.put(settled, Digest::of(b"settled"));
+        first.put(fresh, Digest::of(b"fresh"));
+        first.save();
+        let second = FileHashes::new(store, NOW);
+        assert_eq!(second.get(&settled), Some(Digest::of(b"settled")));
+        assert_eq!(second.get(&fresh), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let settled = fingerprint(0);
+        let first = FileHashes::new(store.clone(), NOW);
+        first.put(settled, Digest::of(b"x"));
+        first.save();
+        let file = store.cache_directory().join(FILE);
+        let whole = std::fs::read(&file).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&file, damaged).unwrap();
+            assert_eq!(FileHashes::new(store.clone(), NOW).get(&settled), None, "byte {at}");
+        }
+        std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(FileHashes::new(store, NOW).get(&settled), None);
+    }
+}
