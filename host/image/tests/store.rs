@@ -248,6 +248,29 @@ fn nobody_else_reaches_unpacked_layers() {
 }
 
 #[test]
+fn a_default_acl_around_the_store_does_not_reach_what_commands_make() {
+    let place = tempfile::tempdir().unwrap();
+    // Version 2; then tag, permissions, id: the owner, user 33, the group, the mask and others all have rwx (acl(5)).
+    let nobody = u32::MAX;
+    let entries = [(0x01_u16, nobody), (0x02, 33), (0x04, nobody), (0x10, nobody), (0x20, nobody)];
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, id) in entries {
+        acl.extend_from_slice(&tag.to_le_bytes());
+        acl.extend_from_slice(&7_u16.to_le_bytes());
+        acl.extend_from_slice(&id.to_le_bytes());
+    }
+    let name = "system.posix_acl_default";
+    if rustix::fs::setxattr(place.path(), name, &acl, rustix::fs::XattrFlags::empty()).is_err() {
+        return; // No ACLs on this file system.
+    }
+    let store = Store::open(&place.path().join("store")).unwrap();
+    let temporary = store.temp_dir("run").unwrap();
+    let mut buffer = [0; 256];
+    let inherited = rustix::fs::getxattr(temporary.path(), name, &mut buffer[..]);
+    assert_eq!(inherited, Err(rustix::io::Errno::NODATA));
+}
+
+#[test]
 fn layers_are_found_by_blob_and_by_diff_id_while_the_blob_is_there() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(place.path()).unwrap();

@@ -36,6 +36,7 @@ use std::{
 };
 
 use cofferdam_digest::{Digest, VerifyError, VerifyingReader};
+use rustix::io::Errno;
 
 use crate::{Descriptor, ImageError, MediaType, StoreError, json};
 use session::Session;
@@ -85,6 +86,11 @@ impl Store {
             if metadata.permissions().mode() & 0o777 != 0o700 {
                 let private = Permissions::from_mode(0o700);
                 fs::set_permissions(&directory, private).map_err(StoreError::io("make private", &directory))?;
+            }
+            // A default ACL would stand in for the umask of every command and give images other modes.
+            match rustix::fs::removexattr(&directory, "system.posix_acl_default") {
+                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::ROFS) => {}
+                Err(errno) => return Err(StoreError::io("remove the default ACL of", &directory)(errno.into())),
             }
         }
         let session = Arc::new(Session::begin(&root.join("tmp"))?);
