@@ -87,6 +87,10 @@ pub struct BuildArguments {
     #[arg(long)]
     pub skip_tls_verify: bool,
 
+    /// Does not check the certificate of this registry
+    #[arg(long = "skip-tls-verify-registry", value_name = "HOST")]
+    pub skip_tls_verify_registries: Vec<String>,
+
     #[command(flatten)]
     pub shared: SharedArguments,
 }

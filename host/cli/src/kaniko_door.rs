@@ -78,6 +78,10 @@ pub struct ExecutorArguments {
         default_missing_value = "true", default_value = "false", value_parser = go_bool)]
     pub skip_tls_verify_pull: bool,
 
+    /// Does not check the certificate of this registry; may be repeated
+    #[arg(long = "skip-tls-verify-registry", value_name = "HOST")]
+    pub skip_tls_verify_registries: Vec<String>,
+
     /// How much is said: panic, fatal, error, warn, info, debug, trace
     #[arg(short = 'v', long, value_name = "LEVEL", default_value = "info",
         value_parser = ["panic", "fatal", "error", "warn", "info", "debug", "trace"])]

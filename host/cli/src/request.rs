@@ -71,6 +71,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         store: environment.store(arguments.shared.store.clone()),
         registries: RegistryAccess {
             insecure_hosts: arguments.insecure_registries,
+            skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
             skip_tls_verify_push: arguments.skip_tls_verify,
             skip_tls_verify_pull: arguments.skip_tls_verify,
             docker_config: environment.docker_config(),
@@ -121,6 +122,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             insecure_push: arguments.insecure,
             insecure_pull: arguments.insecure_pull,
             insecure_hosts: arguments.insecure_registries,
+            skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
             skip_tls_verify_push: arguments.skip_tls_verify,
             skip_tls_verify_pull: arguments.skip_tls_verify_pull,
             docker_config: environment.docker_config(),

@@ -11,6 +11,7 @@ use crate::request::RegistryAccess;
 pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Client {
     let options = ClientOptions {
         insecure_hosts: access.insecure_hosts.iter().cloned().collect(),
+        skip_tls_verify_hosts: access.skip_tls_verify_hosts.iter().cloned().collect(),
         insecure_pull: access.insecure_pull,
         insecure_push: access.insecure_push,
         skip_tls_verify_pull: access.skip_tls_verify_pull,

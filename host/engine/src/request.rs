@@ -108,6 +108,8 @@ pub struct RegistryAccess {
     pub insecure_pull: bool,
     /// Hosts that are reached over plain HTTP.
     pub insecure_hosts: Vec<String>,
+    /// Hosts whose certificate is not checked.
+    pub skip_tls_verify_hosts: Vec<String>,
     /// Push without checking certificates.
     pub skip_tls_verify_push: bool,
     /// Pull without checking certificates.

@@ -12,7 +12,7 @@ use crate::{Cancel, ResolvedUser};
 pub enum Root {
     /// Read-only directories under one that takes the changes (overlayfs, with its marks in `user.overlay.*`).
     Overlay {
-        /// Top first; may be empty. Overlayfs takes at most 500.
+        /// Top first; may be empty. Overlayfs takes at most 500 different ones.
         lower: Vec<PathBuf>,
         /// Takes the changes. What is in it already is seen by the command, above every `lower`; its own owner and mode
         /// are those of `/`.

@@ -1,6 +1,7 @@
 //! Process 1 of a command's namespace: makes the root, starts the command, reaps what is orphaned, tells how it ended.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -131,7 +132,10 @@ fn mount_root(request: &RunRequest, private: &Path, pending: &[Pending]) -> Resu
     let open = |path: &PathBuf| {
         open_directory(path).map_err(|error| Failure::setup(format!("open `{}`", path.display()), error))
     };
-    let mut lower = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    // A layer may be in an image twice, which overlayfs refuses (ELOOP). What it says at the top stands whatever it says
+    // further down.
+    let mut named = BTreeSet::new();
+    let mut lower = lower.iter().filter(|path| named.insert(*path)).map(open).collect::<Result<Vec<_>, _>>()?;
     let (upper, work) = (open(upper)?, open(work)?);
 
     // Look first, without changing anything: which mount points are missing?

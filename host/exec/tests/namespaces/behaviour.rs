@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = &[
     ("changes_are_in_the_upper_directory", changes),
     ("an_upper_directory_can_be_used_again", again),
     ("many_layers_with_odd_names_are_merged", many_layers),
+    ("a_layer_that_is_there_twice_counts_at_the_top", repeated_layer),
     ("an_image_of_nothing_but_a_program_works", scratch),
     ("the_working_directory_is_made", working_directory),
     ("proc_dev_and_sys_are_there", surroundings),
@@ -196,6 +197,18 @@ fn many_layers(world: &World) {
     lower.push(world.base.clone());
     let ran = world.run(&world.step_on(lower, "ls /srv | wc -l"));
     assert_eq!(ran.stdout, "131\n");
+}
+
+fn repeated_layer(world: &World) {
+    let layer = |name: &str, content: &str| {
+        let directory = world.directory.join(name);
+        fs::create_dir_all(directory.join("srv")).expect("a directory");
+        fs::write(directory.join("srv/repeated"), content).expect("a file");
+        directory
+    };
+    let (one, other) = (layer("repeated-one", "one\n"), layer("repeated-other", "other\n"));
+    let stack = vec![one.clone(), other, one, world.base.clone()];
+    assert_eq!(world.run(&world.step_on(stack, "cat /srv/repeated")).stdout, "one\n");
 }
 
 fn scratch(world: &World) {
