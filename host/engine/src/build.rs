@@ -121,10 +121,11 @@ pub fn build(
         context: sources.tree.clone(),
         directories: sources.directories.clone(),
         images: found,
-        write: write_options(request, &facts, start),
+        write: write_options(request, start),
         epoch_key: match request.timestamps {
-            Timestamps::Epoch(seconds) => Some(seconds),
-            Timestamps::Automatic | Timestamps::Real => None,
+            Timestamps::Epoch(seconds) => Some(seconds.to_string()),
+            Timestamps::Automatic => None,
+            Timestamps::Real => Some("real".to_owned()),
         },
         file_hashes: Arc::new(FileHashes::new(store.clone(), nanoseconds(start))),
         start,
@@ -373,9 +374,18 @@ fn epoch_seconds(request: &BuildRequest, git: Option<&GitFacts>) -> i64 {
     }
 }
 
-fn write_options(request: &BuildRequest, facts: &Facts, start: Timestamp) -> WriteOptions {
+fn explicit_epoch(request: &BuildRequest) -> Option<i64> {
+    match request.timestamps {
+        Timestamps::Epoch(seconds) => Some(seconds),
+        Timestamps::Automatic | Timestamps::Real => None,
+    }
+}
+
+fn write_options(request: &BuildRequest, start: Timestamp) -> WriteOptions {
     WriteOptions {
-        epoch: Timestamp { seconds: facts.epoch, nanoseconds: 0 },
+        // Layers never hold a commit's time: they are shared by the builds of many commits, and what was found in the store
+        // must not show in the image.
+        epoch: Timestamp { seconds: explicit_epoch(request).unwrap_or_default(), nanoseconds: 0 },
         clamp_after: start,
         timestamps_real: request.timestamps == Timestamps::Real,
         ..WriteOptions::default()

@@ -61,8 +61,8 @@ pub struct Builder {
     pub images: BTreeMap<ImageName, Arc<Image>>,
     /// How layers are written.
     pub write: WriteOptions,
-    /// An explicit epoch changes layers, so it is part of their keys.
-    pub epoch_key: Option<i64>,
+    /// An explicit epoch changes layers, and so do the clock's times: they are part of the keys.
+    pub epoch_key: Option<String>,
     /// Digests of unchanged files of the context.
     pub file_hashes: Arc<FileHashes>,
     /// The start of the build.

@@ -19,7 +19,7 @@ pub type Digests = Arc<Mutex<HashMap<RootPath, Digest>>>;
 pub struct HashedTree {
     inner: Arc<dyn Tree>,
     digests: Digests,
-    latest: Option<Timestamp>,
+    time: Option<Timestamp>,
     stop: Stop,
     kept: Option<Arc<FileHashes>>,
     /// What files were when they were opened for a layer.
@@ -29,13 +29,14 @@ pub struct HashedTree {
 impl HashedTree {
     /// Hashes what is read of `inner`; reading ends with an error when the build is stopped.
     pub fn new(inner: Arc<dyn Tree>, stop: Stop) -> Self {
-        Self { inner, digests: Digests::default(), latest: None, stop, kept: None, begun: Mutex::default() }
+        Self { inner, digests: Digests::default(), time: None, stop, kept: None, begun: Mutex::default() }
     }
 
-    /// No entry is newer than this: when a file was checked out says nothing of the source, and must not change the image.
+    /// Every entry has this time: when a file was checked out says nothing of the source, so it is in no key, and must not
+    /// change the image.
     #[must_use]
-    pub fn not_newer_than(self, latest: Option<Timestamp>) -> Self {
-        Self { latest, ..self }
+    pub fn timed(self, time: Option<Timestamp>) -> Self {
+        Self { time, ..self }
     }
 
     /// Digests are looked up in `kept`, and left there for the next build.
@@ -107,10 +108,7 @@ impl HashedTree {
 impl Tree for HashedTree {
     fn metadata(&self, path: &RootPath, follow: bool) -> Result<Option<Metadata>, RootfsError> {
         let metadata = self.inner.metadata(path, follow)?;
-        Ok(metadata.map(|metadata| Metadata {
-            mtime: self.latest.map_or(metadata.mtime, |latest| metadata.mtime.min(latest)),
-            ..metadata
-        }))
+        Ok(metadata.map(|metadata| Metadata { mtime: self.time.unwrap_or(metadata.mtime), ..metadata }))
     }
 
     fn resolve(&self, path: &RootPath) -> Result<Option<RootPath>, RootfsError> {

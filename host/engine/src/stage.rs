@@ -193,11 +193,11 @@ impl<'b> Stages<'b> {
 
     /// An epoch that the user chose is in the layers, so it is in their keys.
     pub fn rooted(&self, key: DefinitionKey) -> DefinitionKey {
-        match self.builder.epoch_key {
+        match &self.builder.epoch_key {
             None => key,
             Some(epoch) => {
                 let mut hasher = key::KeyHasher::new("epoch");
-                hasher.digest(&key.0).part(epoch.to_le_bytes());
+                hasher.digest(&key.0).part(epoch);
                 DefinitionKey(hasher.finish())
             }
         }
@@ -209,10 +209,10 @@ impl<'b> Stages<'b> {
             Some(directory) => directory,
             None => &self.builder.context,
         };
-        let latest = (!self.builder.write.timestamps_real).then_some(self.builder.write.epoch);
+        let time = (!self.builder.write.timestamps_real).then_some(self.builder.write.epoch);
         let make = || {
             let tree = HashedTree::new(inner.clone(), self.builder.stop.clone());
-            Arc::new(tree.not_newer_than(latest).keeping(self.builder.file_hashes.clone()))
+            Arc::new(tree.timed(time).keeping(self.builder.file_hashes.clone()))
         };
         match self.trees.get(&name.map(str::to_owned)) {
             Some(cell) => cell.get_or_init(make).clone(),

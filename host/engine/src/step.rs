@@ -64,7 +64,7 @@ pub fn carry_out(
     for input in &action.inputs {
         inputs.push(stages.tree(&input.tree).map_err(|error| StepError::Input(Box::new(error)))?);
     }
-    let before = state(below.layers);
+    let before = stages.rooted(DefinitionKey(state(below.layers))).0;
     let hashes = || -> Result<Vec<Digest>, StepError> {
         let pairs = action.inputs.iter().zip(&inputs);
         pairs.map(|(input, tree)| Ok(trees::hash(tree, &input.read)?)).collect()
