@@ -14,6 +14,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 # What the caller's environment says about builds must not reach these.
 while read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(CARGO_(BUILD|PROFILE|TARGET|ENCODED)_|CARGO_INCREMENTAL|RUSTC_WRAPPER|RUSTC_WORKSPACE_WRAPPER|RUSTFLAGS|RUSTDOCFLAGS)')
 
+# Under `cargo test` it names the installed compiler's libraries, and a compiler that loads those takes their sysroot.
+unset LD_LIBRARY_PATH
+
 export RUSTC=$toolchain/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target_dir PATH=$toolchain/bin:$PATH
 cd "$workspace"
 cargo fetch --locked --quiet
