@@ -3,8 +3,14 @@
 use cofferdam_engine::{BuildRequest, Built, OutputKind, Surroundings};
 
 use crate::{
-    docker_door::BuildArguments, environment::Environment, exit::Exit, explain, kaniko_door::ExecutorArguments,
-    progress, request, signals,
+    docker_door::BuildArguments,
+    environment::Environment,
+    exit::Exit,
+    explain,
+    kaniko_door::ExecutorArguments,
+    progress,
+    request::{self, UsageError},
+    say, signals,
 };
 
 /// `cofferdam build`.
@@ -12,7 +18,15 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
     let mode = arguments.shared.progress.clone();
     match request::from_docker(arguments, environment) {
         Ok(request) => run(&request, &mode, progress::Verbosity::Normal),
-        Err(error) => explain::usage(&error),
+        Err(error) => wrong(&error),
+    }
+}
+
+/// What the user wrote is wrong, or what it would lead to.
+fn wrong(error: &UsageError) -> Exit {
+    match error {
+        UsageError::Store(error) => explain::failed(error),
+        error => explain::usage(error),
     }
 }
 
@@ -24,7 +38,7 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
     };
     match request::from_kaniko(arguments, environment) {
         Ok(request) => run(&request, "auto", verbosity),
-        Err(error) => explain::usage(&error),
+        Err(error) => wrong(&error),
     }
 }
 
@@ -43,26 +57,24 @@ fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity) -> Ex
     // Transfers of a build that failed may still hold on to what is temporary.
     interruption.stop().clean_up();
     match built {
-        Ok(built) => {
-            report(request, &built);
-            Exit::Success
-        }
+        Ok(built) => report(request, &built),
         Err(error) => interruption.exit().unwrap_or_else(|| explain::build_error(&error)),
     }
 }
 
 /// The digest is data; the rest is talk.
-fn report(request: &BuildRequest, built: &Built) {
+fn report(request: &BuildRequest, built: &Built) -> Exit {
     let archive_on_stdout = request
         .destination
         .outputs
         .iter()
         .any(|output| output.destination.as_os_str() == "-" && output.kind != OutputKind::OciDirectory);
-    if archive_on_stdout {
+    let said = if archive_on_stdout {
         eprintln!("{}", built.digest);
+        Exit::Success
     } else {
-        println!("{}", built.digest);
-    }
+        say(&format!("{}\n", built.digest))
+    };
     match (built.pushed, built.written) {
         (true, _) => built.names.iter().for_each(|name| eprintln!("pushed {name}@{}", built.digest)),
         (false, true) => {}
@@ -78,4 +90,5 @@ fn report(request: &BuildRequest, built: &Built) {
             }
         }
     }
+    said
 }

@@ -12,6 +12,7 @@ use crate::{
     exit::Exit,
     kaniko_door::ExecutorArguments,
     plugin_command::{self, PluginCommand},
+    say,
     tags_command::{self, TagsArguments},
 };
 
@@ -69,8 +70,9 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
             Command::Plugin(command) => plugin_command::run(command, &environment),
             Command::Tags(arguments) => tags_command::run(arguments, &environment),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Cofferdam::command(), "cofferdam", &mut std::io::stdout());
-                Exit::Success
+                let mut text = Vec::new();
+                clap_complete::generate(shell, &mut Cofferdam::command(), "cofferdam", &mut text);
+                say(&String::from_utf8_lossy(&text))
             }
         },
         Err(error) => usage(&error),

@@ -8,10 +8,13 @@ use clap::Args;
 ///
 /// With neither `--push` nor `--output` the image is kept in the local store and its digest is printed.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
   cofferdam build -t registry.example/team/app:1.2 --push .
   cofferdam build -t app --output type=oci,dest=app.tar .
-  cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile .")]
+  cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile ."
+)]
 pub struct BuildArguments {
     /// Path of the build context
     #[arg(value_name = "CONTEXT")]

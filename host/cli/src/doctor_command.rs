@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{environment::Environment, exit::Exit};
+use crate::{environment::Environment, exit::Exit, explain, say};
 
 /// What is looked at.
 #[derive(Debug, Args)]
@@ -19,10 +19,14 @@ pub struct DoctorArguments {
 
 /// Prints the findings, strongest executor first.
 pub fn run(arguments: &DoctorArguments, environment: &Environment) -> Exit {
-    let store = environment.store(arguments.store.clone());
+    let store = match environment.store(arguments.store.clone()) {
+        Ok(store) => store,
+        Err(error) => return explain::failed(&error),
+    };
     let report = cofferdam_exec::probe(&store);
     let findings = report.findings();
     let best = report.best();
+    let mut text = String::new();
     if arguments.json {
         let line = |finding: &cofferdam_exec::Finding| {
             serde_json::json!({
@@ -34,20 +38,20 @@ pub fn run(arguments: &DoctorArguments, environment: &Environment) -> Exit {
             "store": store,
             "findings": findings.iter().map(line).collect::<Vec<_>>(),
         });
-        println!("{json:#}");
-        return Exit::Success;
+        return say(&format!("{json:#}\n"));
     }
-    println!("store: {}", store.display());
+    text.push_str(&format!("store: {}\n", store.display()));
     for finding in &findings {
-        println!("{:<4} {:<12} {}", if finding.works { "ok" } else { "no" }, finding.name, finding.why);
+        let word = if finding.works { "ok" } else { "no" };
+        text.push_str(&format!("{word:<4} {:<12} {}\n", finding.name, finding.why));
         if !finding.remedy.is_empty() {
-            println!("                  {}", finding.remedy);
+            text.push_str(&format!("                  {}\n", finding.remedy));
         }
     }
-    println!("ok   no RUN       Dockerfiles without RUN build everywhere");
-    match best {
-        Some(tier) => println!("RUN is carried out by `{tier}`"),
-        None => println!("RUN can't be carried out here: a build that needs it stops before anything is built"),
-    }
-    Exit::Success
+    text.push_str("ok   no RUN       Dockerfiles without RUN build everywhere\n");
+    text.push_str(&match best {
+        Some(tier) => format!("RUN is carried out by `{tier}`\n"),
+        None => "RUN can't be carried out here: a build that needs it stops before anything is built\n".to_owned(),
+    });
+    say(&text)
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
-use cofferdam_image::StoreLocation;
+use cofferdam_image::{StoreError, StoreLocation};
 
 /// The environment at the start of the program.
 pub struct Environment {
@@ -31,19 +31,13 @@ impl Environment {
     }
 
     /// The store, as chosen or as the user's habits say; absolute.
-    pub fn store(&self, chosen: Option<PathBuf>) -> PathBuf {
-        self.working_directory().join(self.location(chosen).path)
-    }
-
-    /// Where compiled third-party plugins are kept.
-    pub fn compile_cache(&self) -> Option<PathBuf> {
-        Some(self.location(None).path.with_file_name("plugins"))
-    }
-
-    /// Docker's configuration file: `DOCKER_CONFIG` names its directory.
-    pub fn docker_config(&self) -> Option<PathBuf> {
-        let directory = self.path("DOCKER_CONFIG").or_else(|| self.path("HOME").map(|home| home.join(".docker")));
-        directory.map(|directory| directory.join("config.json"))
+    ///
+    /// # Errors
+    /// It lies in a place that somebody else prepared.
+    pub fn store(&self, chosen: Option<PathBuf>) -> Result<PathBuf, StoreError> {
+        let location = self.location(chosen);
+        location.check()?;
+        Ok(self.working_directory().join(location.path))
     }
 
     /// Where temporary directories are made.
@@ -55,6 +49,12 @@ impl Environment {
     pub fn working_directory(&self) -> PathBuf {
         // Without one (it was removed), every relative path fails by its own name.
         std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+    }
+
+    /// Docker's configuration file: `DOCKER_CONFIG` names its directory.
+    pub fn docker_config(&self) -> Option<PathBuf> {
+        let directory = self.path("DOCKER_CONFIG").or_else(|| self.path("HOME").map(|home| home.join(".docker")));
+        directory.map(|directory| directory.join("config.json"))
     }
 
     /// The variables of continuous integration systems that name refs, commits, events and projects: facts for tagging

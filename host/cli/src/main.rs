@@ -8,6 +8,7 @@ mod environment;
 mod exit;
 mod explain;
 mod kaniko_door;
+mod output;
 mod plugin_command;
 mod progress;
 mod request;
@@ -15,6 +16,8 @@ mod signals;
 mod tags_command;
 
 use std::process::ExitCode;
+
+use output::say;
 
 fn main() -> ExitCode {
     #![allow(clippy::disallowed_methods, reason = "the command line is read here, and nowhere else")]

@@ -9,7 +9,7 @@ use std::{
 use clap::Subcommand;
 use cofferdam_engine::plugin_host::{Manifest, Role, pack, read_manifest};
 
-use crate::{docker_door::SharedArguments, environment::Environment, exit::Exit, explain, request};
+use crate::{docker_door::SharedArguments, environment::Environment, exit::Exit, explain, request, say};
 
 /// Components are not larger than this, in bytes: those with a whole language inside have 20 MB.
 const COMPONENT_LIMIT_BYTES: u64 = 256 << 20;
@@ -45,7 +45,7 @@ pub enum PluginCommand {
 
 /// Does it.
 pub fn run(command: PluginCommand, environment: &Environment) -> Exit {
-    let done = match command {
+    let done: Result<Exit, String> = match command {
         PluginCommand::Pack { file, manifest, output } => {
             pack_file(&file, &manifest, output.as_deref().unwrap_or(&file))
         }
@@ -53,32 +53,29 @@ pub fn run(command: PluginCommand, environment: &Environment) -> Exit {
         PluginCommand::List { shared } => return list(&shared, environment),
     };
     match done {
-        Ok(()) => Exit::Success,
+        Ok(exit) => exit,
         Err(message) => explain::failed(&message),
     }
 }
 
-fn pack_file(file: &Path, manifest: &Path, output: &Path) -> Result<(), String> {
+fn pack_file(file: &Path, manifest: &Path, output: &Path) -> Result<Exit, String> {
     let text = String::from_utf8(read(manifest)?).map_err(|_| format!("`{}` is not UTF-8", manifest.display()))?;
     let packed = pack(&read(file)?, &text).map_err(|error| format!("`{}`: {error}", file.display()))?;
     cofferdam_image::export::write_file(output, &packed).map_err(|error| error.to_string())?;
     eprintln!("packed {} ({} bytes)", output.display(), packed.len());
-    println!("{}", cofferdam_engine::Digest::of(&packed));
-    Ok(())
+    Ok(say(&format!("{}\n", cofferdam_engine::Digest::of(&packed))))
 }
 
-fn inspect(file: &Path, json: bool) -> Result<(), String> {
+fn inspect(file: &Path, json: bool) -> Result<Exit, String> {
     let bytes = read(file)?;
     let manifest = read_manifest(&bytes).map_err(|error| format!("`{}`: {error}", file.display()))?;
     let digest = cofferdam_engine::Digest::of(&bytes);
     if json {
-        println!("{}", String::from_utf8_lossy(&manifest.to_json()));
-        return Ok(());
+        return Ok(say(&format!("{}\n", String::from_utf8_lossy(&manifest.to_json()))));
     }
-    print_manifest(&manifest);
-    println!("  digest        {digest}");
-    println!("  size          {} bytes", bytes.len());
-    Ok(())
+    let mut text = described(&manifest);
+    text.push_str(&format!("  digest        {digest}\n  size          {} bytes\n", bytes.len()));
+    Ok(say(&text))
 }
 
 fn list(shared: &SharedArguments, environment: &Environment) -> Exit {
@@ -90,31 +87,35 @@ fn list(shared: &SharedArguments, environment: &Environment) -> Exit {
         Ok(host) => host,
         Err(error) => return explain::build_error(&error),
     };
+    let mut text = String::new();
     for plugin in host.plugins() {
-        print_manifest(&plugin.manifest);
-        println!("  digest        {}", plugin.digest);
-        println!("  from          {}", plugin.origin);
+        text.push_str(&described(&plugin.manifest));
+        text.push_str(&format!("  digest        {}\n  from          {}\n", plugin.digest, plugin.origin));
     }
-    Exit::Success
+    say(&text)
 }
 
-fn print_manifest(manifest: &Manifest) {
-    println!("{} {}", manifest.name, manifest.version);
+fn described(manifest: &Manifest) -> String {
+    let mut text = format!("{} {}\n", manifest.name, manifest.version);
     if !manifest.description.is_empty() {
-        println!("  {}", manifest.description);
+        text.push_str(&format!("  {}\n", manifest.description));
     }
-    println!("  interface     {}", manifest.api);
-    match &manifest.role {
+    text.push_str(&format!("  interface     {}\n", manifest.api));
+    text.push_str(&match &manifest.role {
         Role::Instruction { keywords, .. } => {
-            println!("  instructions  {}", keywords.keys().cloned().collect::<Vec<_>>().join(" "));
+            format!("  instructions  {}\n", keywords.keys().cloned().collect::<Vec<_>>().join(" "))
         }
         Role::Credentials { hosts } => {
-            println!("  hosts         {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            format!("  hosts         {}\n", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         }
-        Role::Tags => println!("  tagging policy"),
-    }
+        Role::Tags => "  tagging policy\n".to_owned(),
+    });
     let wanted: Vec<String> = manifest.capabilities.iter().map(ToString::to_string).collect();
-    println!("  wants         {}", if wanted.is_empty() { "nothing".to_owned() } else { wanted.join(" ") });
+    text.push_str(&format!(
+        "  wants         {}\n",
+        if wanted.is_empty() { "nothing".to_owned() } else { wanted.join(" ") }
+    ));
+    text
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -26,6 +26,9 @@ pub enum UsageError {
         /// What is expected.
         form: &'static str,
     },
+    /// The store can't be where it would be.
+    #[error(transparent)]
+    Store(#[from] cofferdam_image::StoreError),
     /// A flag needs another one.
     #[error("{0}")]
     Combination(String),
@@ -68,7 +71,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         },
         no_cache: arguments.no_cache,
         timestamps,
-        store: environment.store(arguments.shared.store.clone()),
+        store: environment.store(arguments.shared.store.clone())?,
         registries: RegistryAccess {
             insecure_hosts: arguments.insecure_registries,
             skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
@@ -117,7 +120,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         },
         no_cache: false,
         timestamps: epoch(environment, &arguments.build_arguments)?,
-        store: environment.store(arguments.store),
+        store: environment.store(arguments.store)?,
         registries: RegistryAccess {
             insecure_push: arguments.insecure,
             insecure_pull: arguments.insecure_pull,
@@ -149,7 +152,8 @@ pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<Pl
         policy_file: shared.policy.clone(),
         allow: allow.collect::<Result<_>>()?,
         audit_log: shared.audit_log.clone(),
-        compile_cache: environment.compile_cache(),
+        // Beneath the store, which is this user's alone.
+        compile_cache: Some(environment.store(shared.store.clone())?.join("compiled-plugins")),
         scratch: environment.scratch(),
     })
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use cofferdam_engine::{BuildError, load_plugins};
 
-use crate::{docker_door::SharedArguments, environment::Environment, exit::Exit, explain, request};
+use crate::{docker_door::SharedArguments, environment::Environment, exit::Exit, explain, request, say};
 
 /// What is decided.
 #[derive(Debug, Args)]
@@ -33,10 +33,7 @@ pub fn run(arguments: TagsArguments, environment: &Environment) -> Exit {
         Err(error) => return explain::usage(&error),
     };
     match decided {
-        Ok(names) => {
-            names.iter().for_each(|name| println!("{name}"));
-            Exit::Success
-        }
+        Ok(names) => say(&names.iter().map(|name| format!("{name}\n")).collect::<String>()),
         Err(error) => explain::build_error(&error),
     }
 }

@@ -95,6 +95,11 @@ pub struct Work<'b> {
 }
 
 impl Builder {
+    /// The start of the build, in nanoseconds since 1970.
+    pub fn start_ns(&self) -> i128 {
+        i128::from(self.start.seconds) * 1_000_000_000 + i128::from(self.start.nanoseconds)
+    }
+
     /// Begins a unit of work.
     pub fn begin(&self, name: String) -> Work<'_> {
         let vertex = Vertex(self.vertices.fetch_add(1, Ordering::Relaxed) + 1);

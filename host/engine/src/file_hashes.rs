@@ -22,8 +22,8 @@ const RECORD_BYTES: usize = Fingerprint::BYTES + 32;
 const RECORDS_LIMIT: usize = 1_000_000;
 
 /// A file that changed less than this before it was looked at may change again without a new time: file systems count time
-/// in ticks of up to 10 ms, network file systems in whole seconds.
-const SETTLED_NS: i128 = 2_500_000_000;
+/// in ticks, and a page that is mapped and dirty gets no new time until it was written back, which takes 35 s by default.
+const SETTLED_NS: i128 = 60_000_000_000;
 
 /// Digests by fingerprint.
 pub struct FileHashes {
@@ -119,7 +119,7 @@ mod tests {
     fn digests_are_kept_for_the_next_build_but_not_of_files_that_just_changed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let (settled, fresh) = (fingerprint(NOW - 3_000_000_000), fingerprint(NOW - 1_000_000_000));
+        let (settled, fresh) = (fingerprint(NOW - 61_000_000_000), fingerprint(NOW - 59_000_000_000));
         let first = FileHashes::new(store.clone(), NOW);
         first.put(settled, Digest::of(b"settled"));
         first.put(fresh, Digest::of(b"fresh"));

@@ -140,6 +140,10 @@ impl Tree for HashedTree {
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {
         self.inner.identity(path)
     }
+
+    fn changed_ns(&self, path: &RootPath) -> Result<Option<i128>, RootfsError> {
+        self.inner.changed_ns(path)
+    }
 }
 
 /// A reader that ends with an error when the build is stopped.

@@ -7,7 +7,7 @@ use cofferdam_digest::Digest;
 use cofferdam_image::{Compression, LayerBlob};
 use cofferdam_layer::write_layer;
 use cofferdam_plan::{
-    Action, DefinitionKey, PlannedStep, key,
+    Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
 };
 use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCommand};
@@ -18,6 +18,7 @@ use crate::{
     command::{SharedCommands, StepCommands},
     error::StepError,
     events::{Event, Stream},
+    hashed_tree::HashedTree,
     layers::StageLayer,
     stage::{Stages, state},
     trees,
@@ -74,7 +75,9 @@ pub fn carry_out(
         let content = key::content(&action.recipe, &before, &hashes()?);
         if let Some(entry) = builder.lookup(&content) {
             let key = definition(stages, action, below, known.as_deref(), &hashes()?);
-            builder.remember(&[key.0], &entry);
+            if is_steady(stages, action, &inputs)? {
+                builder.remember(&[key.0], &entry);
+            }
             return Ok(cached(stages, entry, key));
         }
     }
@@ -83,10 +86,46 @@ pub fn carry_out(
         tree.keep_read()?;
     }
     let hashes = hashes()?;
+    if !is_steady(stages, action, &inputs)? || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
+        let text = "warning: the context changed during the build: this step is not kept for later builds";
+        work.note(text.to_owned());
+        return Ok(Outcome { key: unrepeatable(&before, layer.as_deref()), layer, cached: false });
+    }
     let key = definition(stages, action, below, known.as_deref(), &hashes);
     let content = key::content(&action.recipe, &before, &hashes);
     remember(stages, &planned.created_by, layer.as_deref(), &[key.0, content], &action.recipe, &[below.key.0, before]);
     Ok(Outcome { layer, key, cached: false })
+}
+
+/// Whether the directories that were read are what they were when the build began.
+fn is_steady(stages: &Stages<'_>, action: &Action, inputs: &[Arc<HashedTree>]) -> Result<bool, StepError> {
+    let start = stages.builder.start_ns();
+    for (input, tree) in action.inputs.iter().zip(inputs) {
+        if matches!(input.tree, InputTree::Context | InputTree::Directory(_))
+            && !trees::is_steady(tree, &input.read, start)?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a directory's hash is another one than before the step.
+fn differ(action: &Action, known: &[Digest], hashes: &[Digest]) -> bool {
+    let pairs = known.iter().zip(hashes);
+    action.inputs.iter().zip(pairs).any(|(input, (known, hash))| {
+        matches!(input.tree, InputTree::Context | InputTree::Directory(_)) && known != hash
+    })
+}
+
+/// The key of a result that nothing leads to again: the steps above it must not be found under the key of another state.
+fn unrepeatable(before: &Digest, layer: Option<&StageLayer>) -> DefinitionKey {
+    let mut hasher = key::KeyHasher::new("unrepeatable");
+    hasher.digest(before);
+    if let Some(layer) = layer {
+        hasher.digest(&layer.blob().diff_id);
+    }
+    DefinitionKey(hasher.finish())
 }
 
 /// The definition key, now that the hashes of directories are known.
@@ -97,7 +136,6 @@ fn definition(
     known: Option<&[Digest]>,
     hashes: &[Digest],
 ) -> DefinitionKey {
-    use cofferdam_plan::InputTree;
     if let Some(known) = known {
         return below.key.after(action, known);
     }
@@ -137,7 +175,7 @@ fn apply(
     stages: &Stages<'_>,
     action: &Action,
     below: &Below<'_>,
-    inputs: &[Arc<crate::hashed_tree::HashedTree>],
+    inputs: &[Arc<HashedTree>],
     work: &Work<'_>,
 ) -> Result<Option<Arc<StageLayer>>, StepError> {
     let builder = stages.builder;
@@ -285,7 +323,12 @@ pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work<'_>) -> Resul
     rootfs.copy_tree(&from, &RootPath::root(), &RootPath::root(), &CopyOptions::default())?;
     let written = write(stages, &rootfs.take_changes(), work)?;
     let layer = written.map(|(layer, _)| layer);
-    let key = stages.rooted(DefinitionKey::directory(&trees::hash(&tree, &whole())?));
+    let hash = trees::hash(&tree, &whole())?;
+    if !trees::is_steady(&tree, &whole(), stages.builder.start_ns())? {
+        work.note("warning: the directory changed during the build: this step is not kept for later builds".to_owned());
+        return Ok(Outcome { key: unrepeatable(&hash, layer.as_deref()), layer, cached: false });
+    }
+    let key = stages.rooted(DefinitionKey::directory(&hash));
     remember(stages, "FROM directory", layer.as_deref(), &[key.0], &directory_recipe(), &[state(&[])]);
     Ok(Outcome { layer, key, cached: false })
 }

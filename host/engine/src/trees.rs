@@ -1,11 +1,11 @@
 //! The hash of what a step reads of a tree.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use cofferdam_digest::Digest;
 use cofferdam_plan::{key::KeyHasher, step::TreeRead};
 use cofferdam_plugin_host::{Coverage, CoverageError};
-use cofferdam_rootfs::{Kind, RootfsError};
+use cofferdam_rootfs::{Kind, RootPath, RootfsError, Tree};
 
 use crate::hashed_tree::HashedTree;
 
@@ -28,6 +28,7 @@ pub enum HashError {
 pub fn hash(tree: &Arc<HashedTree>, read: &TreeRead) -> Result<Digest, HashError> {
     let mut hasher = KeyHasher::new("entries");
     let coverage = Coverage::new(read)?;
+    let mut links: HashMap<u64, RootPath> = HashMap::new();
     coverage.visit::<HashError>(&**tree, &mut |entry| {
         let metadata = &entry.metadata;
         hasher.part("entry").part(entry.path.as_bytes()).part(metadata.mode.to_le_bytes());
@@ -35,7 +36,14 @@ pub fn hash(tree: &Arc<HashedTree>, read: &TreeRead) -> Result<Digest, HashError
         let attributes: Vec<&Vec<u8>> = metadata.xattrs.iter().flat_map(|(name, value)| [name, value]).collect();
         hasher.list(attributes.into_iter());
         match &metadata.kind {
-            Kind::File { .. } => hasher.part("file").digest(&tree.digest(&entry.real)?),
+            Kind::File { .. } => {
+                // Hard links are kept as such, so which names belong together counts.
+                if let Some(identity) = tree.identity(&entry.real)? {
+                    let first = links.entry(identity).or_insert_with(|| entry.path.clone());
+                    hasher.part("link").part(first.as_bytes());
+                }
+                hasher.part("file").digest(&tree.digest(&entry.real)?)
+            }
             Kind::Directory => hasher.part("directory"),
             Kind::Symlink { target } => hasher.part("symlink").part(target),
             Kind::CharacterDevice { major, minor } => {
@@ -50,4 +58,21 @@ pub fn hash(tree: &Arc<HashedTree>, read: &TreeRead) -> Result<Digest, HashError
         Ok(())
     })?;
     Ok(hasher.finish())
+}
+
+/// Whether nothing that a read covers has changed since `start_ns` (nanoseconds since 1970): only then do the hash and what
+/// was copied come from the same state.
+///
+/// # Errors
+/// See [`HashError`].
+pub fn is_steady(tree: &Arc<HashedTree>, read: &TreeRead, start_ns: i128) -> Result<bool, HashError> {
+    // The kernel's clock for files is behind by up to a tick.
+    const TICK_NS: i128 = 10_000_000;
+    let mut steady = true;
+    Coverage::new(read)?.visit::<HashError>(&**tree, &mut |entry| {
+        let changed = tree.changed_ns(&entry.real)?;
+        steady &= changed.is_none_or(|changed| changed < start_ns - TICK_NS);
+        Ok(())
+    })?;
+    Ok(steady)
 }

@@ -144,6 +144,10 @@ impl PluginHost {
     fn add_file(&mut self, path: &Path) -> Result<(), PluginError> {
         let storage = |source| PluginError::Storage { path: path.to_owned(), source };
         let mut wasm = Vec::new();
+        // A fifo would be waited for.
+        if !fs::metadata(path).map_err(storage)?.is_file() {
+            return Err(storage(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file")));
+        }
         let file = fs::File::open(path).map_err(storage)?;
         file.take(MAX_COMPONENT_BYTES + 1).read_to_end(&mut wasm).map_err(storage)?;
         if wasm.len() as u64 > MAX_COMPONENT_BYTES {

@@ -89,6 +89,19 @@ impl ConfinedDir {
         &self.shown
     }
 
+    /// Whether it lies on a file system in memory.
+    ///
+    /// # Errors
+    /// It can't be asked.
+    pub fn is_on_tmpfs(&self) -> Result<bool, RootfsError> {
+        // linux/magic.h, TMPFS_MAGIC.
+        const TMPFS: u64 = 0x0102_1994;
+        match rustix::fs::fstatfs(self.dir.as_fd()) {
+            Ok(found) => Ok(found.f_type as u64 == TMPFS),
+            Err(errno) => Err(self.failed("look at", &RootPath::root(), errno)),
+        }
+    }
+
     /// A directory beneath, as a handle of its own.
     ///
     /// # Errors

@@ -152,7 +152,15 @@ impl Tree for DirectoryTree {
         Ok(linked.map(|entry| entry.inode))
     }
 
+    fn changed_ns(&self, path: &RootPath) -> Result<Option<i128>, RootfsError> {
+        Ok(self.root.entry(path)?.map(|entry| entry.fingerprint().changed_ns()))
+    }
+
     fn fingerprint(&self, path: &RootPath) -> Result<Option<Fingerprint>, RootfsError> {
+        // tmpfs gives no new time to pages that are written through a mapping.
+        if self.root.is_on_tmpfs()? {
+            return Ok(None);
+        }
         let entry = self.root.entry(&self.existing(path)?)?;
         Ok(entry.filter(|entry| entry.metadata.is_file()).map(|entry| entry.fingerprint()))
     }

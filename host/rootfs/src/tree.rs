@@ -38,6 +38,15 @@ pub trait Tree: Send + Sync {
     /// The tree can't be read.
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError>;
 
+    /// When an entry of any kind last changed, in nanoseconds since 1970, at a path without symlinks; `None` where it can't
+    /// change.
+    ///
+    /// # Errors
+    /// The tree can't be read.
+    fn changed_ns(&self, _path: &RootPath) -> Result<Option<i128>, RootfsError> {
+        Ok(None)
+    }
+
     /// What changes whenever the content of a regular file does; `None` where that can't be told without reading.
     ///
     /// # Errors

@@ -45,11 +45,12 @@ impl StoreLocation {
         Self { path: shared.join(format!("cofferdam-{uid}/store")), in_shared_place: true }
     }
 
-    /// Opens the store there.
+    /// Makes sure that nobody else made the directory around the store. To be called before a user namespace is entered, in
+    /// which the owner would look like another user.
     ///
     /// # Errors
-    /// As [`Store::open`]; [`StoreError::ForeignDirectory`] if somebody else made the directory in the shared place first.
-    pub fn open(&self) -> Result<Store, StoreError> {
+    /// [`StoreError::ForeignDirectory`] if somebody else did, or could change it; or the directory can't be made.
+    pub fn check(&self) -> Result<(), StoreError> {
         if let (true, Some(parent)) = (self.in_shared_place, self.path.parent()) {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -58,10 +59,20 @@ impl StoreLocation {
                 .map_err(StoreError::io("create the store's directory", parent))?;
             let metadata =
                 fs::symlink_metadata(parent).map_err(StoreError::io("open the store's directory", parent))?;
-            if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
+            let foreign = metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0;
+            if !metadata.is_dir() || foreign {
                 return Err(StoreError::ForeignDirectory { path: parent.to_path_buf(), owner: metadata.uid() });
             }
         }
+        Ok(())
+    }
+
+    /// Opens the store there.
+    ///
+    /// # Errors
+    /// As [`StoreLocation::check`] and [`Store::open`].
+    pub fn open(&self) -> Result<Store, StoreError> {
+        self.check()?;
         Store::open(&self.path)
     }
 }

@@ -119,7 +119,7 @@ impl FromStr for Reference {
         error::check_whole(text)?;
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest.parse().map_err(|_| ReferenceError::Digest { text: text.to_owned() })?;
+                let digest = digest.parse().map_err(|_| ReferenceError::Digest { text: without_user(text) })?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -130,6 +130,14 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         Ok(Self { repository: name.parse()?, tag, digest })
+    }
+}
+
+/// What follows the last `@`, behind an ellipsis: what stands before it may be a password that does not belong there.
+fn without_user(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{}", rest.chars().take(200).collect::<String>()),
+        None => text.chars().take(200).collect(),
     }
 }
 
