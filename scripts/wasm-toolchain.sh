@@ -88,7 +88,8 @@ debian_mirror() {
   local uri
   uri=$(sed -n -e 's/^URIs: *\([^ ]*\/debian\)\/* *$/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -1)
   [ -n "$uri" ] || uri=$(sed -n -e 's/^deb  *\(\[[^]]*\] *\)\{0,1\}\([^ ]*\/debian\)\/*  *.*/\2/p' /etc/apt/sources.list 2>/dev/null | head -1)
-  echo "${uri:-http://deb.debian.org/debian}"
+  [ -n "$uri" ] || unavailable "this machine's package sources name no Debian mirror"
+  echo "$uri"
 }
 
 # A copy of the compiler (hard links cost nothing; a real copy where they can't be made) with std's sources and wasi-libc.
