@@ -22,7 +22,8 @@ fn executor(site: &Site, arguments: &[&str]) -> Program {
 
 /// What is in the store's directory for work in progress, besides its two lock files.
 fn leftovers(site: &Site) -> Vec<PathBuf> {
-    let entries = fs::read_dir(site.store().join("tmp")).map(|entries| entries.flatten().collect()).unwrap_or_default();
+    let listed = fs::read_dir(site.store().join("tmp"));
+    let entries: Vec<fs::DirEntry> = listed.map(|entries| entries.flatten().collect()).unwrap_or_default();
     let paths = entries.iter().map(fs::DirEntry::path);
     paths.filter(|path| !path.ends_with("gate") && !path.ends_with("index-json")).collect()
 }
