@@ -1,4 +1,5 @@
 //! What the committed components are.
+#![allow(clippy::disallowed_methods, reason = "the test reads the committed components")]
 
 use cofferdam_plugin_pack::{Role, read_manifest};
 use wasmparser::{Parser, Payload};
