@@ -21,7 +21,7 @@ use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
 
 use crate::{
     assemble::{Assembled, assemble},
-    builder::{Builder, DockerfileText, LayerListener},
+    builder::{Builder, DockerfileText, LayerListener, nanoseconds},
     credentials,
     error::BuildError,
     events::{Ending, Event, Observer, Vertex},
@@ -395,10 +395,6 @@ fn write_options(request: &BuildRequest, start: Timestamp) -> WriteOptions {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
-}
-
-fn nanoseconds(at: Timestamp) -> i128 {
-    i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds)
 }
 
 fn spools(store: &Store) -> Arc<dyn SpoolFactory> {

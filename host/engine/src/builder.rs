@@ -97,7 +97,7 @@ pub struct Work<'b> {
 impl Builder {
     /// The start of the build, in nanoseconds since 1970.
     pub fn start_ns(&self) -> i128 {
-        i128::from(self.start.seconds) * 1_000_000_000 + i128::from(self.start.nanoseconds)
+        nanoseconds(self.start)
     }
 
     /// Begins a unit of work.
@@ -153,6 +153,11 @@ impl Builder {
             reason: "it was not found while planning".to_owned(),
         })
     }
+}
+
+/// A moment in nanoseconds since 1970.
+pub fn nanoseconds(at: Timestamp) -> i128 {
+    i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds)
 }
 
 impl Work<'_> {

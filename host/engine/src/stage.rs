@@ -108,7 +108,6 @@ impl<'b> Stages<'b> {
         let (mut layers, mut key) = self.base(stage)?;
         let base_layers = layers.len();
         let mut made_layer = Vec::with_capacity(stage.steps.len());
-        let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
         let mut position = 1;
         for planned in &stage.steps {
             let Some(action) = &planned.action else {
@@ -119,8 +118,7 @@ impl<'b> Stages<'b> {
                 return Err(BuildError::Stopped);
             }
             position += 1;
-            let name = format!("[{} {position}/{total}] {}", self.prefix(stage), planned.title);
-            let work = self.builder.begin(name.replace("[ ", "["));
+            let work = self.builder.begin(self.title(stage, position, &planned.title));
             let below = step::Below { layers: &layers, key };
             let outcome = step::carry_out(self, planned, action, &below, &work);
             let outcome = match outcome {
@@ -141,9 +139,13 @@ impl<'b> Stages<'b> {
         Ok(StageResult { layers, made_layer, base_layers, key })
     }
 
-    /// The stage's name, where the plan has more than one.
-    fn prefix(&self, stage: &PlannedStage) -> String {
-        if self.builder.plan.stages.len() > 1 { stage.label() } else { String::new() }
+    /// What progress calls a step: `[builder 2/4] RUN make`, without the stage's name where the plan has only one.
+    fn title(&self, stage: &PlannedStage, position: usize, text: &str) -> String {
+        let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
+        match self.builder.plan.stages.len() {
+            1 => format!("[{position}/{total}] {text}"),
+            _ => format!("[{} {position}/{total}] {text}", stage.label()),
+        }
     }
 
     fn failed(&self, planned: &cofferdam_plan::PlannedStep, source: StepError) -> BuildError {
@@ -165,8 +167,7 @@ impl<'b> Stages<'b> {
             }
             Base::Image(name, digest) => {
                 let image = self.builder.image(name)?;
-                let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
-                let title = format!("[{} 1/{total}] {}", self.prefix(stage), stage.title).replace("[ ", "[");
+                let title = self.title(stage, 1, &stage.title);
                 let work = self.builder.begin(title);
                 work.note(format!("{} {digest}", name.name));
                 work.end(Ending::Done);
@@ -176,8 +177,7 @@ impl<'b> Stages<'b> {
                 Ok((image.layers.clone(), self.rooted(DefinitionKey::image(digest))))
             }
             Base::Directory(name) => {
-                let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
-                let title = format!("[{} 1/{total}] {}", self.prefix(stage), stage.title).replace("[ ", "[");
+                let title = self.title(stage, 1, &stage.title);
                 let work = self.builder.begin(title);
                 let outcome = step::copy_directory(self, name, &work);
                 let outcome = outcome

@@ -72,9 +72,10 @@ pub fn carry_out(
     };
     // The same step on the same state, reached another way: another Dockerfile, a rebuilt stage with the same result.
     if stages.sighted(&action.recipe, &before) {
-        let content = key::content(&action.recipe, &before, &hashes()?);
+        let hashes = hashes()?;
+        let content = key::content(&action.recipe, &before, &hashes);
         if let Some(entry) = builder.lookup(&content) {
-            let key = definition(stages, action, below, known.as_deref(), &hashes()?);
+            let key = definition(stages, action, below, known.as_deref(), &hashes);
             if is_steady(stages, action, &inputs)? {
                 builder.remember(&[key.0], &entry);
             }
