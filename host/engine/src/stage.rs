@@ -244,13 +244,16 @@ impl<'b> Stages<'b> {
         let key = |input: &cofferdam_plan::Input| match &input.tree {
             InputTree::Stage(number) => self.key(*number).map(|key| key.0),
             InputTree::Image(_, digest) => Some(DefinitionKey::image(digest).0),
-            InputTree::Context if hash_directories => trees::hash(&self.directory(None), &input.read).ok(),
-            InputTree::Directory(name) if hash_directories => {
-                trees::hash(&self.directory(Some(name)), &input.read).ok()
-            }
+            InputTree::Context if hash_directories => self.directory_hash(None, input),
+            InputTree::Directory(name) if hash_directories => self.directory_hash(Some(name), input),
             InputTree::Context | InputTree::Directory(_) => None,
         };
         action.inputs.iter().map(key).collect()
+    }
+
+    fn directory_hash(&self, name: Option<&str>, input: &cofferdam_plan::Input) -> Option<Digest> {
+        let hash = trees::first_hash(&self.directory(name), &input.read).ok()?;
+        Some(hash.digest)
     }
 
     /// Whether any earlier build carried out this recipe on this state. If none did, there is nothing to find, and
