@@ -109,7 +109,8 @@ impl<'b> Stages<'b> {
         let base_layers = layers.len();
         let mut made_layer = Vec::with_capacity(stage.steps.len());
         let mut position = 1;
-        for planned in &stage.steps {
+        let last_command = stage.steps.iter().rposition(|step| step.needs_rootfs());
+        for (number, planned) in stage.steps.iter().enumerate() {
             let Some(action) = &planned.action else {
                 made_layer.push(false);
                 continue;
@@ -119,7 +120,8 @@ impl<'b> Stages<'b> {
             }
             position += 1;
             let work = self.builder.begin(self.title(stage, position, &planned.title));
-            let below = step::Below { layers: &layers, key };
+            let unpack = last_command.is_some_and(|last| number <= last);
+            let below = step::Below { layers: &layers, key, unpack };
             let outcome = step::carry_out(self, planned, action, &below, &work);
             let outcome = match outcome {
                 Ok(outcome) => outcome,

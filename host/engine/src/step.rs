@@ -30,6 +30,9 @@ pub struct Below<'s> {
     pub layers: &'s [Arc<StageLayer>],
     /// The definition key of the step before.
     pub key: DefinitionKey,
+    /// Whether this step or a later one of the stage runs commands: then the layers are unpacked in the pass that makes
+    /// their indexes.
+    pub unpack: bool,
 }
 
 /// What became of a step.
@@ -172,6 +175,11 @@ fn apply(
     work: &Work<'_>,
 ) -> Result<Option<Arc<StageLayer>>, StepError> {
     let builder = stages.builder;
+    if below.unpack && builder.executor.is_some() {
+        for layer in below.layers {
+            layer.directory()?;
+        }
+    }
     let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
     let trees = inputs.iter().map(|tree| {
         let tree: Arc<dyn Tree> = tree.clone();
