@@ -6,10 +6,11 @@ use std::{
     process::Command,
 };
 
-use cofferdam_tests::{Program, run};
+use cofferdam_tests::{Program, Registry, run};
 
 use crate::{
     Outcome,
+    case::Pass,
     measure::{Usage, measure},
 };
 
@@ -19,12 +20,24 @@ pub struct Job<'a> {
     pub context: &'a Path,
     /// A directory that the builder keeps between builds; it need not exist.
     pub store: &'a Path,
-    /// `HOST:PORT` of the registry, the value of the Dockerfiles' argument `REGISTRY`.
-    pub registry: &'a str,
+    /// Its host is the value of the Dockerfiles' argument `REGISTRY`.
+    pub registry: &'a Registry,
     /// Repository and tag.
     pub name: &'a str,
     /// Where the output goes.
     pub log: &'a Path,
+}
+
+impl Job<'_> {
+    /// What the Dockerfile must know.
+    fn argument(&self) -> String {
+        format!("REGISTRY={}", self.registry.host())
+    }
+
+    /// The image.
+    fn image(&self) -> String {
+        format!("{}/{}", self.registry.host(), self.name)
+    }
 }
 
 /// A program that builds images.
@@ -34,6 +47,11 @@ pub trait Builder {
 
     /// What it says of its version.
     fn version(&self) -> String;
+
+    /// Whether it is measured here.
+    fn takes_part(&self, _case: &str, _pass: Pass) -> bool {
+        true
+    }
 
     /// Builds and pushes.
     fn build(&self, job: &Job<'_>) -> Outcome<Usage>;
@@ -59,8 +77,8 @@ impl Builder for Cofferdam {
 
     fn build(&self, job: &Job<'_>) -> Outcome<Usage> {
         let program = Program::called(&self.program, job.store)
-            .args(["build", "--push", "--progress", "plain", "--build-arg", &format!("REGISTRY={}", job.registry)])
-            .args(["--tag", &format!("{}/{}", job.registry, job.name)])
+            .args(["build", "--push", "--progress", "plain", "--build-arg", &job.argument()])
+            .args(["--tag", &job.image()])
             .args([job.context]);
         measure(&mut program.into_command(), job.log)
     }
@@ -115,10 +133,10 @@ impl Builder for Buildah {
 
     fn build(&self, job: &Job<'_>) -> Outcome<Usage> {
         fs::create_dir_all(job.store.join("tmp"))?;
-        let image = format!("{}/{}", job.registry, job.name);
+        let image = job.image();
         let mut build = self.command(job.store);
         build.args(["bud", "--isolation", "chroot", "--layers", "--tls-verify=false", "--signature-policy"]);
-        build.arg(&self.policy).args(["--build-arg", &format!("REGISTRY={}", job.registry), "--tag", &image]);
+        build.arg(&self.policy).args(["--build-arg", &job.argument(), "--tag", &image]);
         let built = measure(build.arg(job.context), job.log)?;
         let mut push = self.command(job.store);
         push.args(["push", "--tls-verify=false", "--signature-policy"]).arg(&self.policy).arg(&image);

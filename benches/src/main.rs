@@ -3,8 +3,12 @@
 mod builder;
 mod case;
 mod content;
+mod derived;
 mod machine;
 mod measure;
+mod native;
+mod parts;
+mod plugin_host;
 mod report;
 mod results;
 mod suite;
@@ -18,8 +22,11 @@ use std::{
 use clap::Parser;
 
 use builder::{Buildah, Builder, Cofferdam};
-use case::{CASES, Case};
+use case::{CASES, Case, Pass};
 use machine::Machine;
+use native::GoAlone;
+use parts::Parts;
+use results::Results;
 use suite::Suite;
 
 /// What went wrong, for a person.
@@ -55,6 +62,13 @@ struct Arguments {
     /// Does not wait until contexts have settled: their files are then hashed again each time
     #[arg(long)]
     no_wait: bool,
+
+    /// Measures cases a and b once, and fails if ratios that hold on any machine do not
+    #[arg(long, conflicts_with_all = ["cases", "repeat"])]
+    short: bool,
+
+    #[arg(long = "measure-plugin-host", hide = true)]
+    plugin_host: bool,
 }
 
 fn main() -> ExitCode {
@@ -67,7 +81,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Outcome<()> {
+fn run(mut arguments: Arguments) -> Outcome<()> {
+    if arguments.plugin_host {
+        return plugin_host::measure_here();
+    }
+    if arguments.short {
+        arguments.cases = vec!["a".to_owned(), "b".to_owned()];
+        arguments.repeat = 1;
+        arguments.no_wait = true;
+    }
     let known = |key: &String| CASES.iter().any(|case| case.key == key);
     if let Some(unknown) = arguments.cases.iter().find(|key| !known(key)) {
         return Err(format!("no case `{unknown}`").into());
@@ -82,7 +104,7 @@ fn run(arguments: Arguments) -> Outcome<()> {
     tempfile::env::override_temp_dir(directory.path()).map_err(|_| "the temporary directory is set already")?;
     let machine = Machine::look(directory.path());
     let program = arguments.program.clone().unwrap_or_else(|| cofferdam_tests::binary().to_owned());
-    let builders = builders(program, arguments.no_buildah, directory.path())?;
+    let builders = builders(&program, arguments.no_buildah, directory.path())?;
     let versions: Vec<String> = builders.iter().map(|builder| builder.version()).collect();
     let suite = Suite {
         directory: directory.path(),
@@ -91,19 +113,34 @@ fn run(arguments: Arguments) -> Outcome<()> {
         settle: !arguments.no_wait,
     };
     let results = suite.run(&cases)?;
-    let report = report::report(&machine, &versions, &results, &[]);
+    let mut sections = vec![derived::section(&results)];
+    sections.extend(parts_of_case_a(&program, directory.path(), &results)?);
+    sections.push(plugin_host::section(&program, directory.path())?);
+    let report = report::report(&machine, &versions, &results, &sections);
     match arguments.output {
         Some(file) => fs::write(file, report)?,
         None => print!("{report}"),
     }
+    let broken = derived::broken_ratios(&results);
+    if arguments.short && !broken.is_empty() {
+        return Err(broken.join("\n").into());
+    }
     Ok(())
 }
 
-fn builders(program: PathBuf, no_buildah: bool, directory: &Path) -> Outcome<Vec<Box<dyn Builder>>> {
-    let mut builders: Vec<Box<dyn Builder>> = vec![Box::new(Cofferdam { program })];
+/// The section about case a, if it was measured.
+fn parts_of_case_a(program: &Path, directory: &Path, results: &Results) -> Outcome<Option<String>> {
+    let cpu = |pass| Some(results.get("a", pass, "Cofferdam")?.median(|run| run.cpu));
+    let (Some(first), Some(again)) = (cpu(Pass::First), cpu(Pass::Again)) else { return Ok(None) };
+    Ok(Some(Parts::measure(program, directory)?.section(first, again)))
+}
+
+fn builders(program: &Path, no_buildah: bool, directory: &Path) -> Outcome<Vec<Box<dyn Builder>>> {
+    let mut builders: Vec<Box<dyn Builder>> = vec![Box::new(Cofferdam { program: program.to_owned() })];
     if !no_buildah && let Some(buildah) = cofferdam_tests::tool("buildah") {
         builders.push(Box::new(Buildah::new(buildah, directory)?));
     }
+    builders.push(Box::new(GoAlone));
     Ok(builders)
 }
 

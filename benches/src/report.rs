@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::{
     case::{CASES, Pass},
     machine::Machine,
+    native,
     results::{Results, Row},
 };
 
@@ -35,7 +36,7 @@ pub fn report(machine: &Machine, versions: &[String], results: &Results, extra: 
             text.push_str(&line(row));
         }
     }
-    for section in extra {
+    for section in extra.iter().filter(|section| !section.is_empty()) {
         text.push('\n');
         text.push_str(section);
     }
@@ -46,7 +47,11 @@ fn line(row: &Row) -> String {
     let cpu = row.median(|run| run.cpu).as_secs_f64();
     let ours = row.builder == "Cofferdam";
     let target = target(row.case, row.pass).filter(|_| ours);
-    let mut peak = (row.peak_bytes() >> 20).to_string();
+    // The compiler's own memory is not what is compared.
+    let mut peak = match row.builder {
+        native::NAME => "–".to_owned(),
+        _ => (row.peak_bytes() >> 20).to_string(),
+    };
     if ours {
         peak += verdict(row.peak_bytes() < PEAK_TARGET_BYTES, " (met)", " (**missed**)");
     }

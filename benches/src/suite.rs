@@ -61,13 +61,13 @@ impl Suite<'_> {
         let registry = registry_with(case.bases)?;
         for pass in case.passes {
             context.prepare(*pass)?;
-            for builder in self.builders {
+            for builder in self.builders.iter().filter(|builder| builder.takes_part(case.key, *pass)) {
                 // What others left to be written is not on this one's bill.
                 rustix::fs::sync();
                 let job = Job {
                     context: context.directory(),
                     store: &self.place("store", builder.name()),
-                    registry: &registry.host(),
+                    registry: &registry,
                     name: &format!("{}/{}:latest", builder.name().to_lowercase(), case.key),
                     log: &self.directory.join("log"),
                 };
