@@ -21,7 +21,7 @@ use crate::{
     hashed_tree::HashedTree,
     layers::StageLayer,
     stage::{Stages, state},
-    trees,
+    trees::{self, TreeHash},
 };
 
 /// What a step stands on.
@@ -30,6 +30,9 @@ pub struct Below<'s> {
     pub layers: &'s [Arc<StageLayer>],
     /// The definition key of the step before.
     pub key: DefinitionKey,
+    /// Whether this step or a later one of the stage runs commands: then the layers are unpacked in the pass that makes
+    /// their indexes.
+    pub unpack: bool,
 }
 
 /// What became of a step.
@@ -66,28 +69,24 @@ pub fn carry_out(
         inputs.push(stages.tree(&input.tree).map_err(|error| StepError::Input(Box::new(error)))?);
     }
     let before = stages.rooted(DefinitionKey(state(below.layers))).0;
-    let hashes = || -> Result<Vec<Digest>, StepError> {
-        let pairs = action.inputs.iter().zip(&inputs);
-        pairs.map(|(input, tree)| Ok(trees::hash(tree, &input.read)?)).collect()
-    };
+    let reads = || action.inputs.iter().map(|input| &input.read).zip(&inputs);
     // The same step on the same state, reached another way: another Dockerfile, a rebuilt stage with the same result.
     if stages.sighted(&action.recipe, &before) {
-        let hashes = hashes()?;
+        let found = reads().map(|(read, tree)| trees::first_hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
+        let hashes = digests(&found);
         let content = key::content(&action.recipe, &before, &hashes);
         if let Some(entry) = builder.lookup(&content) {
             let key = definition(stages, action, below, known.as_deref(), &hashes);
-            if is_steady(stages, action, &inputs)? {
+            if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
             }
             return Ok(cached(stages, entry, key));
         }
     }
     let layer = apply(stages, action, below, &inputs, work)?;
-    for tree in &inputs {
-        tree.keep_read()?;
-    }
-    let hashes = hashes()?;
-    if !is_steady(stages, action, &inputs)? || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
+    let found = reads().map(|(read, tree)| trees::hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
+    let hashes = digests(&found);
+    if !is_steady(stages, &found) || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
         let text = "warning: the context changed during the build: this step is not kept for later builds";
         work.note(text.to_owned());
         return Ok(Outcome { key: unrepeatable(&before, layer.as_deref()), layer, cached: false });
@@ -98,17 +97,13 @@ pub fn carry_out(
     Ok(Outcome { layer, key, cached: false })
 }
 
+fn digests(hashes: &[TreeHash]) -> Vec<Digest> {
+    hashes.iter().map(|hash| hash.digest).collect()
+}
+
 /// Whether the directories that were read are what they were when the build began.
-fn is_steady(stages: &Stages<'_>, action: &Action, inputs: &[Arc<HashedTree>]) -> Result<bool, StepError> {
-    let start = stages.builder.start_ns();
-    for (input, tree) in action.inputs.iter().zip(inputs) {
-        if matches!(input.tree, InputTree::Context | InputTree::Directory(_))
-            && !trees::is_steady(tree, &input.read, start)?
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+fn is_steady(stages: &Stages<'_>, found: &[TreeHash]) -> bool {
+    found.iter().all(|hash| hash.is_steady_since(stages.builder.start_ns()))
 }
 
 /// Whether a directory's hash is another one than before the step.
@@ -180,6 +175,11 @@ fn apply(
     work: &Work<'_>,
 ) -> Result<Option<Arc<StageLayer>>, StepError> {
     let builder = stages.builder;
+    if below.unpack && builder.executor.is_some() {
+        for layer in below.layers {
+            layer.directory()?;
+        }
+    }
     let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
     let trees = inputs.iter().map(|tree| {
         let tree: Arc<dyn Tree> = tree.clone();
@@ -304,8 +304,8 @@ pub fn directory_key(stages: &Stages<'_>, name: &str) -> Option<DefinitionKey> {
     if !stages.sighted(&directory_recipe(), &empty) {
         return None;
     }
-    let hash = trees::hash(&stages.directory(Some(name)), &whole()).ok()?;
-    Some(stages.rooted(DefinitionKey::directory(&hash)))
+    let hash = trees::first_hash(&stages.directory(Some(name)), &whole()).ok()?;
+    Some(stages.rooted(DefinitionKey::directory(&hash.digest)))
 }
 
 /// A directory becomes the one layer of a base, owned by root whoever owns the files here.
@@ -325,11 +325,11 @@ pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work<'_>) -> Resul
     let written = write(stages, &rootfs.take_changes(), work)?;
     let layer = written.map(|(layer, _)| layer);
     let hash = trees::hash(&tree, &whole())?;
-    if !trees::is_steady(&tree, &whole(), stages.builder.start_ns())? {
+    if !hash.is_steady_since(stages.builder.start_ns()) {
         work.note("warning: the directory changed during the build: this step is not kept for later builds".to_owned());
-        return Ok(Outcome { key: unrepeatable(&hash, layer.as_deref()), layer, cached: false });
+        return Ok(Outcome { key: unrepeatable(&hash.digest, layer.as_deref()), layer, cached: false });
     }
-    let key = stages.rooted(DefinitionKey::directory(&hash));
+    let key = stages.rooted(DefinitionKey::directory(&hash.digest));
     remember(stages, "FROM directory", layer.as_deref(), &[key.0], &directory_recipe(), &[state(&[])]);
     Ok(Outcome { layer, key, cached: false })
 }
