@@ -49,7 +49,7 @@ pub fn source_tree(directory: &Path) -> io::Result<()> {
     let words: Vec<String> = (0..3000).map(|_| word(&mut numbers)).collect();
     for number in 0..FILES {
         let place = directory.join(format!("package-{:03}", number / 100));
-        if number % 100 == 0 {
+        if number.is_multiple_of(100) {
             fs::create_dir(&place)?;
         }
         // Many are small and few are large: each doubling of the size is as frequent as the others, 5 KB on the average.
@@ -74,7 +74,7 @@ fn text(numbers: &mut Numbers, words: &[String], bytes: usize) -> String {
     while text.len() < bytes {
         let choice = numbers.fraction() * numbers.fraction() * numbers.fraction();
         text.push_str(&words[(choice * words.len() as f64) as usize]);
-        text.push(if numbers.draw() % 9 == 0 { '\n' } else { ' ' });
+        text.push(if numbers.draw().is_multiple_of(9) { '\n' } else { ' ' });
     }
     text.truncate(bytes);
     text
