@@ -149,20 +149,20 @@ impl Context {
         }
     }
 
-    /// Reads all of it once, so that no builder waits for the disk.
-    pub fn warm(&self) -> io::Result<()> {
-        let mut ahead = vec![self.directory.clone()];
+    /// Reads all of it once, so that no builder waits for the disk. Returns the number of bytes.
+    pub fn warm(&self) -> io::Result<u64> {
+        let (mut bytes, mut ahead) = (0, vec![self.directory.clone()]);
         while let Some(directory) = ahead.pop() {
             for entry in fs::read_dir(directory)? {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
                     ahead.push(entry.path());
                 } else {
-                    io::copy(&mut fs::File::open(entry.path())?, &mut io::sink())?;
+                    bytes += io::copy(&mut fs::File::open(entry.path())?, &mut io::sink())?;
                 }
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Makes the change that a pass is about.

@@ -148,3 +148,30 @@ fn field(table: &str, name: &str) -> u64 {
     let line = table.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(text: &str) -> Outcome<Usage> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        measure(command.args(["-c", text]).current_dir(directory.path()), &directory.path().join("log"))
+    }
+
+    #[test]
+    fn children_of_children_count() {
+        let usage = shell("sh -c 'dd if=/dev/zero of=file bs=1048576 count=8 status=none; sleep 0.1'; true").unwrap();
+        assert!((8 << 20..9 << 20).contains(&usage.passed_bytes), "{usage:?}");
+        assert!(usage.read_bytes >= 8 << 20, "{usage:?}");
+        assert!(usage.wall >= Duration::from_millis(100) && usage.peak_bytes > 100 << 10, "{usage:?}");
+        let busy = shell("sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done'; true").unwrap();
+        assert!(busy.cpu > Duration::from_millis(20), "{busy:?}");
+    }
+
+    #[test]
+    fn a_failure_shows_the_end_of_the_output() {
+        let error = shell("echo why; exit 3").unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("why"), "{error}");
+    }
+}

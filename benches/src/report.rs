@@ -29,8 +29,10 @@ pub fn report(machine: &Machine, versions: &[String], results: &Results, extra: 
         }
         let _ = write!(
             text,
-            "\n## {}: {}\n\n| builder | pass | runs | CPU s, min | CPU s, median | target | wall s, median | peak MiB | read MB | passed to write MB | written MB |\n| --- | --- | --: | --: | --: | --- | --: | --: | --: | --: | --: |\n",
-            case.key, case.title
+            "\n## {}: {}\n\nContext: {:.1} MB.\n\n| builder | pass | runs | CPU s, min | CPU s, median | target | wall s, median | peak MiB | read MB | passed to write MB | written MB |\n| --- | --- | --: | --: | --: | --- | --: | --: | --: | --: | --: |\n",
+            case.key,
+            case.title,
+            results.context_bytes(case.key).unwrap_or_default() as f64 / 1e6
         );
         for row in rows {
             text.push_str(&line(row));

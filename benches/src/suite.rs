@@ -14,6 +14,9 @@ use crate::{
     results::Results,
 };
 
+/// Contexts beyond this are measured only when they have settled. Reading smaller ones again does not show.
+const LARGE_BYTES: u64 = 10_000_000;
+
 /// What a run needs.
 pub struct Suite<'a> {
     /// Where everything is.
@@ -37,10 +40,11 @@ impl Suite<'_> {
             contexts.push(Context::make(case, &self.place("context", case.key))?);
         }
         for (case, context) in cases.iter().zip(&mut contexts) {
-            if self.settle {
+            let bytes = context.warm()?;
+            results.context(case.key, bytes);
+            if self.settle && bytes > LARGE_BYTES {
                 context.settle();
             }
-            context.warm()?;
             for repetition in 0..self.repeat.min(case.repeat) {
                 self.repetition(case, context, repetition, &mut results)?;
             }
