@@ -18,8 +18,9 @@ use cofferdam_rootfs::{
 
 use crate::{
     error::StepError,
-    events::{Event, Observer, Stream as EventStream, Vertex},
+    events::{Event, Stream as EventStream, Vertex},
     layers::StageLayer,
+    work::Talk,
 };
 
 /// The files of the image that name users and groups are not larger than this, in bytes.
@@ -41,7 +42,7 @@ pub struct StepCommands {
     /// The layers below, the base first.
     pub layers: Vec<Arc<StageLayer>>,
     /// Who watches.
-    pub observer: Arc<dyn Observer>,
+    pub talk: Talk,
     /// What the output belongs to.
     pub vertex: Vertex,
     /// Variables that every command sees and no image keeps.
@@ -95,13 +96,13 @@ impl StepCommands {
             self.mounted = Some(self.mount()?);
         }
         let request = self.request(command)?;
-        let (observer, vertex) = (self.observer.clone(), self.vertex);
+        let (talk, vertex) = (self.talk.clone(), self.vertex);
         let mut sink = move |stream: Stream, bytes: &[u8]| {
             let stream = match stream {
                 Stream::Stdout => EventStream::Stdout,
                 Stream::Stderr => EventStream::Stderr,
             };
-            observer.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
+            talk.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
         };
         let outcome = self.executor.run(&request, &mut sink)?;
         let Changes::Upper { leave_out } = outcome.changes else {
