@@ -20,7 +20,7 @@ use crate::{
     error::StepError,
     events::{Event, Stream as EventStream, Vertex},
     layers::StageLayer,
-    work::Talk,
+    work::{Meter, Talk},
 };
 
 /// The files of the image that name users and groups are not larger than this, in bytes.
@@ -121,7 +121,14 @@ impl StepCommands {
     fn mount(&self) -> Result<Mounted, StepError> {
         let mut lower = Vec::with_capacity(self.layers.len());
         for layer in self.layers.iter().rev() {
-            lower.push(layer.directory()?);
+            let (meter, blob) = (Meter::new(), *layer.blob());
+            let watch = |done_bytes: u64| {
+                if meter.is_due() {
+                    let (vertex, digest, total_bytes) = (self.vertex, blob.digest, blob.size);
+                    self.talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+                }
+            };
+            lower.push(layer.directory(&watch)?);
         }
         let directory = self.store.temp_dir("run")?;
         for name in ["upper", "work", "scratch"] {

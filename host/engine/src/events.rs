@@ -77,7 +77,7 @@ pub enum Event {
         /// For example `[builder 2/4] RUN make`.
         name: String,
     },
-    /// The cache does not have a step's result: it is carried out now.
+    /// The cache does not have a step's result, and what it needs is there: it is carried out now.
     Working {
         /// Which.
         vertex: Vertex,
@@ -98,6 +98,17 @@ pub enum Event {
         vertex: Vertex,
         /// One sentence without a full stop.
         text: String,
+    },
+    /// A layer below a step's command is being unpacked. Told ten times a second at most, and not at all if it is done at once.
+    Unpacking {
+        /// Which.
+        vertex: Vertex,
+        /// The layer's blob.
+        digest: Digest,
+        /// Bytes of the blob so far.
+        done_bytes: u64,
+        /// Bytes of the blob in all.
+        total_bytes: u64,
     },
     /// A step's layer is being written. Told ten times a second at most, and not at all if it is done at once.
     Writing {
@@ -145,7 +156,7 @@ pub enum Event {
         vertex: Vertex,
         /// How.
         ending: Ending,
-        /// Since it began.
+        /// Since it began, or began to be carried out.
         #[serde(serialize_with = "seconds")]
         elapsed: Duration,
     },

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ pub struct Work {
     talk: Talk,
     /// Its number.
     pub vertex: Vertex,
-    begun: Instant,
+    begun: Mutex<Instant>,
     ended: bool,
 }
 
@@ -46,7 +46,7 @@ impl Talk {
     pub fn begin(&self, kind: Kind, name: String) -> Work {
         let vertex = Vertex(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         self.event(Event::Started { vertex, kind, name });
-        Work { talk: self.clone(), vertex, begun: Instant::now(), ended: false }
+        Work { talk: self.clone(), vertex, begun: Mutex::new(Instant::now()), ended: false }
     }
 
     /// Says something that belongs to no unit of work.
@@ -63,7 +63,7 @@ impl Talk {
 impl Work {
     /// Ends it.
     pub fn end(self, ending: Ending) {
-        let elapsed = self.begun.elapsed();
+        let elapsed = self.elapsed();
         self.end_after(ending, elapsed);
     }
 
@@ -72,13 +72,15 @@ impl Work {
         self.finish(ending, elapsed);
     }
 
-    /// Since it began.
+    /// Since it began, or began to be carried out.
     pub fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Says that the cache does not have it, and that it is carried out now.
+    /// Says that the cache does not have it, and that it is carried out now. Its time counts from here: before, it may have
+    /// waited for other stages.
     pub fn carry_out(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.talk.event(Event::Working { vertex: self.vertex });
     }
 
@@ -106,7 +108,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if !self.ended {
-            let elapsed = self.begun.elapsed();
+            let elapsed = self.elapsed();
             self.finish(Ending::Stopped, elapsed);
         }
     }
@@ -130,7 +132,6 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     #[derive(Default)]
     struct Log(Mutex<Vec<Event>>);

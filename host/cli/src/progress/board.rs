@@ -30,6 +30,8 @@ pub struct Unit {
     pub ended: Option<(Ending, Duration)>,
     /// The size of the layer that it made or that the cache had, in bytes.
     pub layer_bytes: Option<u64>,
+    /// The layer that is being unpacked for its command.
+    pub unpacking: Option<(Digest, Moving)>,
     /// The layer that is being written.
     pub writing: Option<Moving>,
     /// Blobs that move now, the oldest first.
@@ -39,6 +41,7 @@ pub struct Unit {
     /// The end of what its command wrote.
     pub tail: Tail,
     begun: Instant,
+    working: bool,
 }
 
 /// How far something came.
@@ -89,15 +92,24 @@ impl Board {
                     name: clean(name),
                     ended: None,
                     layer_bytes: None,
+                    unpacking: None,
                     writing: None,
                     moving: Vec::new(),
                     moved: Moved::default(),
                     tail: Tail::default(),
                     begun: now,
+                    working: *kind != Kind::Step,
                 });
             }
-            Event::Output { vertex, bytes, .. } => self.change(*vertex, |unit| unit.tail.push(bytes)),
+            Event::Output { vertex, bytes, .. } => self.change(*vertex, |unit| {
+                unit.unpacking = None;
+                unit.tail.push(bytes);
+            }),
+            Event::Unpacking { vertex, digest, done_bytes, total_bytes } => self.change(*vertex, |unit| {
+                unit.unpacking = Some((*digest, Moving { done_bytes: *done_bytes, total_bytes: *total_bytes }));
+            }),
             Event::Writing { vertex, done_bytes, total_bytes } => self.change(*vertex, |unit| {
+                unit.unpacking = None;
                 unit.writing = Some(Moving { done_bytes: *done_bytes, total_bytes: *total_bytes });
             }),
             Event::Layer { vertex, size_bytes, .. } => self.change(*vertex, |unit| {
@@ -117,13 +129,17 @@ impl Board {
             }),
             Event::Finished { vertex, ending, elapsed } => self.change(*vertex, |unit| {
                 unit.ended = Some((ending.clone(), *elapsed));
-                unit.writing = None;
+                (unit.unpacking, unit.writing) = (None, None);
                 unit.moving.clear();
                 if !matches!(ending, Ending::Failed(_)) {
                     unit.tail.clear();
                 }
             }),
-            Event::Working { .. } | Event::Note { .. } | Event::Warnings { .. } | Event::Warning { .. } => {}
+            Event::Working { vertex } => self.change(*vertex, |unit| {
+                unit.working = true;
+                unit.begun = now;
+            }),
+            Event::Note { .. } | Event::Warnings { .. } | Event::Warning { .. } => {}
         }
     }
 
@@ -171,6 +187,11 @@ impl Unit {
             Some((_, elapsed)) => *elapsed,
             None => now.saturating_duration_since(self.begun),
         }
+    }
+
+    /// Whether it waits for other stages, or looks into the cache.
+    pub fn is_waiting(&self) -> bool {
+        self.ended.is_none() && !self.working
     }
 
     /// Whether the cache had it.

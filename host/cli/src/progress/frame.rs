@@ -103,7 +103,7 @@ fn head(unit: &Unit, width: usize, now: Instant) -> Line {
         Some((Ending::Stopped, _)) => ("STOPPED ", Style::Done),
         Some((Ending::Failed(_), _)) => ("ERROR ", Style::Failed),
     };
-    let time = seconds(unit.elapsed(now));
+    let time = if unit.is_waiting() { "waiting".to_owned() } else { seconds(unit.elapsed(now)) };
     let right = match unit.layer_bytes {
         Some(size) if width >= BAR_FROM_COLUMNS => format!("{} {time:>7}", bytes(size)),
         _ => time,
@@ -123,6 +123,9 @@ fn details(unit: &Unit, width: usize) -> Vec<String> {
             tail.map(|line| fit(&line, width)).collect()
         }
     };
+    if let Some((digest, unpacking)) = &unit.unpacking {
+        lines.push(bar(&format!("unpacking {}", short(digest)), *unpacking, width));
+    }
     if let Some(writing) = unit.writing {
         lines.push(bar("writing layer", writing, width));
     }

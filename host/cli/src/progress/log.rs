@@ -127,6 +127,7 @@ impl<W: Write, F: Form> State<W, F> {
             Event::Working { vertex } => {
                 if let Some(talk) = self.talks.get_mut(vertex) {
                     talk.working = true;
+                    talk.begun = now;
                 }
                 self.form.working(&mut self.out, *vertex);
             }
@@ -137,6 +138,12 @@ impl<W: Write, F: Form> State<W, F> {
                 talk.buffer.push(bytes, |line| form.line(out, *vertex, &format!("{elapsed:.3} {}", printable(line))));
             }
             Event::Note { vertex, text } => self.line(*vertex, &clean(text)),
+            Event::Unpacking { vertex, digest, done_bytes, total_bytes } => {
+                if self.is_time_to_tell(*vertex, Some(*digest), now) {
+                    let text = format!("unpacking {} {} / {}", short(digest), bytes(*done_bytes), bytes(*total_bytes));
+                    self.line(*vertex, &text);
+                }
+            }
             Event::Writing { vertex, done_bytes, total_bytes } => {
                 if self.is_time_to_tell(*vertex, None, now) {
                     let text = format!("writing layer {} / {}", bytes(*done_bytes), bytes(*total_bytes));

@@ -52,7 +52,10 @@ impl Screen {
         if self.drawn.is_empty() {
             return String::new();
         }
-        let whole = format!("{BEGIN}{}\x1b[J{END}", self.up(size));
+        // Line by line: tmux keeps what is removed by one sequence from the top of the screen among the lines that scrolled
+        // away. Down without a newline, which would scroll.
+        let lines = "\x1b[2K\x1b[B".repeat(self.rows(size));
+        let whole = format!("{BEGIN}{up}{lines}\x1b[2K{up}{END}", up = self.up(size));
         self.forget();
         whole
     }
@@ -63,11 +66,15 @@ impl Screen {
         self.last.clear();
     }
 
-    /// From below the last frame to its first line. A terminal that was made narrower has wrapped its lines.
-    fn up(&self, size: Size) -> String {
+    /// How high the last frame is. A terminal that was made narrower has wrapped its lines.
+    fn rows(&self, size: Size) -> usize {
         let width = size.columns.max(1);
-        let rows: usize = self.drawn.iter().map(|columns| columns.div_ceil(width).max(1)).sum();
-        match rows {
+        self.drawn.iter().map(|columns| columns.div_ceil(width).max(1)).sum()
+    }
+
+    /// From below the last frame to its first line.
+    fn up(&self, size: Size) -> String {
+        match self.rows(size) {
             0 => String::new(),
             rows => format!("\x1b[{rows}A"),
         }

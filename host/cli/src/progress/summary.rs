@@ -38,7 +38,7 @@ fn title(board: &Board, outcome: Outcome, now: Instant) -> String {
     format!("{how} {time}: {}{cached}", count(all, "step", "steps"))
 }
 
-/// `   1.2s   34.5MB  [builder 2/4] RUN make`.
+/// `   1.2s  34.5MB  [builder 2/4] RUN make`.
 fn row(unit: &Unit, now: Instant) -> String {
     let time = match &unit.ended {
         Some((Ending::Cached, _)) => "CACHED".to_owned(),
@@ -47,7 +47,7 @@ fn row(unit: &Unit, now: Instant) -> String {
         Some((Ending::Done, _)) | None => seconds(unit.elapsed(now)),
     };
     let layer = unit.layer_bytes.map(bytes).unwrap_or_default();
-    format!("{time:>9} {layer:>8}  {}", unit.name)
+    format!("{time:>7} {layer:>7}  {}", unit.name)
 }
 
 /// `pushed: 1 layer (12.3MB) uploaded, 2 (45.6MB) already there`.
@@ -122,10 +122,10 @@ mod tests {
         let expected = [
             "",
             "failed after 2.0s: 3 steps, 1 cached",
-            "     1.5s           [1/3] FROM x",
-            "   CACHED   34.5MB  [2/3] RUN a",
-            "  STOPPED           pushing to y",
-            "    ERROR           [3/3] RUN b",
+            "   1.5s          [1/3] FROM x",
+            " CACHED  34.5MB  [2/3] RUN a",
+            "STOPPED          pushing to y",
+            "  ERROR          [3/3] RUN b",
             "pushed: 1 layer (1.0kB) uploaded, 2 layers (5.0kB) already there",
             "",
             "the end of the output of [3/3] RUN b:",
