@@ -85,23 +85,26 @@ pub fn view(
     environment: &Environment,
     places: Places,
 ) -> Result<Arc<dyn View>, String> {
+    // Flushed after every event: a chatty command's lines reach a log in pieces, not one by one.
+    let out = || io::BufWriter::new(io::stderr());
+    let quiet = || log::LogView::new(out(), plain::Plain::default(), Verbosity::Quiet);
     let mode = wanted.decide(environment)?;
     if verbosity == Verbosity::Quiet && mode != Mode::Json {
-        return Ok(Arc::new(log::LogView::new(io::stderr(), plain::Plain::default(), Verbosity::Quiet)));
+        return Ok(Arc::new(quiet()));
     }
     Ok(match mode {
         Mode::Tty { colours } => Arc::new(tty::TtyView::new(tty::StandardError, colours)),
         Mode::Json => Arc::new(json::JsonView::new(io::stderr())),
-        Mode::Quiet => Arc::new(log::LogView::new(io::stderr(), plain::Plain::default(), Verbosity::Quiet)),
-        Mode::Plain => Arc::new(log::LogView::new(io::stderr(), plain::Plain::default(), verbosity)),
+        Mode::Quiet => Arc::new(quiet()),
+        Mode::Plain => Arc::new(log::LogView::new(out(), plain::Plain::default(), verbosity)),
         Mode::GitLab => {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let marks = gitlab::GitLab::new(format!("cofferdam_{}_{}", since.as_secs(), std::process::id()));
-            Arc::new(log::LogView::new(io::stderr(), sections::Sections::new(marks), verbosity))
+            Arc::new(log::LogView::new(out(), sections::Sections::new(marks), verbosity))
         }
         Mode::GitHub => {
             let marks = github::GitHub::new(places);
-            Arc::new(log::LogView::new(io::stderr(), sections::Sections::new(marks), verbosity))
+            Arc::new(log::LogView::new(out(), sections::Sections::new(marks), verbosity))
         }
     })
 }
