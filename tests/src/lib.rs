@@ -2,6 +2,7 @@
 
 mod bases;
 mod events;
+pub mod fault_proxy;
 mod image;
 mod judge;
 mod lab;

@@ -14,12 +14,9 @@ use cofferdam_digest::Digest;
 use cofferdam_registry::{
     Client, ClientOptions, Credential, ManifestType, NoCredentials, Reference, RegistryError, Repository, Secret,
 };
+use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
 
-use crate::support::{
-    anonymous,
-    fault_proxy::{Fault, FaultProxy, Request},
-    noise, quick, with,
-};
+use crate::support::{anonymous, noise, quick, with};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"layers":[]}"#;
 

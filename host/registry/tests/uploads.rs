@@ -9,11 +9,10 @@ use cofferdam_digest::Digest;
 use cofferdam_registry::{
     Action, Client, ClientOptions, ManifestName, ManifestType, NoCredentials, RegistryError, Repository, Tag,
 };
+use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
 
 use crate::support::{
-    anonymous, blob,
-    fault_proxy::{Fault, FaultProxy, Request},
-    noise, quick,
+    anonymous, blob, noise, quick,
     registry::{Access, Registry},
     skipped,
 };

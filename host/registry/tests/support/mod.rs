@@ -1,6 +1,5 @@
 //! Servers for the tests.
 
-pub mod fault_proxy;
 pub mod registry;
 
 use std::{
