@@ -1,6 +1,11 @@
 //! From the libraries' errors to what a person reads: who is to blame, the exit code, what to do. All of it is in this file.
 
-use cofferdam_engine::{BuildError, CommandExit, Diagnostic, Severity, StepError, chain, render};
+use std::{error::Error, io};
+
+use cofferdam_engine::{
+    BuildError, CommandExit, LayerError, RegistryError, Severity, StepError, chain, render, render_place,
+};
+use cofferdam_image::StoreError;
 
 use crate::exit::Exit;
 
@@ -17,6 +22,13 @@ pub fn failed(message: &impl ToString) -> Exit {
     Exit::Failed
 }
 
+/// The store can't be where it would be.
+pub fn store_error(error: &StoreError) -> Exit {
+    eprintln!("error: {}", chain(error));
+    remedy(remedy_of(error, Place::Store));
+    Exit::Failed
+}
+
 /// A build failed.
 pub fn build_error(error: &BuildError) -> Exit {
     match error {
@@ -25,17 +37,25 @@ pub fn build_error(error: &BuildError) -> Exit {
             let count = diagnostics.iter().filter(|finding| finding.severity == Severity::Error).count();
             eprintln!("error: {file} has {count} {}", if count == 1 { "error" } else { "errors" });
         }
+        BuildError::Step { source: StepError::Input(inner), .. } => return build_error(inner),
         BuildError::Step { title, file, text, span, source } => {
-            let diagnostic = step_diagnostic(title, source);
-            let diagnostic = Diagnostic { span: diagnostic.span.or(Some(*span)), ..diagnostic };
-            eprint!("{}", render(&[diagnostic], file, text));
-            eprintln!("error: {}", one_line(title, source));
+            let finding = match source {
+                StepError::Finding(finding) => Some(finding),
+                _ => None,
+            };
+            eprint!("{}", render_place(finding.and_then(|finding| finding.span).unwrap_or(*span), file, text));
+            eprintln!("error: `{title}` failed: {}", chain(source));
             for hint in step_hints(source) {
                 eprintln!("  {hint}");
             }
-            if let StepError::Input(inner) = source {
-                return build_error(inner);
+            remedy(remedy_of(source, Place::Store));
+        }
+        BuildError::Source { file, text, span, source, .. } => {
+            if let Some(span) = span {
+                eprint!("{}", render_place(*span, file, text));
             }
+            eprintln!("error: {}", chain(error));
+            remedy(source.remedy().or_else(|| remedy_of(error, Place::Store)));
         }
         BuildError::Stage { source, .. } => return build_error(source),
         BuildError::Plugins(errors) => {
@@ -55,15 +75,20 @@ pub fn build_error(error: &BuildError) -> Exit {
         }
         BuildError::Push { destination, source } => {
             eprintln!("error: pushing to `{destination}` failed: {}", chain(source));
-            remedy(source.remedy());
+            remedy(remedy_of(source, Place::Store));
             eprintln!("  no tag was moved to an incomplete image");
         }
         BuildError::Refused { policy, reason, help } => {
             eprintln!("error: the tagging policy `{policy}` refuses: {reason}");
             remedy(help.clone());
         }
+        BuildError::Output { .. } => {
+            eprintln!("error: {}", chain(error));
+            remedy(remedy_of(error, Place::Elsewhere));
+        }
         other => {
             eprintln!("error: {}", chain(other));
+            remedy(remedy_of(other, Place::Store));
         }
     }
     match error.command_exit() {
@@ -79,21 +104,63 @@ fn remedy(text: Option<impl AsRef<str>>) {
     }
 }
 
-fn step_diagnostic(title: &str, source: &StepError) -> Diagnostic {
-    match source {
-        StepError::Finding(finding) => finding.clone(),
-        other => Diagnostic {
-            severity: Severity::Error,
-            code: "StepFailed".to_owned(),
-            message: one_line(title, other),
-            span: None,
-            help: None,
-        },
-    }
+/// Where something could not be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Store,
+    Elsewhere,
 }
 
-fn one_line(title: &str, source: &StepError) -> String {
-    format!("`{title}` failed: {}", chain(source))
+/// What to do about the first cause that tells: a full disk before everything that it led to.
+fn remedy_of(error: &(dyn Error + 'static), place: Place) -> Option<String> {
+    let causes = causes(error);
+    let machine = causes.iter().find_map(|cause| machine_remedy(cause.downcast_ref::<io::Error>()?.kind(), place));
+    machine.or_else(|| causes.iter().find_map(|cause| library_remedy(*cause)))
+}
+
+/// An error and its causes. An `io::Error` made from another error hides that one from `source`.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        causes.push(cause);
+        let inner = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| cause.source());
+    }
+    causes
+}
+
+fn machine_remedy(kind: io::ErrorKind, place: Place) -> Option<String> {
+    let elsewhere = match place {
+        Place::Store => "choose another place with `--store` or COFFERDAM_STORE",
+        Place::Elsewhere => "write to another place",
+    };
+    Some(match kind {
+        io::ErrorKind::StorageFull => format!("the disk is full: free some space, or {elsewhere}"),
+        io::ErrorKind::QuotaExceeded => format!("this user's quota is used up: free some space, or {elsewhere}"),
+        io::ErrorKind::ReadOnlyFilesystem => format!("it can only be read there: {elsewhere}"),
+        io::ErrorKind::FileTooLarge => format!("files of this size are not allowed there (`ulimit -f`): {elsewhere}"),
+        _ => return None,
+    })
+}
+
+fn library_remedy(cause: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return error.remedy();
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return error.remedy().map(str::to_owned);
+    }
+    match cause.downcast_ref::<LayerError>()? {
+        LayerError::Limit { what, .. } if what.starts_with("uncompressed bytes") => {
+            Some("it may be a bomb; if you trust the image, allow more with `--layer-limit SIZE`".to_owned())
+        }
+        LayerError::Read(_) | LayerError::SourceSize { .. } | LayerError::SourceRead { .. } | LayerError::Sink { .. } => {
+            None
+        }
+        LayerError::Write(_) | LayerError::Source { .. } | LayerError::ReservedName(_) => None,
+        _ => Some("the image's layer is damaged, or was made to do harm: nothing of it was used".to_owned()),
+    }
 }
 
 fn step_hints(source: &StepError) -> Vec<String> {

@@ -12,10 +12,12 @@ use cofferdam_context::{
     Context, ContextSource, DockerfileLocation, GitFacts, IgnoreText, NamedSource, Visibility, git_facts,
 };
 use cofferdam_digest::Digest;
-use cofferdam_dockerfile::{Diagnostic, Parsed, ignore::IgnorePatterns};
+use cofferdam_dockerfile::{Diagnostic, Parsed, Severity, ignore::IgnorePatterns};
 use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
-use cofferdam_plan::{Facts as PlanFacts, ImageName, NamedContext, Options, Outcome, Plan, Planner, Platform, Scope};
+use cofferdam_plan::{
+    BASE_IMAGE, Facts as PlanFacts, ImageName, NamedContext, NoImage, Options, Outcome, Plan, Planner, Platform, Scope,
+};
 use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
 
@@ -27,7 +29,7 @@ use crate::{
     events::{Ending, Event, Observer, Vertex},
     executors::{Executors, Surroundings},
     file_hashes::FileHashes,
-    images::{Image, Images, NamedImage},
+    images::{Image, ImageFailure, Images, NamedImage},
     layers::LayerFiles,
     naming::{self, Facts, NamedRepository},
     publish::{Publisher, stages_of_image},
@@ -211,7 +213,8 @@ fn finish(
         builder.observer.event(Event::Finished { vertex, ending: Ending::Done, elapsed: begun.elapsed() });
     }
     if let Some(file) = &destination.digest_file {
-        cofferdam_image::export::write_file(file, digest.to_string().as_bytes())?;
+        let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
+        written.map_err(|error| BuildError::Output { path: file.clone(), source: error.into() })?;
     }
     Ok(Built {
         digest,
@@ -323,14 +326,23 @@ fn plan(
             .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
             .collect(),
     };
-    let failed = |diagnostics: Vec<Diagnostic>| BuildError::Dockerfile {
-        file: sources.dockerfile_name.clone(),
-        text: sources.text.clone(),
-        diagnostics,
+    let failed = |diagnostics: Vec<Diagnostic>, failures: BTreeMap<ImageName, ImageFailure>| {
+        let (file, text) = (sources.dockerfile_name.clone(), sources.text.clone());
+        let mut errors = diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
+        // The Dockerfile is right, but what it names can't be had.
+        let no_image = failures.len() == 1 && errors.all(|finding| finding.code == BASE_IMAGE);
+        match failures.into_iter().next().filter(|_| no_image) {
+            Some((image, source)) => {
+                let span = diagnostics.iter().find(|finding| finding.code == BASE_IMAGE).and_then(|finding| finding.span);
+                BuildError::Source { name: image.name, file, text, span, source }
+            }
+            None => BuildError::Dockerfile { file, text, diagnostics },
+        }
     };
     let planner = Planner::new(&sources.parsed, plugins, &options);
     let mut facts = PlanFacts::default();
     let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
+    let mut failures = BTreeMap::new();
     loop {
         match planner.plan(&facts) {
             Outcome::Plan(plan, warnings) => {
@@ -340,7 +352,7 @@ fn plan(
                 }
                 return Ok((plan, found));
             }
-            Outcome::Failed(diagnostics) => return Err(failed(diagnostics)),
+            Outcome::Failed(diagnostics) => return Err(failed(diagnostics, failures)),
             Outcome::Needs(needs) => {
                 let answers: Vec<_> = std::thread::scope(|scope| {
                     let look_ups: Vec<_> =
@@ -354,10 +366,17 @@ fn plan(
                     let fact = match answer {
                         Ok(image) => {
                             let fact = image.facts();
+                            if let Some(text) = image.warning(name) {
+                                observer.event(Event::Warning { text });
+                            }
                             found.insert(name.clone(), Arc::new(image));
                             Ok(fact)
                         }
-                        Err(error) => Err(crate::chain(&error)),
+                        Err(error) => {
+                            let missing = NoImage { reason: crate::chain(&error), remedy: error.remedy() };
+                            failures.insert(name.clone(), error);
+                            Err(missing)
+                        }
                     };
                     facts.images.insert(name.clone(), fact);
                 }

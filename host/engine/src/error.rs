@@ -66,6 +66,12 @@ pub enum BuildError {
     Source {
         /// As the user wrote it.
         name: String,
+        /// The Dockerfile's name, for people.
+        file: String,
+        /// Its text.
+        text: String,
+        /// Where the image is named.
+        span: Option<Span>,
         /// Why.
         #[source]
         source: ImageFailure,

@@ -263,6 +263,23 @@ impl StageLayer {
     /// Reads the blob once, from the store or from its origin: into the store, into the index, and unpacked where that is
     /// wanted.
     fn read(&self, unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>) -> Result<Arc<LayerIndex>, LayerFailure> {
+        let error = match self.read_once(unpack_into.clone()) {
+            Err(error @ LayerFailure::Layer { .. }) => error,
+            other => return other,
+        };
+        // What the store has may be what a power failure left of it.
+        let store = &self.files.store;
+        if !store.remove_if_damaged(&self.blob.digest) {
+            return Err(error);
+        }
+        match (&self.origin, unpack_into) {
+            // What was unpacked until then is in the way.
+            (Some(_), None) => self.read_once(None),
+            _ => Err(store.damaged(&self.blob.digest).into()),
+        }
+    }
+
+    fn read_once(&self, unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>) -> Result<Arc<LayerIndex>, LayerFailure> {
         let store = &self.files.store;
         let digest = self.blob.digest;
         let failed = |source| LayerFailure::Layer { digest, source };

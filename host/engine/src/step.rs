@@ -10,7 +10,7 @@ use cofferdam_plan::{
     Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
 };
-use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCommand};
+use cofferdam_plugin_host::{ApplyError, ApplyHandles, CallError, Exit as CommandExit, RunCommand};
 use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tree};
 
 use crate::{
@@ -283,7 +283,8 @@ fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferd
         }
         ApplyError::Invalid(finding) | ApplyError::Unsupported(finding) => StepError::Finding(finding),
         ApplyError::Denied { plugin, capability, message } => StepError::Denied { plugin, capability, message },
-        other => StepError::Plugin(other.to_string()),
+        ApplyError::Call(CallError::Storage(error)) => StepError::Rootfs(error),
+        other => StepError::Plugin(crate::chain(&other)),
     }
 }
 
