@@ -155,9 +155,10 @@ fn library_remedy(cause: &(dyn Error + 'static)) -> Option<String> {
         LayerError::Limit { what, .. } if what.starts_with("uncompressed bytes") => {
             Some("it may be a bomb; if you trust the image, allow more with `--layer-limit SIZE`".to_owned())
         }
-        LayerError::Read(_) | LayerError::SourceSize { .. } | LayerError::SourceRead { .. } | LayerError::Sink { .. } => {
-            None
-        }
+        LayerError::Read(_)
+        | LayerError::SourceSize { .. }
+        | LayerError::SourceRead { .. }
+        | LayerError::Sink { .. } => None,
         LayerError::Write(_) | LayerError::Source { .. } | LayerError::ReservedName(_) => None,
         _ => Some("the image's layer is damaged, or was made to do harm: nothing of it was used".to_owned()),
     }

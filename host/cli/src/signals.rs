@@ -21,6 +21,8 @@ use crate::exit::Exit;
 /// How long an interrupted build may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+const INTERRUPTED: &str = "error: interrupted; no tag was moved to an incomplete image";
+
 /// Whether the build was interrupted, and how to stop it.
 pub struct Interruption {
     stop: Stop,
@@ -55,6 +57,7 @@ pub fn catch() -> Interruption {
 /// Ends the program, with nothing left behind.
 fn leave(stop: &Stop, signal: i32) -> ! {
     stop.clean_up();
+    eprintln!("{INTERRUPTED}");
     std::process::exit(128 + signal)
 }
 
@@ -69,7 +72,7 @@ impl Interruption {
         match self.signal.load(Ordering::SeqCst) {
             0 => None,
             number => {
-                eprintln!("error: interrupted; no tag was moved to an incomplete image");
+                eprintln!("{INTERRUPTED}");
                 Some(Exit::Command(u8::try_from(128 + number).unwrap_or(u8::MAX)))
             }
         }

@@ -69,7 +69,10 @@ pub fn build(
     let store = Store::open(&request.store)?;
     let temporary = store.clone();
     stop.on_clean_up(move || temporary.remove_temporary());
-    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, stop)?);
+    // Beneath the store, so that the next builder removes it if this one is killed.
+    let scratch = (!request.plugins.directories.is_empty()).then(|| store.temp_dir("plugins")).transpose()?;
+    let scratch_path = scratch.as_ref().map(|scratch| scratch.path().to_path_buf());
+    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
     let sources = Sources::open(request, observer)?;
     let facts = Facts {
         git: sources.git.clone(),
@@ -86,7 +89,7 @@ pub fn build(
         store: store.clone(),
         form: surroundings.form(),
         form_name: surroundings.form_name(),
-        limits: ReadLimits::default(),
+        limits: read_limits(request.execution.layer_limit_bytes),
         stop: stop.clone(),
     });
     let images = Images {
@@ -333,7 +336,8 @@ fn plan(
         let no_image = failures.len() == 1 && errors.all(|finding| finding.code == BASE_IMAGE);
         match failures.into_iter().next().filter(|_| no_image) {
             Some((image, source)) => {
-                let span = diagnostics.iter().find(|finding| finding.code == BASE_IMAGE).and_then(|finding| finding.span);
+                let span =
+                    diagnostics.iter().find(|finding| finding.code == BASE_IMAGE).and_then(|finding| finding.span);
                 BuildError::Source { name: image.name, file, text, span, source }
             }
             None => BuildError::Dockerfile { file, text, diagnostics },
@@ -382,6 +386,15 @@ fn plan(
                 }
             }
         }
+    }
+}
+
+/// The bounds of base layers.
+fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
+    let limits = ReadLimits::default();
+    match layer_limit_bytes {
+        None => limits,
+        Some(bytes) => ReadLimits { uncompressed_bytes: bytes, suspicious_bytes: bytes, ..limits },
     }
 }
 

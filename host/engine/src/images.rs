@@ -52,7 +52,9 @@ impl ImageFailure {
         match self {
             Self::Registry(error) => error.remedy(),
             Self::Store(error) => error.remedy().map(str::to_owned),
-            Self::Forbidden(host) => Some(format!("the operator's policy can allow it: [registries] pull = [\"{host}\"]")),
+            Self::Forbidden(host) => {
+                Some(format!("the operator's policy can allow it: [registries] pull = [\"{host}\"]"))
+            }
             Self::Image(ImageError::Json { .. } | ImageError::Invalid { .. }) => {
                 Some("the image is damaged, or is none: push it again, or use another one".to_owned())
             }

@@ -17,9 +17,10 @@ use cofferdam_registry::{
     Reference, RegistryError, Repository, Secret, Tag,
 };
 use cofferdam_tests::fault_proxy::{Fault, FaultProxy};
+use cofferdam_tests::noise;
 
 use crate::support::{
-    anonymous, blob, noise, quick,
+    anonymous, blob, quick,
     registry::{Access, Certificate, PASSWORD, Registry, USER},
     skipped, with,
 };

@@ -15,8 +15,9 @@ use cofferdam_registry::{
     Client, ClientOptions, Credential, ManifestType, NoCredentials, Reference, RegistryError, Repository, Secret,
 };
 use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
+use cofferdam_tests::noise;
 
-use crate::support::{anonymous, noise, quick, with};
+use crate::support::{anonymous, quick, with};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"layers":[]}"#;
 

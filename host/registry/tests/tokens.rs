@@ -16,9 +16,10 @@ use cofferdam_registry::{
     Action, BlobOutcome, Client, ClientOptions, Credential, ManifestType, Reference, RegistryError, Repository, Secret,
 };
 use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
+use cofferdam_tests::noise;
 
 use crate::support::{
-    anonymous, blob, noise, quick,
+    anonymous, blob, quick,
     registry::{Access, Certificate, Registry},
     skipped, with,
 };

@@ -10,9 +10,10 @@ use cofferdam_registry::{
     Action, Client, ClientOptions, ManifestName, ManifestType, NoCredentials, RegistryError, Repository, Tag,
 };
 use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
+use cofferdam_tests::noise;
 
 use crate::support::{
-    anonymous, blob, noise, quick,
+    anonymous, blob, quick,
     registry::{Access, Registry},
     skipped,
 };
