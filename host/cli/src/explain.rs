@@ -3,7 +3,7 @@
 use std::{error::Error, io};
 
 use cofferdam_engine::{
-    BuildError, CommandExit, LayerError, RegistryError, Severity, StepError, chain, render, render_place,
+    BuildError, CommandExit, LayerError, LayerFailure, RegistryError, Severity, StepError, chain, render, render_place,
 };
 use cofferdam_image::StoreError;
 
@@ -118,16 +118,47 @@ fn remedy_of(error: &(dyn Error + 'static), place: Place) -> Option<String> {
     machine.or_else(|| causes.iter().find_map(|cause| library_remedy(*cause)))
 }
 
-/// An error and its causes. An `io::Error` made from another error hides that one from `source`.
+/// An error and its causes. `source` passes over some: what an `io::Error` was made from, and what is told as it is.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
         causes.push(cause);
-        let inner = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| cause.source());
+        next = hidden(cause).or_else(|| cause.source());
     }
     causes
+}
+
+fn hidden<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    }
+    if let Some(error) = error.downcast_ref::<BuildError>() {
+        return Some(match error {
+            BuildError::Store(inner) => inner,
+            BuildError::Layer(inner) => inner,
+            BuildError::Rootfs(inner) => inner,
+            _ => return None,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<StepError>() {
+        return Some(match error {
+            StepError::Store(inner) => inner,
+            StepError::Layer(inner) => inner,
+            StepError::Rootfs(inner) => inner,
+            StepError::Exec(inner) => inner,
+            _ => return None,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<LayerFailure>() {
+        return Some(match error {
+            LayerFailure::Store(inner) => inner,
+            LayerFailure::Registry(inner) => inner,
+            LayerFailure::Rootfs(inner) => inner,
+            LayerFailure::Layer { .. } => return None,
+        });
+    }
+    None
 }
 
 fn machine_remedy(kind: io::ErrorKind, place: Place) -> Option<String> {
@@ -166,7 +197,10 @@ fn library_remedy(cause: &(dyn Error + 'static)) -> Option<String> {
 
 fn step_hints(source: &StepError) -> Vec<String> {
     match source {
-        StepError::Command { notes, .. } => notes.iter().map(ToString::to_string).collect(),
+        StepError::Command { notes, disk_is_full, .. } => {
+            let full = disk_is_full.then(|| machine_remedy(io::ErrorKind::StorageFull, Place::Store)).flatten();
+            notes.iter().map(ToString::to_string).chain(full).collect()
+        }
         StepError::Finding(finding) => finding.help.clone().into_iter().collect(),
         StepError::Denied { plugin, capability, .. } => {
             vec![format!("the operator's policy can allow it: [plugins.{plugin}] allow = [\"{capability}\"]")]

@@ -215,7 +215,8 @@ fn apply(
             if let Some(failure) = commands.as_mut().and_then(|commands| commands.failure.take()) {
                 return Err(failure);
             }
-            return Err(step_error(error, commands.as_ref().and_then(|commands| commands.last.clone())));
+            let last = commands.as_ref().and_then(|commands| commands.last.clone());
+            return Err(step_error(error, last, builder.files.store.is_full()));
         }
     };
     for warning in applied.diagnostics {
@@ -271,7 +272,11 @@ fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work<'_>) -> Result<Op
     Ok(Some((Arc::new(layer), index)))
 }
 
-fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>) -> StepError {
+fn step_error(
+    error: ApplyError,
+    last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>,
+    disk_is_full: bool,
+) -> StepError {
     match error {
         ApplyError::CommandFailed(exit) => {
             let notes = last.map(|(_, notes)| notes).unwrap_or_default();
@@ -279,7 +284,7 @@ fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferd
                 CommandExit::Code(code) => cofferdam_exec::Exit::Code(code),
                 CommandExit::Signal(signal) => cofferdam_exec::Exit::Signal(signal),
             };
-            StepError::Command { exit, notes }
+            StepError::Command { exit, notes, disk_is_full }
         }
         ApplyError::Invalid(finding) | ApplyError::Unsupported(finding) => StepError::Finding(finding),
         ApplyError::Denied { plugin, capability, message } => StepError::Denied { plugin, capability, message },

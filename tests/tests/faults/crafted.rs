@@ -71,7 +71,8 @@ impl Crafted {
     /// Without layers.
     pub fn new(directory: &Path) -> Self {
         fs::create_dir_all(directory.join("blobs/sha256")).expect("writable");
-        let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}});
+        let config =
+            json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}});
         Self { directory: directory.to_path_buf(), config, layers: Vec::new() }
     }
 

@@ -55,6 +55,9 @@ pub(crate) use session::sync_directory;
 /// What `oci-layout` holds (OCI image specification, image-layout.md).
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// With less room than this a disk counts as full.
+const FULL_BELOW_BYTES: u64 = 1 << 20;
+
 /// A handle to the content store; clones share it. Temporary files vanish when the last clone is dropped.
 #[derive(Clone)]
 pub struct Store {
@@ -108,6 +111,12 @@ impl Store {
     /// The store's directory, absolute.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether there is next to no room left, so that a command that failed may have failed for that.
+    pub fn is_full(&self) -> bool {
+        rustix::fs::statvfs(&*self.root)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
     }
 
     /// Where the records of the layer cache are.
