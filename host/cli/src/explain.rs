@@ -202,8 +202,9 @@ fn step_hints(source: &StepError) -> Vec<String> {
             notes.iter().map(ToString::to_string).chain(full).collect()
         }
         StepError::Finding(finding) => finding.help.clone().into_iter().collect(),
-        StepError::Denied { plugin, capability, .. } => {
-            vec![format!("the operator's policy can allow it: [plugins.{plugin}] allow = [\"{capability}\"]")]
+        // What the policy withholds was told when the plugin was loaded, or stands in the message.
+        StepError::Denied { plugin, capability, .. } if capability != "network" => {
+            vec![format!("`{plugin}` has to declare it, in its manifest or when it plans the step: tell its author")]
         }
         _ => Vec::new(),
     }

@@ -197,9 +197,6 @@ fn finish(
         names = naming::decide(plugins, &destination.policies, &destination.references, facts, Some(&digest))?;
         names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
     }
-    if let Some(publisher) = publisher {
-        publisher.finish(&image, &names)?;
-    }
     let full: Vec<String> =
         names.iter().flat_map(|named| named.references().map(|name| name.familiar()).collect::<Vec<_>>()).collect();
     let kept = !destination.push || !destination.outputs.is_empty();
@@ -214,6 +211,10 @@ fn finish(
         builder.observer.event(Event::Started { vertex, name });
         write_out::write(store, &descriptor, &full, output)?;
         builder.observer.event(Event::Finished { vertex, ending: Ending::Done, elapsed: begun.elapsed() });
+    }
+    // Last, as everybody sees it: what fails before moves no tag.
+    if let Some(publisher) = publisher {
+        publisher.finish(&image, &names)?;
     }
     if let Some(file) = &destination.digest_file {
         let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
