@@ -25,6 +25,15 @@ pub struct ImageFacts {
     pub config: Config,
 }
 
+/// Why there is no such image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoImage {
+    /// In one sentence.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
 /// A directory that was named with `--build-context`, used as a base or copied from.
 pub type DirectoryName = String;
 
@@ -41,7 +50,7 @@ pub enum NamedContext {
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Images, or the reason why there is none.
-    pub images: BTreeMap<ImageName, Result<ImageFacts, String>>,
+    pub images: BTreeMap<ImageName, Result<ImageFacts, NoImage>>,
 }
 
 /// The result of one call of the planner.
