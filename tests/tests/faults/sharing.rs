@@ -40,7 +40,7 @@ pub fn rounds(scene: &Scene, files: &[(String, String)], rounds: usize, chance: 
                 let (digest, file) = &files[number % (files.len().min(3))];
                 let command =
                     scene.program(&["-f", file]).into_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-                (digest, command.expect("it starts"), number > 0 && chance() % 2 == 0)
+                (digest, command.expect("it starts"), number > 0 && chance().is_multiple_of(2))
             })
             .collect();
         for (_, child, kill) in &builders {
