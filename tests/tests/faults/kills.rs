@@ -9,7 +9,7 @@ use std::{
 
 use cofferdam_tests::{Finished, Registry, is_root, noise, run, skip};
 
-use crate::scene::{Scene, names, report};
+use crate::scene::{Scene, is_short, names, report};
 
 /// A build that unpacks, runs, copies, and pushes.
 struct Victim {
@@ -183,12 +183,11 @@ fn a_push_that_hangs_ends_with_the_signal() {
 #[ignore = "a campaign"]
 fn campaign() {
     let Some(mut victim) = Victim::new() else { return };
-    let short = std::env::var_os("COFFERDAM_CAMPAIGN_SHORT").is_some();
     let begun = Instant::now();
     let mut text =
         String::from("| signal | moments | in time | next build has the right digest |\n| --- | --- | --- | --- |\n");
     for signal in ["INT", "TERM", "KILL"] {
-        let moments = if short { 8 } else { 150 };
+        let moments = if is_short() { 5 } else { 70 };
         let in_time = victim.sweep(moments, &[signal]);
         writeln!(text, "| SIG{signal} | {moments} | {in_time} | {moments} |").expect("memory");
     }

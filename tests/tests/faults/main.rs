@@ -9,6 +9,7 @@ mod crafted;
 mod disk;
 mod kills;
 mod layers;
+mod messages;
 mod plugins;
 mod registry;
 mod scene;

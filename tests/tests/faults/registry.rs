@@ -1,10 +1,16 @@
 //! A registry, or the way to it, that fails: while a base is pulled, and while an image is pushed.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Rules, When};
 
-use crate::scene::{RegistryScene, at_once, ends_well};
+use crate::scene::{RegistryScene, at_once, ends_well, is_short, report};
 
 /// Every kind of request of a pull and a push: method, path, and whether it belongs to the pull.
 const KINDS: [(&str, &str); 9] = [
@@ -19,13 +25,18 @@ const KINDS: [(&str, &str); 9] = [
     ("PUT", "/v2/NAME/manifests/1"),
 ];
 
-/// A proxy that takes no blob in one request where that is wanted, so that PATCH is used, and else follows the rules.
-fn proxy(scene: &RegistryScene, in_pieces: bool, rules: Rules) -> FaultProxy {
+/// A proxy that takes no blob in one request where that is wanted, so that PATCH is used, and else follows the rules; `hit`
+/// tells whether one applied.
+fn proxy(scene: &RegistryScene, in_pieces: bool, rules: Rules, hit: Arc<AtomicBool>) -> FaultProxy {
     FaultProxy::start(Some(scene.port()), move |request, _| {
         let whole = request.method == "PUT" && request.header("content-length").is_some_and(|length| length != "0");
         match in_pieces && whole && request.path.contains("/blobs/uploads/") {
             true => Fault::status(413, ""),
-            false => rules.decide(request),
+            false => {
+                let fault = rules.decide(request);
+                hit.fetch_or(!matches!(fault, Fault::None), Ordering::Relaxed);
+                fault
+            }
         }
     })
 }
@@ -34,12 +45,9 @@ fn with_header(status: u16, name: &str, value: &str) -> Fault {
     Fault::with_header(status, name, value, r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slowly"}]}"#)
 }
 
-#[test]
-fn faults_that_pass_are_survived_in_every_kind_of_request() {
-    let Some(scene) = RegistryScene::new() else { return };
-    let direct = scene.from(&scene.registry.host());
-    let digest = scene.scene.good(&["-f", &direct]);
-    let faults = [
+/// Faults that pass.
+fn passing_faults() -> [(&'static str, Fault); 8] {
+    [
         ("429", with_header(429, "Retry-After", "1")),
         ("500", Fault::status(500, "")),
         ("503", Fault::status(503, "")),
@@ -48,14 +56,22 @@ fn faults_that_pass_are_survived_in_every_kind_of_request() {
         ("cut", Fault::CutAnswer(20)),
         ("stall", Fault::StallRequest),
         ("stalls-inside", Fault::StallAnswer(20)),
-    ];
+    ]
+}
+
+#[test]
+fn faults_that_pass_are_survived_in_every_kind_of_request() {
+    let Some(scene) = RegistryScene::new() else { return };
+    let direct = scene.from(&scene.registry.host());
+    let digest = scene.scene.good(&["-f", &direct]);
+    let faults = passing_faults();
     at_once(&faults, faults.len(), |(name, fault)| {
         for in_pieces in [false, true] {
             let repository = format!("app-{name}-{in_pieces}");
             let rules = KINDS.iter().fold(Rules::new(), |rules, (method, path)| {
                 rules.on(method, &path.replace("NAME", &repository), When::First(1), fault.clone())
             });
-            let proxy = proxy(&scene, in_pieces, rules);
+            let proxy = proxy(&scene, in_pieces, rules, Arc::default());
             let tag = format!("{}/{repository}:1", proxy.host());
             let file = scene.from(&proxy.host());
             let store = scene.store(&repository);
@@ -97,7 +113,7 @@ fn fails(scene: &RegistryScene, repository: &str, in_pieces: bool, rules: Rules,
     let old = scene.scene.good_in(&store, &["-f", &file, "--push", "--tag", &before, "--label", "old=yes"]);
     std::fs::remove_dir_all(&store).expect("ours");
 
-    let proxy = proxy(scene, in_pieces, rules);
+    let proxy = proxy(scene, in_pieces, rules, Arc::default());
     let file = scene.from(&proxy.host());
     let tag = format!("{}/{repository}:1", proxy.host());
     let arguments = ["-f", &file, "--push", "--tag", &tag, "--registry-timeout", "1"];
@@ -246,11 +262,11 @@ fn a_token_server_that_fails_is_told_from_the_registry() {
     ];
     at_once(&cases, cases.len(), |(name, fault, times, says)| {
         let fault = fault.clone();
-        let seen = std::sync::atomic::AtomicUsize::new(0);
+        let seen = AtomicUsize::new(0);
         let times = *times;
         let proxy = FaultProxy::start(Some(scene.port()), move |request, _| {
             if request.path == "/token" {
-                let number = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let number = seen.fetch_add(1, Ordering::Relaxed);
                 return if number < times { fault.clone() } else { token() };
             }
             if request.header("authorization") == Some("Bearer let-me-in") {
@@ -312,4 +328,50 @@ fn a_proxy_that_fails_is_named() {
         ends_well(&built, &["registry.invalid", "spelt right"]);
         assert!(!built.stderr.contains(&shown), "{}", built.stderr);
     }
+}
+
+/// A part of `scripts/campaign.sh faults`: each fault alone, in each kind of request, at each of its first occurrences.
+#[test]
+#[ignore = "a campaign"]
+fn campaign() {
+    let Some(scene) = RegistryScene::new() else { return };
+    let direct = scene.from(&scene.registry.host());
+    let digest = scene.scene.good(&["-f", &direct]);
+    let faults = passing_faults();
+    let occurrences = if is_short() { 1 } else { 3 };
+    let mut cases = Vec::new();
+    for (fault, name) in faults.iter().map(|(name, fault)| (fault, name)) {
+        for (kind, (method, path)) in KINDS.iter().enumerate() {
+            cases.extend(
+                (0..occurrences).map(|number| (format!("{name}-{kind}-{number}"), fault, *method, *path, number)),
+            );
+        }
+    }
+    if is_short() {
+        cases.retain(|(name, ..)| !name.contains("stall") && !name.starts_with("429"));
+    }
+    let met = AtomicUsize::new(0);
+    at_once(&cases, 8, |(name, fault, method, path, number)| {
+        let repository = format!("campaign-{name}");
+        let path = path.replace("NAME", &repository);
+        let hit = Arc::new(AtomicBool::new(false));
+        let rules = Rules::new().on(method, &path, When::Nth(*number), (*fault).clone());
+        let proxy = proxy(&scene, *method == "PATCH", rules, hit.clone());
+        let (file, store) = (scene.from(&proxy.host()), scene.store(&repository));
+        let tag = format!("{}/{repository}:1", proxy.host());
+        let arguments = ["-f", &file, "--push", "--tag", &tag, "--registry-timeout", "1"];
+        assert_eq!(scene.scene.good_in(&store, &arguments), digest, "{name}");
+        assert_eq!(scene.registry.digest(&format!("{repository}:1")), Some(digest.clone()), "{name}");
+        met.fetch_add(usize::from(hit.load(Ordering::Relaxed)), Ordering::Relaxed);
+        std::fs::remove_dir_all(store).expect("ours");
+    });
+    let text = format!(
+        "Registry: {} builds, each with one fault of {} kinds in one of {} kinds of requests, at its first to {occurrences}. \
+         occurrence; {} met it. Each ended with the right digest under its tag.\n",
+        cases.len(),
+        faults.len(),
+        KINDS.len(),
+        met.into_inner()
+    );
+    report("registry", &text);
 }

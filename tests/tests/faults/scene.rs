@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cofferdam_tests::{Finished, Program, Registry, Site, binary, fault_proxy::FaultProxy, noise, repository_root};
+use cofferdam_tests::{Finished, Program, Registry, Site, binary, fault_proxy::FaultProxy, noise};
 
 /// A site with a copy of the program of its own, by which its processes are known.
 pub struct Scene {
@@ -229,12 +229,17 @@ pub fn at_once<J: Sync>(jobs: &[J], threads: usize, run: impl Fn(&J) + Sync) {
     });
 }
 
-/// Where a campaign's report goes: named by `scripts/campaign.sh`.
+/// Hands a part of a campaign's report to `scripts/campaign.sh`.
 pub fn report(name: &str, text: &str) {
-    let Some(directory) = std::env::var_os("COFFERDAM_CAMPAIGN_RESULTS") else { return };
-    let directory = repository_root().join(directory);
-    fs::create_dir_all(&directory).expect("writable");
-    fs::write(directory.join(name), text).expect("writable");
+    print!("{text}");
+    if let Some(directory) = std::env::var_os("COFFERDAM_CAMPAIGN_RESULTS") {
+        fs::write(Path::new(&directory).join(name), text).expect("writable");
+    }
+}
+
+/// Whether a campaign is to take less than a minute.
+pub fn is_short() -> bool {
+    std::env::var_os("COFFERDAM_CAMPAIGN_SHORT").is_some_and(|short| short == "1")
 }
 
 /// Runs a command and answers the most memory that it, or a process that it waited for, held at once.

@@ -8,7 +8,7 @@ use std::{
 
 use cofferdam_tests::{Finished, is_root, noise, run, skip};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, is_short};
 
 /// Builds that begin alike and end differently.
 fn dockerfiles(scene: &Scene, count: usize) -> Vec<(String, String)> {
@@ -40,7 +40,7 @@ pub fn rounds(scene: &Scene, files: &[(String, String)], rounds: usize, chance: 
                 let (digest, file) = &files[number % (files.len().min(3))];
                 let command =
                     scene.program(&["-f", file]).into_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-                (digest, command.expect("it starts"), number > 0 && chance() % 2 == 0)
+                (digest, command.expect("it starts"), number > 0 && chance().is_multiple_of(2))
             })
             .collect();
         for (_, child, kill) in &builders {
@@ -93,7 +93,7 @@ fn builders_on_one_store_never_disturb_each_other() {
 fn campaign() {
     let Some(scene) = Scene::with_base() else { return };
     let files = dockerfiles(&scene, 3);
-    let count = if std::env::var_os("COFFERDAM_CAMPAIGN_SHORT").is_some() { 5 } else { 100 };
+    let count = if is_short() { 3 } else { 30 };
     let [ended, killed] = rounds(&scene, &files, count, &mut chance(7));
     let text = format!(
         "{count} rounds of four builders at once on one store, two of them with the same Dockerfile: {ended} ended, each with \

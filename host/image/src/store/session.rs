@@ -65,12 +65,20 @@ impl Session {
             if lock_path.exists() {
                 continue;
             }
-            match fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                created => created.map_err(StoreError::io("create", &directory))?,
-            }
+            // Before the directory: one without a lock would belong to nobody, if this process ended between the two.
             let lock = lock_file(&lock_path)?;
             lock.lock().map_err(StoreError::io("lock", &lock_path))?;
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    drop(fs::remove_file(&lock_path));
+                    continue;
+                }
+                Err(error) => {
+                    drop(fs::remove_file(&lock_path));
+                    return Err(StoreError::io("create", &directory)(error));
+                }
+                Ok(()) => {}
+            }
             return Ok(Self { directory, lock_path, counter: AtomicU64::new(0), _lock: lock });
         }
     }
