@@ -105,7 +105,10 @@ fn run(mut arguments: Arguments) -> Outcome<()> {
     let machine = Machine::look(directory.path());
     let program = arguments.program.clone().unwrap_or_else(|| cofferdam_tests::binary().to_owned());
     let builders = builders(&program, arguments.no_buildah, directory.path())?;
-    let versions: Vec<String> = builders.iter().map(|builder| builder.version()).collect();
+    let mut versions: Vec<String> = builders.iter().map(|builder| builder.version()).collect();
+    if arguments.program.is_some() || std::env::var_os("COFFERDAM_TEST_PROGRAM").is_some() {
+        versions[0] += " (another build than this repository's: the commit is the benchmark's)";
+    }
     let suite = Suite {
         directory: directory.path(),
         builders: &builders,
