@@ -115,14 +115,20 @@ fn run(mut arguments: Arguments) -> Outcome<()> {
         repeat: arguments.repeat,
         settle: !arguments.no_wait,
     };
-    let results = suite.run(&cases)?;
+    let write = |results: &Results, sections: &[String]| -> Outcome<()> {
+        if let Some(file) = &arguments.output {
+            fs::write(file, report::report(&machine, &versions, results, sections))?;
+        }
+        Ok(())
+    };
+    // What was measured is kept if something later fails.
+    let results = suite.run(&cases, |results| write(results, &[derived::section(results)]))?;
     let mut sections = vec![derived::section(&results)];
     sections.extend(parts_of_case_a(&program, directory.path(), &results)?);
     sections.push(plugin_host::section(&program, directory.path())?);
-    let report = report::report(&machine, &versions, &results, &sections);
-    match arguments.output {
-        Some(file) => fs::write(file, report)?,
-        None => print!("{report}"),
+    write(&results, &sections)?;
+    if arguments.output.is_none() {
+        print!("{}", report::report(&machine, &versions, &results, &sections));
     }
     let broken = derived::broken_ratios(&results);
     if arguments.short && !broken.is_empty() {

@@ -30,8 +30,12 @@ pub struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Measures these cases.
-    pub fn run(&self, cases: &[&'static Case]) -> Outcome<Results> {
+    /// Measures these cases; `after_case` is told what there is after each.
+    pub fn run(
+        &self,
+        cases: &[&'static Case],
+        mut after_case: impl FnMut(&Results) -> Outcome<()>,
+    ) -> Outcome<Results> {
         let mut results = Results::default();
         // All contexts first: most have settled by the time that their turn comes.
         let mut contexts = Vec::new();
@@ -49,6 +53,7 @@ impl Suite<'_> {
                 self.repetition(case, context, repetition, &mut results)?;
             }
             fs::remove_dir_all(context.directory())?;
+            after_case(&results)?;
         }
         Ok(results)
     }
