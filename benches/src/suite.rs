@@ -50,7 +50,12 @@ impl Suite<'_> {
                 context.settle();
             }
             for repetition in 0..self.repeat.min(case.repeat) {
-                self.repetition(case, context, repetition, &mut results)?;
+                let measured = self.repetition(case, context, repetition, &mut results);
+                // After a failure too: a store may hold mounts.
+                for builder in self.builders {
+                    builder.discard(&self.place("store", builder.name()))?;
+                }
+                measured?;
             }
             fs::remove_dir_all(context.directory())?;
             after_case(&results)?;
@@ -93,9 +98,6 @@ impl Suite<'_> {
                 );
                 results.add(case.key, *pass, builder.name(), usage);
             }
-        }
-        for builder in self.builders {
-            builder.discard(&self.place("store", builder.name()))?;
         }
         Ok(())
     }
