@@ -8,6 +8,7 @@ mod facts;
 mod graph;
 mod history;
 pub mod key;
+pub mod lint;
 mod planner;
 mod scope;
 pub mod step;

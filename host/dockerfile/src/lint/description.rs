@@ -21,9 +21,7 @@ pub static INVALID_DEFINITION_DESCRIPTION: Rule = Rule {
 pub(super) fn check(parsed: &Parsed, findings: &mut Findings<'_>) {
     for instruction in &parsed.instructions {
         let names: Vec<String> = match instruction.keyword.as_str() {
-            "ARG" => {
-                instruction.arg_declarations().into_iter().flatten().map(|declaration| declaration.name).collect()
-            }
+            "ARG" => instruction.arg_declarations().into_iter().flatten().map(|declaration| declaration.name).collect(),
             "FROM" => {
                 instruction.from_clause().ok().and_then(|from| from.name).into_iter().map(|name| name.text).collect()
             }

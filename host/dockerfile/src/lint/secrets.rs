@@ -31,9 +31,7 @@ fn is_secret(name: &str) -> bool {
 pub(super) fn check(parsed: &Parsed, findings: &mut Findings<'_>) {
     for instruction in in_stages(parsed) {
         let names: Vec<String> = match instruction.keyword.as_str() {
-            "ARG" => {
-                instruction.arg_declarations().into_iter().flatten().map(|declaration| declaration.name).collect()
-            }
+            "ARG" => instruction.arg_declarations().into_iter().flatten().map(|declaration| declaration.name).collect(),
             "ENV" => instruction.pairs().into_iter().flatten().map(|pair| pair.key).collect(),
             _ => continue,
         };
