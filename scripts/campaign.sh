@@ -13,9 +13,29 @@ mutations() {
     PROPTEST_CASES=$([ -n "$short" ] && echo 3000 || echo 300000) \
         cargo test --release --locked --workspace --test properties
 }
+bench() {
+    # CPU, time, memory and bytes next to buildah (benches/README.md). The short form holds ratios only and keeps no report.
+    scripts/install-test-tools.sh bench
+    cargo build --release --locked --workspace
+    program=${CARGO_TARGET_DIR:-target}/release/cofferdam-bench
+    if [ -n "$short" ]; then
+        "$program" --short
+        return
+    fi
+    report=benches/results/$(date -u +%Y-%m-%d)-$(git rev-parse --short=10 HEAD).md
+    "$program" --output "$report"
+    echo "the report is in $report; commit it" >&2
+}
 case ${1-} in
---list) echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers" ;;
+--list)
+    echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers"
+    echo "bench       CPU, time, memory and bytes next to buildah"
+    ;;
 mutations) mutations ;;
-all) mutations ;;
+bench) bench ;;
+all)
+    mutations
+    bench
+    ;;
 *) echo "usage: scripts/campaign.sh --list | [--short] NAME|all" >&2; exit 2 ;;
 esac

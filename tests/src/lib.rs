@@ -9,6 +9,7 @@ mod program;
 mod registry;
 mod requirement;
 mod site;
+mod terminal;
 
 pub use bases::base;
 pub use events::Events;
@@ -19,3 +20,4 @@ pub use program::{Finished, Program, binary, repository_root, run, shared};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;
+pub use terminal::{Ended, Terminal};

@@ -101,8 +101,9 @@ pub struct BuildArguments {
 /// What builds and other commands have in common.
 #[derive(Debug, Args, Clone, Default)]
 pub struct SharedArguments {
-    /// How progress is shown
-    #[arg(long, value_name = "auto|plain|json", env = "BUILDKIT_PROGRESS", default_value = "auto")]
+    /// How progress is shown: `auto` takes the view for terminals on one, else sections in GitLab's and groups in GitHub's
+    /// logs, else plain lines
+    #[arg(long, value_name = "auto|tty|plain|json|quiet", env = "BUILDKIT_PROGRESS", default_value = "auto")]
     pub progress: String,
 
     /// Directory that keeps layers between builds [default: the user's cache directory]

@@ -2,18 +2,18 @@
 
 use cofferdam_engine::{BuildError, CommandExit, Diagnostic, Severity, StepError, chain, render};
 
-use crate::exit::Exit;
+use crate::{exit::Exit, output::tell, progress::Problem};
 
 /// A wrong command line.
 pub fn usage(message: &impl ToString) -> Exit {
-    eprintln!("error: {}", message.to_string());
-    eprintln!("  try `--help`");
+    tell(&format!("error: {}", message.to_string()));
+    tell("  try `--help`");
     Exit::Usage
 }
 
 /// A task other than a build failed.
 pub fn failed(message: &impl ToString) -> Exit {
-    eprintln!("error: {}", message.to_string());
+    tell(&format!("error: {}", message.to_string()));
     Exit::Failed
 }
 
@@ -21,17 +21,17 @@ pub fn failed(message: &impl ToString) -> Exit {
 pub fn build_error(error: &BuildError) -> Exit {
     match error {
         BuildError::Dockerfile { file, text, diagnostics } => {
-            eprint!("{}", render(diagnostics, file, text));
+            tell(&render(diagnostics, file, text));
             let count = diagnostics.iter().filter(|finding| finding.severity == Severity::Error).count();
-            eprintln!("error: {file} has {count} {}", if count == 1 { "error" } else { "errors" });
+            tell(&format!("error: {file} has {count} {}", if count == 1 { "error" } else { "errors" }));
         }
         BuildError::Step { title, file, text, span, source } => {
             let diagnostic = step_diagnostic(title, source);
             let diagnostic = Diagnostic { span: diagnostic.span.or(Some(*span)), ..diagnostic };
-            eprint!("{}", render(&[diagnostic], file, text));
-            eprintln!("error: {}", one_line(title, source));
+            tell(&render(&[diagnostic], file, text));
+            tell(&format!("error: {}", one_line(title, source)));
             for hint in step_hints(source) {
-                eprintln!("  {hint}");
+                tell(&format!("  {hint}"));
             }
             if let StepError::Input(inner) = source {
                 return build_error(inner);
@@ -40,30 +40,30 @@ pub fn build_error(error: &BuildError) -> Exit {
         BuildError::Stage { source, .. } => return build_error(source),
         BuildError::Plugins(errors) => {
             for error in errors {
-                eprintln!("error: {}", chain(error));
+                tell(&format!("error: {}", chain(error)));
             }
         }
         BuildError::NoExecutor { instruction, findings } => {
-            eprintln!("error: `{instruction}` can't be run here, and nothing was built");
+            tell(&format!("error: `{instruction}` can't be run here, and nothing was built"));
             for finding in findings.iter().filter(|finding| !finding.works) {
-                eprintln!("  {}: {}", finding.name, finding.why);
+                tell(&format!("  {}: {}", finding.name, finding.why));
                 if !finding.remedy.is_empty() {
-                    eprintln!("      {}", finding.remedy);
+                    tell(&format!("      {}", finding.remedy));
                 }
             }
-            eprintln!("  a Dockerfile without RUN builds here; `cofferdam doctor` says more");
+            tell("  a Dockerfile without RUN builds here; `cofferdam doctor` says more");
         }
         BuildError::Push { destination, source } => {
-            eprintln!("error: pushing to `{destination}` failed: {}", chain(source));
+            tell(&format!("error: pushing to `{destination}` failed: {}", chain(source)));
             remedy(source.remedy());
-            eprintln!("  no tag was moved to an incomplete image");
+            tell("  no tag was moved to an incomplete image");
         }
         BuildError::Refused { policy, reason, help } => {
-            eprintln!("error: the tagging policy `{policy}` refuses: {reason}");
+            tell(&format!("error: the tagging policy `{policy}` refuses: {reason}"));
             remedy(help.clone());
         }
         other => {
-            eprintln!("error: {}", chain(other));
+            tell(&format!("error: {}", chain(other)));
         }
     }
     match error.command_exit() {
@@ -73,9 +73,31 @@ pub fn build_error(error: &BuildError) -> Exit {
     }
 }
 
+/// A build was interrupted by a signal.
+pub fn interrupted(signal: usize) -> Exit {
+    tell("error: interrupted; no tag was moved to an incomplete image");
+    Exit::Command(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+}
+
+/// The places in the Dockerfile that a build failed at.
+pub fn problems(error: &BuildError) -> Vec<Problem> {
+    match error {
+        BuildError::Dockerfile { file, diagnostics, .. } => {
+            diagnostics.iter().map(|finding| Problem::of(finding, file)).collect()
+        }
+        BuildError::Step { source: StepError::Input(inner), .. } => problems(inner),
+        BuildError::Step { title, file, span, source, .. } => {
+            let diagnostic = step_diagnostic(title, source);
+            vec![Problem::of(&Diagnostic { span: diagnostic.span.or(Some(*span)), ..diagnostic }, file)]
+        }
+        BuildError::Stage { source, .. } => problems(source),
+        _ => Vec::new(),
+    }
+}
+
 fn remedy(text: Option<impl AsRef<str>>) {
     if let Some(text) = text {
-        eprintln!("  {}", text.as_ref());
+        tell(&format!("  {}", text.as_ref()));
     }
 }
 

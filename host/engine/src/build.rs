@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -24,7 +24,7 @@ use crate::{
     builder::{Builder, DockerfileText, LayerListener, nanoseconds},
     credentials,
     error::BuildError,
-    events::{Ending, Event, Observer, Vertex},
+    events::{Ending, Event, Kind, Observer},
     executors::{Executors, Surroundings},
     file_hashes::FileHashes,
     images::{Image, Images, NamedImage},
@@ -34,6 +34,7 @@ use crate::{
     request::{BuildRequest, Timestamps},
     stage::Stages,
     stop::Stop,
+    work::Talk,
     write_out,
 };
 
@@ -68,7 +69,8 @@ pub fn build(
     let temporary = store.clone();
     stop.on_clean_up(move || temporary.remove_temporary());
     let plugins = Arc::new(crate::plugins::load_for(&request.plugins, stop)?);
-    let sources = Sources::open(request, observer)?;
+    let talk = Talk::new(observer.clone());
+    let sources = Sources::open(request, &talk)?;
     let facts = Facts {
         git: sources.git.clone(),
         variables: request.variables.clone(),
@@ -96,8 +98,9 @@ pub fn build(
             let plugins = plugins.clone();
             Box::new(move |host| plugins.policy().may_pull(host))
         },
+        talk: talk.clone(),
     };
-    let (plan, found) = plan(request, &sources, &plugins, &images, observer)?;
+    let (plan, found) = plan(request, &sources, &plugins, &images, &talk)?;
     let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
     let start = now();
     let repositories: Vec<_> =
@@ -110,7 +113,7 @@ pub fn build(
     }
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
-        Arc::new(Publisher::new(client, handle, store.clone(), repositories, observer.clone(), Vertex(0)))
+        Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
@@ -130,11 +133,10 @@ pub fn build(
         file_hashes: Arc::new(FileHashes::new(store.clone(), nanoseconds(start))),
         start,
         spools: spools(&store),
-        observer: observer.clone(),
+        talk,
         proxies: proxies(request),
         stop: stop.clone(),
         on_layer: early_push(publisher.clone(), &plan),
-        vertices: AtomicU32::new(0),
         told: Mutex::new(false),
         first_failure: Mutex::new(None),
         files,
@@ -149,15 +151,22 @@ pub fn build(
     }
     let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
     builder.file_hashes.save();
-    if let Some(publisher) = &publisher {
-        publisher.end(match &finished {
-            Ok(_) => Ending::Done,
-            Err(error) => Ending::Failed(error.to_string()),
-        });
-    }
+    end_transfers(&builder, publisher.as_deref(), finished.as_ref().err());
     // What still runs for a failed build is not waited for.
     runtime.shutdown_background();
     finished.map_err(|error| first_cause(&builder, error))
+}
+
+/// Ends the talk about what goes on beside the steps.
+fn end_transfers(builder: &Builder, publisher: Option<&Publisher>, error: Option<&BuildError>) {
+    let ending = || if error.is_none() { Ending::Done } else { Ending::Stopped };
+    builder.images.values().for_each(|image| image.end_download(ending()));
+    if let Some(publisher) = publisher {
+        publisher.end(match error {
+            Some(error @ BuildError::Push { .. }) => Ending::Failed(crate::chain(error)),
+            _ => ending(),
+        });
+    }
 }
 
 /// Another stage's failure is told as it happened there.
@@ -203,12 +212,15 @@ fn finish(
     }
     let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
     for output in &destination.outputs {
-        let vertex = Vertex(builder.vertices.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-        let begun = std::time::Instant::now();
         let name = format!("writing {}", output.destination.display());
-        builder.observer.event(Event::Started { vertex, name });
-        write_out::write(store, &descriptor, &full, output)?;
-        builder.observer.event(Event::Finished { vertex, ending: Ending::Done, elapsed: begun.elapsed() });
+        let work = builder.talk.begin(Kind::Output, name);
+        match write_out::write(store, &descriptor, &full, output) {
+            Ok(()) => work.end(Ending::Done),
+            Err(error) => {
+                work.end(Ending::Failed(crate::chain(&error)));
+                return Err(error);
+            }
+        }
     }
     if let Some(file) = &destination.digest_file {
         cofferdam_image::export::write_file(file, digest.to_string().as_bytes())?;
@@ -245,7 +257,7 @@ struct Sources {
 }
 
 impl Sources {
-    fn open(request: &BuildRequest, observer: &Arc<dyn Observer>) -> Result<Self, BuildError> {
+    fn open(request: &BuildRequest, talk: &Talk) -> Result<Self, BuildError> {
         let here = &request.working_directory;
         let context = ContextSource::parse(&request.context)?.open(here)?;
         let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
@@ -271,7 +283,7 @@ impl Sources {
             }
         }
         Ok(Self {
-            git: facts_of(&context, observer),
+            git: facts_of(&context, talk),
             tree,
             directories,
             images,
@@ -283,10 +295,10 @@ impl Sources {
 }
 
 /// The facts of the context's checkout. A repository that can't be read is no reason not to build.
-fn facts_of(context: &Context, observer: &Arc<dyn Observer>) -> Option<GitFacts> {
+fn facts_of(context: &Context, talk: &Talk) -> Option<GitFacts> {
     git_facts(context.directory()).unwrap_or_else(|error| {
         let text = format!("the context's git repository is not used: {}", crate::chain(&error));
-        observer.event(Event::Warning { text });
+        talk.warn(text);
         None
     })
 }
@@ -311,7 +323,7 @@ fn plan(
     sources: &Sources,
     plugins: &PluginHost,
     images: &Images,
-    observer: &Arc<dyn Observer>,
+    talk: &Talk,
 ) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
     let build_platform = Platform::current();
     let options = Options {
@@ -336,7 +348,7 @@ fn plan(
             Outcome::Plan(plan, warnings) => {
                 if !warnings.is_empty() {
                     let file = sources.dockerfile_name.clone();
-                    observer.event(Event::Warnings { file, diagnostics: warnings });
+                    talk.event(Event::Warnings { file, diagnostics: warnings });
                 }
                 return Ok((plan, found));
             }

@@ -18,8 +18,9 @@ use cofferdam_rootfs::{
 
 use crate::{
     error::StepError,
-    events::{Event, Observer, Stream as EventStream, Vertex},
-    layers::StageLayer,
+    events::{Event, Stream as EventStream, Vertex},
+    layers::{LayerFailure, StageLayer},
+    work::{Meter, Talk},
 };
 
 /// The files of the image that name users and groups are not larger than this, in bytes.
@@ -41,7 +42,7 @@ pub struct StepCommands {
     /// The layers below, the base first.
     pub layers: Vec<Arc<StageLayer>>,
     /// Who watches.
-    pub observer: Arc<dyn Observer>,
+    pub talk: Talk,
     /// What the output belongs to.
     pub vertex: Vertex,
     /// Variables that every command sees and no image keeps.
@@ -54,6 +55,23 @@ pub struct StepCommands {
     pub failure: Option<StepError>,
     /// How the last command ended.
     pub last: Option<(Exit, Vec<Note>)>,
+}
+
+/// The directories of layers, the base first, each unpacked if nobody did it before; told as work of `vertex`.
+///
+/// # Errors
+/// A layer can't be had, or the machine refused.
+pub fn unpack(layers: &[Arc<StageLayer>], talk: &Talk, vertex: Vertex) -> Result<Vec<PathBuf>, LayerFailure> {
+    let directory = |layer: &Arc<StageLayer>| {
+        let (meter, blob) = (Meter::new(), *layer.blob());
+        layer.directory(&|done_bytes| {
+            if meter.is_due() {
+                let (digest, total_bytes) = (blob.digest, blob.size);
+                talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+            }
+        })
+    };
+    layers.iter().map(directory).collect()
 }
 
 /// The upper directory of a step's commands.
@@ -95,13 +113,13 @@ impl StepCommands {
             self.mounted = Some(self.mount()?);
         }
         let request = self.request(command)?;
-        let (observer, vertex) = (self.observer.clone(), self.vertex);
+        let (talk, vertex) = (self.talk.clone(), self.vertex);
         let mut sink = move |stream: Stream, bytes: &[u8]| {
             let stream = match stream {
                 Stream::Stdout => EventStream::Stdout,
                 Stream::Stderr => EventStream::Stderr,
             };
-            observer.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
+            talk.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
         };
         let outcome = self.executor.run(&request, &mut sink)?;
         let Changes::Upper { leave_out } = outcome.changes else {
@@ -118,10 +136,8 @@ impl StepCommands {
 
     /// The layers unpacked, and what the handler itself changed so far written on top.
     fn mount(&self) -> Result<Mounted, StepError> {
-        let mut lower = Vec::with_capacity(self.layers.len());
-        for layer in self.layers.iter().rev() {
-            lower.push(layer.directory()?);
-        }
+        let mut lower = unpack(&self.layers, &self.talk, self.vertex)?;
+        lower.reverse();
         let directory = self.store.temp_dir("run")?;
         for name in ["upper", "work", "scratch"] {
             let path = directory.path().join(name);

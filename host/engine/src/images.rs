@@ -11,7 +11,12 @@ use cofferdam_plan::{Config, ImageFacts, ImageName, step::KeyValue};
 use cofferdam_registry::{Client, Reference, ReferenceError, RegistryError, Repository};
 use tokio::runtime::Handle;
 
-use crate::layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer};
+use crate::{
+    download::Download,
+    events::{Ending, Kind},
+    layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer},
+    work::Talk,
+};
 
 /// Configurations of images are not larger, in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
@@ -24,6 +29,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// The base is first.
     pub layers: Vec<Arc<StageLayer>>,
+    /// What is told of fetching them; `None` where they are at hand.
+    download: Option<Arc<Download>>,
 }
 
 /// An image can't be had.
@@ -70,6 +77,8 @@ pub struct Images {
     pub named: BTreeMap<String, NamedImage>,
     /// Whether the operator allows a host.
     pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Who watches.
+    pub talk: Talk,
 }
 
 impl Images {
@@ -91,6 +100,16 @@ impl Images {
         if !(self.may_pull)(&host) {
             return Err(ImageFailure::Forbidden(host));
         }
+        let work = self.talk.begin(Kind::LookUp, format!("looking up {}", reference.familiar()));
+        let found = self.look_up(&reference, name);
+        work.end(match &found {
+            Ok(_) => Ending::Done,
+            Err(error) => Ending::Failed(error.to_string()),
+        });
+        found
+    }
+
+    fn look_up(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {
         let store = &self.files.store;
         // A digest never means anything else, so what was fetched once need not be asked for again.
         let fetch = |reference: &Reference| -> Result<Fetched, ImageFailure> {
@@ -104,7 +123,7 @@ impl Images {
             store.put_document(media_type.clone(), &manifest.bytes)?;
             Ok((media_type, manifest.digest, manifest.bytes.to_vec()))
         };
-        let (media_type, mut digest, bytes) = fetch(&reference)?;
+        let (media_type, mut digest, bytes) = fetch(reference)?;
         let manifest = match Document::parse(&bytes, Some(&media_type))? {
             Document::Manifest(manifest) => manifest,
             Document::Index(index) => {
@@ -128,12 +147,17 @@ impl Images {
                 bytes.to_vec()
             }
         };
+        let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+        let download = Download::new(self.talk.clone(), reference.familiar(), store.clone(), layers);
         let origin = RegistryOrigin {
+            download: Arc::new(download),
             client: self.client.clone(),
             runtime: self.runtime.clone(),
             repository: reference.repository().clone(),
         };
-        self.image(digest, &manifest, &config_bytes, Arc::new(origin))
+        let download = origin.download.clone();
+        let image = self.image(digest, &manifest, &config_bytes, Arc::new(origin))?;
+        Ok(Image { download: Some(download), ..image })
     }
 
     fn in_layout(&self, reference: &LayoutReference, name: &ImageName) -> Result<Image, ImageFailure> {
@@ -176,7 +200,7 @@ impl Images {
             let layer = StageLayer::remote(blob, origin.clone(), self.files.clone(), layers.clone());
             layers.push(Arc::new(layer));
         }
-        Ok(Image { digest, layers, config })
+        Ok(Image { digest, layers, config, download: None })
     }
 }
 
@@ -184,6 +208,13 @@ impl Image {
     /// What a plan must know.
     pub fn facts(&self) -> ImageFacts {
         ImageFacts { digest: self.digest, config: plan_config(&self.config) }
+    }
+
+    /// Ends the talk about fetching layers, if there was any.
+    pub fn end_download(&self, ending: Ending) {
+        if let Some(download) = &self.download {
+            download.end(ending);
+        }
     }
 }
 
@@ -254,13 +285,14 @@ struct RegistryOrigin {
     client: Client,
     runtime: Handle,
     repository: Repository,
+    download: Arc<Download>,
 }
 
 impl BlobOrigin for RegistryOrigin {
     fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure> {
         let stream = self.runtime.block_on(self.client.open_blob(&self.repository, blob.digest, blob.size))?;
         let _inside = self.runtime.enter();
-        Ok(Box::new(stream.into_reader()))
+        Ok(Box::new(self.download.watch(blob, stream.into_reader())))
     }
 
     fn repository(&self) -> Option<&Repository> {

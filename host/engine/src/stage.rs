@@ -12,7 +12,7 @@ use cofferdam_rootfs::{Layer, LayerStack, Tree};
 use crate::{
     builder::Builder,
     error::{BuildError, StepError},
-    events::Ending,
+    events::{Ending, Kind},
     hashed_tree::HashedTree,
     layers::{LayerFailure, StageLayer},
     step, trees,
@@ -119,14 +119,16 @@ impl<'b> Stages<'b> {
                 return Err(BuildError::Stopped);
             }
             position += 1;
-            let work = self.builder.begin(self.title(stage, position, &planned.title));
+            let work = self.builder.talk.begin(Kind::Step, self.title(stage, position, &planned.title));
             let unpack = last_command.is_some_and(|last| number <= last);
             let below = step::Below { layers: &layers, key, unpack };
             let outcome = step::carry_out(self, planned, action, &below, &work);
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(source) => {
-                    work.end(Ending::Failed(source.to_string()));
+                    // What fails after a stop mostly fails because of it.
+                    let stopped = self.builder.stop.is_stopped();
+                    work.end(if stopped { Ending::Stopped } else { Ending::Failed(source.to_string()) });
                     return Err(self.failed(planned, source));
                 }
             };
@@ -170,7 +172,7 @@ impl<'b> Stages<'b> {
             Base::Image(name, digest) => {
                 let image = self.builder.image(name)?;
                 let title = self.title(stage, 1, &stage.title);
-                let work = self.builder.begin(title);
+                let work = self.builder.talk.begin(Kind::Step, title);
                 work.note(format!("{} {digest}", name.name));
                 work.end(Ending::Done);
                 for layer in &image.layers {
@@ -180,7 +182,7 @@ impl<'b> Stages<'b> {
             }
             Base::Directory(name) => {
                 let title = self.title(stage, 1, &stage.title);
-                let work = self.builder.begin(title);
+                let work = self.builder.talk.begin(Kind::Step, title);
                 let outcome = step::copy_directory(self, name, &work);
                 let outcome = outcome
                     .map_err(|source| BuildError::NamedContext { name: name.clone(), reason: crate::chain(&source) })?;

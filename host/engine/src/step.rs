@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cofferdam_cache::CacheEntry;
 use cofferdam_digest::Digest;
 use cofferdam_image::{Compression, LayerBlob};
-use cofferdam_layer::write_layer;
+use cofferdam_layer::{archive_size_bytes, write_layer_watched};
 use cofferdam_plan::{
     Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
@@ -14,14 +14,14 @@ use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCo
 use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tree};
 
 use crate::{
-    builder::Work,
-    command::{SharedCommands, StepCommands},
+    command::{self, SharedCommands, StepCommands},
     error::StepError,
     events::{Event, Stream},
     hashed_tree::HashedTree,
     layers::StageLayer,
     stage::{Stages, state},
     trees::{self, TreeHash},
+    work::{Meter, Work},
 };
 
 /// What a step stands on.
@@ -54,14 +54,14 @@ pub fn carry_out(
     planned: &PlannedStep,
     action: &Action,
     below: &Below<'_>,
-    work: &Work<'_>,
+    work: &Work,
 ) -> Result<Outcome, StepError> {
     let builder = stages.builder;
     let known = stages.input_keys(action, &below.key);
     if let Some(inputs) = &known {
         let key = below.key.after(action, inputs);
         if let Some(entry) = builder.lookup(&key.0) {
-            return Ok(cached(stages, entry, key));
+            return Ok(cached(stages, entry, key, work));
         }
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
@@ -80,9 +80,10 @@ pub fn carry_out(
             if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
             }
-            return Ok(cached(stages, entry, key));
+            return Ok(cached(stages, entry, key, work));
         }
     }
+    work.carry_out();
     let layer = apply(stages, action, below, &inputs, work)?;
     let found = reads().map(|(read, tree)| trees::hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
     let hashes = digests(&found);
@@ -160,8 +161,11 @@ fn remember(
     stages.builder.remember(&sightings, &CacheEntry { layer: None, created_by: String::new() });
 }
 
-fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey) -> Outcome {
+fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey, work: &Work) -> Outcome {
     let files = &stages.builder.files;
+    if let Some(layer) = &entry.layer {
+        work.event(|vertex| Event::Layer { vertex, digest: layer.digest, size_bytes: layer.size });
+    }
     let layer = entry.layer.map(|layer| Arc::new(StageLayer::stored(layer.into(), files.clone())));
     Outcome { layer, key, cached: true }
 }
@@ -172,13 +176,11 @@ fn apply(
     action: &Action,
     below: &Below<'_>,
     inputs: &[Arc<HashedTree>],
-    work: &Work<'_>,
+    work: &Work,
 ) -> Result<Option<Arc<StageLayer>>, StepError> {
     let builder = stages.builder;
     if below.unpack && builder.executor.is_some() {
-        for layer in below.layers {
-            layer.directory()?;
-        }
+        command::unpack(below.layers, &builder.talk, work.vertex)?;
     }
     let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
     let trees = inputs.iter().map(|tree| {
@@ -192,7 +194,7 @@ fn apply(
             form: builder.files.form,
             rootfs: rootfs.clone(),
             layers: below.layers.to_vec(),
-            observer: builder.observer.clone(),
+            talk: builder.talk.clone(),
             vertex: work.vertex,
             proxies: builder.proxies.clone(),
             cancel: builder.stop.cancel(),
@@ -222,8 +224,7 @@ fn apply(
         work.note(format!("warning: {} ({})", warning.message, warning.code));
     }
     if !applied.output.is_empty() {
-        let bytes = applied.output.into_bytes();
-        builder.observer.event(Event::Output { vertex: work.vertex, stream: Stream::Stderr, bytes });
+        work.output(Stream::Stderr, applied.output.into_bytes());
     }
     let changes = match &commands {
         Some(commands) => commands.changes()?,
@@ -249,13 +250,20 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
 type Written = (Arc<StageLayer>, Arc<LayerIndex>);
 
 /// Changes become a blob of the store: one pass over the bytes.
-fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work<'_>) -> Result<Option<Written>, StepError> {
+fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work) -> Result<Option<Written>, StepError> {
     if changes.is_empty() {
         return Ok(None);
     }
     let builder = stages.builder;
     let store = &builder.files.store;
-    let (written, out) = write_layer(changes, &builder.write, store.raw_blob_writer()?).map_err(StepError::Write)?;
+    let (meter, total_bytes) = (Meter::new(), archive_size_bytes(changes));
+    let mut watch = |done_bytes: u64| {
+        if meter.is_due() {
+            work.event(|vertex| Event::Writing { vertex, done_bytes, total_bytes: total_bytes.max(done_bytes) });
+        }
+    };
+    let written = write_layer_watched(changes, &builder.write, store.raw_blob_writer()?, &mut watch);
+    let (written, out) = written.map_err(StepError::Write)?;
     out.commit(written.digest)?;
     let compression = match written.compression {
         cofferdam_layer::Compression::Gzip { .. } => Compression::Gzip,
@@ -265,7 +273,7 @@ fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work<'_>) -> Result<Op
     let blob = LayerBlob { diff_id: written.diff_id, digest: written.digest, size: written.size_bytes, compression };
     store.put_layer_index(&blob.diff_id, &written.index)?;
     store.put_layer_blob(&blob)?;
-    builder.observer.event(Event::Layer { vertex: work.vertex, digest: blob.digest, size_bytes: blob.size });
+    work.event(|vertex| Event::Layer { vertex, digest: blob.digest, size_bytes: blob.size });
     let index = Arc::new(written.index);
     let layer = StageLayer::written(blob, index.clone(), builder.files.clone());
     Ok(Some((Arc::new(layer), index)))
@@ -312,12 +320,13 @@ pub fn directory_key(stages: &Stages<'_>, name: &str) -> Option<DefinitionKey> {
 ///
 /// # Errors
 /// The directory can't be read, or the layer can't be written.
-pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work<'_>) -> Result<Outcome, StepError> {
+pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work) -> Result<Outcome, StepError> {
     if let Some(key) = directory_key(stages, name)
         && let Some(entry) = stages.builder.lookup(&key.0)
     {
-        return Ok(cached(stages, entry, key));
+        return Ok(cached(stages, entry, key, work));
     }
+    work.carry_out();
     let tree = stages.directory(Some(name));
     let from: Arc<dyn Tree> = tree.clone();
     let mut rootfs = root(stages, &[])?;

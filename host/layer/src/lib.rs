@@ -24,4 +24,4 @@ mod write;
 pub use compression::{Compression, Format};
 pub use error::LayerError;
 pub use read::{IndexOnly, LayerSink, ReadLayer, ReadLimits, SinkError, read_layer};
-pub use write::{WriteOptions, WrittenLayer, write_layer};
+pub use write::{WriteOptions, WrittenLayer, archive_size_bytes, write_layer, write_layer_watched};

@@ -73,9 +73,24 @@ pub fn write_layer<W: Write>(
     options: &WriteOptions,
     out: W,
 ) -> Result<(WrittenLayer, W), LayerError> {
+    write_layer_watched(changes, options, out, &mut |_| ())
+}
+
+/// Like [`write_layer`]; `watch` hears how many bytes of the archive are written, again and again. They reach about
+/// [`archive_size_bytes`].
+///
+/// # Errors
+/// As [`write_layer`].
+pub fn write_layer_watched<W: Write>(
+    changes: &ChangeSet,
+    options: &WriteOptions,
+    out: W,
+    watch: &mut dyn FnMut(u64),
+) -> Result<(WrittenLayer, W), LayerError> {
     let encoder = Encoder::new(HashingWriter::new(out), options.compression).map_err(LayerError::Write)?;
     // Headers are small: gathered, they are hashed and compressed in large pieces.
-    let buffered = BufWriter::with_capacity(BUFFER_BYTES, HashingWriter::new(encoder));
+    let watched = Watched { inner: HashingWriter::new(encoder), watch };
+    let buffered = BufWriter::with_capacity(BUFFER_BYTES, watched);
     let mut layer = LayerWriter {
         archive: Writer::new(buffered),
         changes,
@@ -97,8 +112,8 @@ pub fn write_layer<W: Write>(
         layer.change(path, change)?;
     }
     let buffered = layer.archive.finish()?;
-    let hashing = buffered.into_inner().map_err(IntoInnerError::into_error).map_err(LayerError::Write)?;
-    let (encoder, diff_id, uncompressed_size_bytes) = hashing.finish();
+    let watched = buffered.into_inner().map_err(IntoInnerError::into_error).map_err(LayerError::Write)?;
+    let (encoder, diff_id, uncompressed_size_bytes) = watched.inner.finish();
     let (out, digest, size_bytes) = encoder.finish().map_err(LayerError::Write)?.finish();
     let written = WrittenLayer {
         diff_id,
@@ -110,6 +125,20 @@ pub fn write_layer<W: Write>(
         skipped_sockets: layer.skipped_sockets,
     };
     Ok((written, out))
+}
+
+/// The size of the archive that [`write_layer`] makes, without extended headers (POSIX.1-2001, "pax Interchange Format"):
+/// for people who wait, not for allocation.
+pub fn archive_size_bytes(changes: &ChangeSet) -> u64 {
+    const BLOCK_BYTES: u64 = 512;
+    let size = |change: &Change| match change {
+        Change::Put { metadata, hard_link: None, .. } if metadata.is_file() => {
+            metadata.size_bytes().div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
+        }
+        _ => 0,
+    };
+    let members = changes.changes.values().map(|change| size(change).saturating_add(BLOCK_BYTES));
+    members.fold(2 * BLOCK_BYTES, u64::saturating_add)
 }
 
 /// The files whose bytes the index keeps, by the path that has the bytes: another one if it is a hard link.
@@ -286,6 +315,24 @@ fn join(directory: &RootPath, name: &[u8]) -> Vec<u8> {
 
 fn inconsistent(path: &RootPath, why: &'static str) -> LayerError {
     LayerError::Inconsistent { path: path.clone(), why }
+}
+
+/// Tells how much was written through it.
+struct Watched<'w, W> {
+    inner: HashingWriter<W>,
+    watch: &'w mut dyn FnMut(u64),
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(buffer)?;
+        (self.watch)(self.inner.bytes());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Keeps what is read through it.

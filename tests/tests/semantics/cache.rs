@@ -149,3 +149,44 @@ fn builds_at_the_same_time_share_a_store() {
     // Each may have run its own `date`; afterwards there is one answer for everybody.
     assert_cached(&site.build(&[]).success(), &[true; 4]);
 }
+
+/// Builds, and tells how many bytes the builder and everything that it started have read.
+fn bytes_read(site: &Site) -> (Finished, u64) {
+    let program = site.program(&[]).into_command();
+    let mut shell = Command::new("sh");
+    // The shell's own account has what its children, reaped, have read.
+    shell.args(["-c", r#""$@"; code=$?; cat /proc/$$/io >&2; exit $code"#, "sh"]).arg(program.get_program());
+    shell.args(program.get_args()).env_clear().current_dir(site.path());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let built = run(&mut shell).success();
+    let line = built.stderr.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("/proc/PID/io");
+    let bytes = line.parse().expect("a number");
+    (built, bytes)
+}
+
+#[test]
+fn a_file_that_did_not_change_for_a_minute_is_not_read_again_and_an_edit_in_place_is_seen() {
+    const SIZE: usize = 8 << 20;
+    let site = Site::new();
+    if run(Command::new("stat").args(["-f", "-c", "%T"]).arg(site.path())).success().stdout.trim() == "tmpfs" {
+        return cofferdam_tests::skip("files on a tmpfs are read in every build: TMPDIR is one");
+    }
+    site.file("large", vec![b'a'; SIZE]).file("small", "1").dockerfile("FROM scratch\nCOPY . /\n");
+    let path = site.context().join("large");
+    let before = fs::metadata(&path).expect("there").modified().expect("a time");
+    // Times of files that just changed say nothing yet: their hashes are not kept.
+    std::thread::sleep(std::time::Duration::from_secs(62));
+    site.file("small", "2");
+    let (first, read) = bytes_read(&site);
+    assert!(read >= SIZE as u64, "{read} bytes read, which can't be");
+    let (second, read) = bytes_read(&site);
+    assert_eq!(first.digest(), second.digest());
+    assert!(read < SIZE as u64 / 4, "{read} bytes read again");
+
+    let file = fs::File::options().write(true).open(&path).expect("ours");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"b", SIZE as u64 - 1).expect("writable");
+    file.set_modified(before).expect("ours");
+    drop(file);
+    let third = site.image(&[]);
+    assert!(third.content("/large").ends_with("ab"), "the edit was not seen");
+}
