@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{Diagnostic, Severity};
+use crate::{Diagnostic, Severity, Span};
 
 /// Lines shown before and behind a single marked line.
 const CONTEXT: usize = 2;
@@ -26,6 +26,14 @@ pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> Stri
     text
 }
 
+/// The lines of a place, marked, below the file's name.
+pub fn excerpt(span: Span, file_name: &str, source: &str) -> String {
+    let lines: Vec<&str> = source.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let mut text = String::new();
+    place(span, file_name, &lines, &mut text);
+    text
+}
+
 fn one(diagnostic: &Diagnostic, file_name: &str, lines: &[&str], text: &mut String) {
     let severity = match diagnostic.severity {
         Severity::Error => "ERROR",
@@ -34,18 +42,22 @@ fn one(diagnostic: &Diagnostic, file_name: &str, lines: &[&str], text: &mut Stri
     };
     line(text, format_args!("{severity}: {} ({})", harmless(&diagnostic.message), harmless(&diagnostic.code)));
     if let Some(span) = diagnostic.span {
-        let (first, last) = (span.start.line as usize, (span.end.line as usize).max(span.start.line as usize));
-        line(text, format_args!("{}:{first}", harmless(file_name)));
-        if (1..=lines.len()).contains(&first) {
-            excerpt(lines, first, last.min(lines.len()), text);
-        }
+        place(span, file_name, lines, text);
     }
     if let Some(help) = &diagnostic.help {
         line(text, format_args!("help: {}", harmless(help)));
     }
 }
 
-fn excerpt(lines: &[&str], first: usize, last: usize, text: &mut String) {
+fn place(span: Span, file_name: &str, lines: &[&str], text: &mut String) {
+    let (first, last) = (span.start.line as usize, (span.end.line as usize).max(span.start.line as usize));
+    line(text, format_args!("{}:{first}", harmless(file_name)));
+    if (1..=lines.len()).contains(&first) {
+        marked(lines, first, last.min(lines.len()), text);
+    }
+}
+
+fn marked(lines: &[&str], first: usize, last: usize, text: &mut String) {
     let context = if first == last { CONTEXT } else { 1 };
     // A last, empty "line" behind the final line feed is none.
     let count = if lines.last() == Some(&"") { lines.len() - 1 } else { lines.len() }.max(last);

@@ -9,6 +9,7 @@ mod graph;
 mod history;
 pub mod key;
 pub mod lint;
+pub mod outline;
 mod planner;
 mod scope;
 pub mod step;
