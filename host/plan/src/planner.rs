@@ -92,6 +92,7 @@ impl<'a> Planner<'a> {
         let keywords = self.handlers.keywords();
         let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
         let mut findings = cofferdam_dockerfile::check(self.parsed, &keywords);
+        findings.extend(lint::unknown_rules(self.parsed));
         let facts = Facts::default();
         let run = Run::new(self, &facts, Mode::Check);
         for number in 0..run.sources.len() {

@@ -93,6 +93,21 @@ fn a_build_lints_what_it_builds_and_fails_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_slip_in_the_name_of_a_rule_is_noted() {
+    let parsed = parse(b"# check=skip=FromAsCasng,all\nFROM scratch as x\n");
+    let found = Planner::new(&parsed, &All, &options()).check(&Facts::default());
+    let messages: Vec<_> = found.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "there is no check \"FromAsCasng\" (did you mean FromAsCasing?)",
+            "there is no check \"all\"",
+            "'as' and 'FROM' keywords' casing do not match",
+        ]
+    );
+}
+
+#[test]
 fn arguments_that_are_passed_change_what_is_undefined_and_not_what_is_a_bad_default() {
     let text = "ARG TAG\nFROM alpine:$TAG\nARG A=$NOWHERE\nLABEL a=$A\n";
     let parsed = parse(text.as_bytes());

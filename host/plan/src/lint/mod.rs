@@ -12,6 +12,8 @@ mod workdir;
 
 pub use cofferdam_dockerfile::lint::{Reach, Rule};
 
+use cofferdam_dockerfile::{Diagnostic, Parsed, Severity, closest};
+
 pub(crate) use walk::{Surroundings, check};
 
 /// The rules of this crate.
@@ -39,4 +41,22 @@ pub fn rules() -> Vec<&'static Rule> {
 /// The rule of a name.
 pub fn rule(name: &str) -> Option<&'static Rule> {
     rules().into_iter().find(|rule| rule.name == name)
+}
+
+/// Names in `# check=…` that no rule has: a slip there leaves the finding where it is, and nobody is told why.
+pub(crate) fn unknown_rules(parsed: &Parsed) -> Vec<Diagnostic> {
+    let names: Vec<&str> = rules().into_iter().map(|rule| rule.name).collect();
+    let options = &parsed.directives.check;
+    let unknown = options.skip.iter().chain(&options.experimental).filter(|name| !names.contains(&name.as_str()));
+    let finding = |name: &String| Diagnostic {
+        severity: Severity::Note,
+        code: "UnknownRule".to_owned(),
+        message: match closest(name, &names) {
+            Some(meant) => format!("there is no check {name:?} (did you mean {meant}?)"),
+            None => format!("there is no check {name:?}"),
+        },
+        span: None,
+        help: Some("names are written as the warnings have them; another builder may know more of them".to_owned()),
+    };
+    unknown.map(finding).collect()
 }

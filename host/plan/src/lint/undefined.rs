@@ -10,7 +10,7 @@ pub static UNDEFINED_VAR: Rule = Rule {
     name: "UndefinedVar",
     description: "Variables should be defined before their use",
     format: "Usage of undefined variable '${}'{}",
-    help: "set it with ENV or ARG above, or write `${NAME:-default}` where it may be unset",
+    help: "set it with ENV or ARG above; `ARG NAME` is enough if it may be empty",
     experimental: false,
     reach: Reach::Stage,
     bad: "FROM scratch\nLABEL version=$VERSION\n",
