@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use cofferdam_engine::{BuildRequest, Built, Observer, OutputKind, Surroundings};
 
 use crate::{
+    check_command::{self, Call},
     docker_door::BuildArguments,
     environment::Environment,
     exit::Exit,
@@ -19,9 +20,14 @@ use crate::{
 /// `cofferdam build`.
 pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
     let mode = arguments.shared.progress.clone();
-    match request::from_docker(arguments, environment) {
-        Ok(request) => run(&request, &mode, progress::Verbosity::Normal, environment),
-        Err(error) => wrong(&error),
+    let call = match Call::parse(arguments.check, arguments.call.as_deref()) {
+        Ok(call) => call,
+        Err(error) => return wrong(&error),
+    };
+    match (request::from_docker(arguments, environment), call) {
+        (Ok(request), Some(call)) => check_command::run(&request, call),
+        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment),
+        (Err(error), _) => wrong(&error),
     }
 }
 

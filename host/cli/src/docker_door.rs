@@ -37,6 +37,14 @@ pub struct BuildArguments {
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
 
+    /// Looks for mistakes instead of building: no network, nothing is run; fails if there are any
+    #[arg(long)]
+    pub check: bool,
+
+    /// What is wanted: an image, or an answer about the Dockerfile; `,format=json` for programs [default: build]
+    #[arg(long, value_name = "build|check|outline|targets")]
+    pub call: Option<String>,
+
     /// Value of an ARG; `NAME` alone takes it from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_arguments: Vec<String>,

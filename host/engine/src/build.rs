@@ -12,7 +12,10 @@ use cofferdam_context::{
     Context, ContextSource, DockerfileLocation, GitFacts, IgnoreText, NamedSource, Visibility, git_facts,
 };
 use cofferdam_digest::Digest;
-use cofferdam_dockerfile::{Diagnostic, Parsed, Severity, ignore::IgnorePatterns};
+use cofferdam_dockerfile::{
+    CheckOptions, Diagnostic, Parsed, Severity,
+    ignore::{IgnoreError, IgnorePatterns},
+};
 use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
 use cofferdam_plan::{
@@ -39,6 +42,9 @@ use crate::{
     work::Talk,
     write_out,
 };
+
+/// The build argument that says what `# check=` says, and counts instead.
+const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// What a build made.
 #[derive(Debug, Clone)]
@@ -253,29 +259,32 @@ fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> 
 }
 
 /// The context and the trees beside it.
-struct Sources {
+pub(crate) struct Sources {
     git: Option<GitFacts>,
     tree: Arc<dyn Tree>,
     directories: BTreeMap<String, Arc<dyn Tree>>,
     images: BTreeMap<String, NamedImage>,
-    dockerfile_name: String,
-    text: String,
-    parsed: Parsed,
+    pub(crate) dockerfile_name: String,
+    pub(crate) text: String,
+    pub(crate) parsed: Parsed,
+    pub(crate) ignore: IgnorePatterns,
 }
 
 impl Sources {
-    fn open(request: &BuildRequest, talk: &Talk) -> Result<Self, BuildError> {
+    pub(crate) fn open(request: &BuildRequest, talk: &Talk) -> Result<Self, BuildError> {
         let here = &request.working_directory;
         let context = ContextSource::parse(&request.context)?.open(here)?;
         let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
         let dockerfile = context.read_dockerfile(&location, here, &mut io::stdin())?;
-        let tree = context.tree(visibility(dockerfile.ignore.as_ref())?);
+        let ignore = patterns(dockerfile.ignore.as_ref())?;
+        let tree = context.tree(ignore.clone().map(visibility));
         let (mut directories, mut images) = (BTreeMap::new(), BTreeMap::new());
         for (name, text) in &request.contexts {
             match cofferdam_context::NamedContext::parse(&format!("{name}={text}"))?.source {
                 NamedSource::Directory(path) => {
                     let named = Context::open(&here.join(path))?;
-                    directories.insert(name.clone(), named.tree(visibility(named.ignore_text()?.as_ref())?));
+                    directories
+                        .insert(name.clone(), named.tree(patterns(named.ignore_text()?.as_ref())?.map(visibility)));
                 }
                 NamedSource::OciLayout(text) => {
                     let parsed: Result<LayoutReference, _> = text.parse();
@@ -294,7 +303,8 @@ impl Sources {
             tree,
             directories,
             images,
-            parsed: cofferdam_dockerfile::parse(&dockerfile.bytes),
+            parsed: parsed(&dockerfile.bytes, request),
+            ignore: ignore.unwrap_or_default(),
             text: String::from_utf8_lossy(&dockerfile.bytes).into_owned(),
             dockerfile_name: dockerfile.name,
         })
@@ -310,18 +320,52 @@ fn facts_of(context: &Context, talk: &Talk) -> Option<GitFacts> {
     })
 }
 
-/// What an ignore file leaves of a tree.
-fn visibility(ignore: Option<&IgnoreText>) -> Result<Option<Visibility>, BuildError> {
+/// The Dockerfile, with the check options of the command line instead of its own.
+fn parsed(bytes: &[u8], request: &BuildRequest) -> Parsed {
+    let mut parsed = cofferdam_dockerfile::parse(bytes);
+    match request.build_arguments.get(CHECK_ARGUMENT).map(|value| CheckOptions::parse(value)) {
+        None => {}
+        Some(Ok(options)) => parsed.directives.check = options,
+        Some(Err(reason)) => parsed.diagnostics.push(Diagnostic {
+            severity: Severity::Error,
+            code: "InvalidCheckOption".to_owned(),
+            message: format!("{CHECK_ARGUMENT}: {reason}"),
+            span: None,
+            help: Some("the options are `skip=RULE,…`, `experimental=RULE,…` and `error=true`".to_owned()),
+        }),
+    }
+    parsed
+}
+
+/// The patterns of an ignore file.
+fn patterns(ignore: Option<&IgnoreText>) -> Result<Option<IgnorePatterns>, BuildError> {
     let Some(ignore) = ignore else { return Ok(None) };
-    let patterns = IgnorePatterns::parse(&ignore.bytes);
-    let patterns = Arc::new(
-        patterns.map_err(|error| BuildError::NamedContext { name: ignore.name.clone(), reason: error.to_string() })?,
-    );
+    let wrong = |error: IgnoreError| BuildError::NamedContext { name: ignore.name.clone(), reason: error.to_string() };
+    IgnorePatterns::parse(&ignore.bytes).map(Some).map_err(wrong)
+}
+
+/// What an ignore file leaves of a tree.
+fn visibility(patterns: IgnorePatterns) -> Visibility {
+    let patterns = Arc::new(patterns);
     let inside = patterns.clone();
-    Ok(Some(Visibility {
+    Visibility {
         visible: Arc::new(move |path: &RootPath, _| !patterns.excluded(path)),
         may_hold_visible: Arc::new(move |path: &RootPath, _| inside.might_reinclude_below(path)),
-    }))
+    }
+}
+
+/// What the planner must know of the request.
+pub(crate) fn plan_options(request: &BuildRequest, sources: &Sources) -> Options {
+    let build_platform = Platform::current();
+    Options {
+        build_arguments: request.build_arguments.clone(),
+        target: request.target.clone(),
+        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
+        build_platform,
+        contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
+            .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
+            .collect(),
+    }
 }
 
 /// Plans until nothing is missing; images are looked up at the same time.
@@ -332,16 +376,7 @@ fn plan(
     images: &Images,
     talk: &Talk,
 ) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
-    let build_platform = Platform::current();
-    let options = Options {
-        build_arguments: request.build_arguments.clone(),
-        target: request.target.clone(),
-        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
-        build_platform,
-        contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
-            .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
-            .collect(),
-    };
+    let options = plan_options(request, sources);
     let failed = |diagnostics: Vec<Diagnostic>, failures: BTreeMap<ImageName, ImageFailure>| {
         let (file, text) = (sources.dockerfile_name.clone(), sources.text.clone());
         let mut errors = diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
@@ -357,7 +392,7 @@ fn plan(
         }
     };
     let planner = Planner::new(&sources.parsed, plugins, &options);
-    let mut facts = PlanFacts::default();
+    let mut facts = PlanFacts { ignore: sources.ignore.clone(), ..PlanFacts::default() };
     let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
     let mut failures = BTreeMap::new();
     loop {

@@ -7,7 +7,7 @@ use cofferdam_image::{
     Descriptor, Document, ImageConfig, ImageError, LayerBlob, LayoutReference, Manifest, MediaType, OciLayout, Store,
     StoreError,
 };
-use cofferdam_plan::{Config, ImageFacts, ImageName, step::KeyValue};
+use cofferdam_plan::{Config, ImageFacts, ImageName, Platform, step::KeyValue};
 use cofferdam_registry::{Client, Reference, ReferenceError, RegistryError, Repository};
 use tokio::runtime::Handle;
 
@@ -242,7 +242,14 @@ impl Image {
 
     /// What a plan must know.
     pub fn facts(&self) -> ImageFacts {
-        ImageFacts { digest: self.digest, config: plan_config(&self.config) }
+        ImageFacts { digest: self.digest, config: plan_config(&self.config), platform: self.platform() }
+    }
+
+    /// What the image says that it is for, if it says so.
+    fn platform(&self) -> Option<Platform> {
+        let ImageConfig { os, architecture, variant, .. } = &self.config;
+        let said = !os.is_empty() && !architecture.is_empty();
+        said.then(|| Platform::new(os, architecture, variant.as_deref()))
     }
 
     /// Ends the talk about fetching layers, if there was any.

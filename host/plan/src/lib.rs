@@ -8,6 +8,8 @@ mod facts;
 mod graph;
 mod history;
 pub mod key;
+pub mod lint;
+pub mod outline;
 mod planner;
 mod scope;
 pub mod step;

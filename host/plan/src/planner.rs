@@ -12,7 +12,7 @@ use crate::{
     StageNumber,
     facts::{ImageFacts, NoImage},
     graph::Action,
-    history, key,
+    history, key, lint,
     scope::Scope,
     step::{Effect, Handlers, KeyValue, Read, TreeSource},
     words,
@@ -49,12 +49,53 @@ impl<'a> Planner<'a> {
         Self { parsed, handlers, options }
     }
 
-    /// All findings that need neither network nor base images: language, unknown instructions, and each handler's own
-    /// check, in every stage.
-    pub fn check(&self) -> Vec<Diagnostic> {
+    /// All findings that need neither network nor base images: language, unknown instructions, each handler's own check, and
+    /// lint, in every stage. What is in `facts` is made use of, nothing is asked for.
+    pub fn check(&self, facts: &Facts) -> Vec<Diagnostic> {
+        let mut findings = self.static_findings();
+        findings.extend(lint::check(self.surroundings(facts), None));
+        cofferdam_dockerfile::in_order(findings)
+    }
+
+    /// The plan, or what is needed for it, or everything that is wrong.
+    pub fn plan(&self, facts: &Facts) -> Outcome<Plan> {
+        let mut findings = self.static_findings();
+        if findings.iter().any(is_error) {
+            findings.extend(lint::check(self.surroundings(facts), None));
+            return Outcome::Failed(cofferdam_dockerfile::in_order(findings));
+        }
+        let run = Run::new(self, facts, Mode::Plan);
+        let target = match run.target() {
+            Ok(target) => target,
+            Err(finding) => return Outcome::Failed(vec![finding]),
+        };
+        run.stage(target);
+        let needs = run.needs.take();
+        findings.extend(run.findings.take());
+        let failed = findings.iter().any(is_error);
+        if !failed && !needs.is_empty() {
+            return Outcome::Needs(needs);
+        }
+        let reached: BTreeSet<StageNumber> = run.stages.borrow().keys().copied().collect();
+        findings.retain(|finding| run.concerns(finding, &reached));
+        findings.extend(lint::check(self.surroundings(facts), Some(&reached)));
+        if self.parsed.directives.check.error {
+            findings.extend(violations(&findings));
+        }
+        let all = cofferdam_dockerfile::in_order(findings);
+        if all.iter().any(is_error) {
+            return Outcome::Failed(all);
+        }
+        let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
+        Outcome::Plan(Plan { stages, target }, all)
+    }
+
+    /// What language and handlers find without any facts.
+    fn static_findings(&self) -> Vec<Diagnostic> {
         let keywords = self.handlers.keywords();
         let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
         let mut findings = cofferdam_dockerfile::check(self.parsed, &keywords);
+        findings.extend(lint::unknown_rules(self.parsed));
         let facts = Facts::default();
         let run = Run::new(self, &facts, Mode::Check);
         for number in 0..run.sources.len() {
@@ -64,29 +105,26 @@ impl<'a> Planner<'a> {
         cofferdam_dockerfile::in_order(findings)
     }
 
-    /// The plan, or what is needed for it, or everything that is wrong.
-    pub fn plan(&self, facts: &Facts) -> Outcome<Plan> {
-        let findings = self.check();
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Outcome::Failed(findings);
-        }
-        let run = Run::new(self, facts, Mode::Plan);
-        let target = match run.target() {
-            Ok(target) => target,
-            Err(finding) => return Outcome::Failed(vec![finding]),
-        };
-        run.stage(target);
-        let needs = run.needs.take();
-        let all = cofferdam_dockerfile::in_order(findings.into_iter().chain(run.findings.take()).collect());
-        if all.iter().any(|finding| finding.severity == Severity::Error) {
-            return Outcome::Failed(all);
-        }
-        if !needs.is_empty() {
-            return Outcome::Needs(needs);
-        }
-        let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
-        Outcome::Plan(Plan { stages, target }, all)
+    fn surroundings<'b>(&'b self, facts: &'b Facts) -> lint::Surroundings<'b> {
+        lint::Surroundings { parsed: self.parsed, handlers: self.handlers, options: self.options, facts }
     }
+}
+
+fn is_error(finding: &Diagnostic) -> bool {
+    finding.severity == Severity::Error
+}
+
+/// `# check=error=true`: the error that the warnings are.
+fn violations(findings: &[Diagnostic]) -> Option<Diagnostic> {
+    let mut names: Vec<&str> = Vec::new();
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+        if lint::rule(&finding.code).is_some() && !names.contains(&finding.code.as_str()) {
+            names.push(&finding.code);
+        }
+    }
+    let message = format!("lint violation found for rules: {}", names.join(", "));
+    let help = "mend them, leave one out with `# check=skip=RULE`, or remove `error=true`".to_owned();
+    (!names.is_empty()).then(|| finding(None, "LintViolation", message, Some(help)))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -163,6 +201,18 @@ impl<'a> Run<'a> {
 
     fn error(&self, span: Span, code: &str, message: String, help: Option<String>) {
         self.findings.borrow_mut().push(finding(Some(span), code, message, help));
+    }
+
+    /// Whether a finding is of interest if only these stages are built: some lint rules look at those alone.
+    fn concerns(&self, finding: &Diagnostic, reached: &BTreeSet<StageNumber>) -> bool {
+        let of_stage = lint::rule(&finding.code).is_some_and(|rule| rule.reach == lint::Reach::Stage);
+        match finding.span {
+            Some(span) if of_stage => {
+                let after = self.sources.partition_point(|source| source.span.start <= span.start);
+                after.checked_sub(1).is_none_or(|number| reached.contains(&number))
+            }
+            _ => true,
+        }
     }
 
     fn target(&self) -> Result<StageNumber, Diagnostic> {
