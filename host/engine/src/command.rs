@@ -122,13 +122,19 @@ impl StepCommands {
         let mut lower = Vec::with_capacity(self.layers.len());
         for layer in self.layers.iter().rev() {
             let (meter, blob) = (Meter::new(), *layer.blob());
+            let tell = |done_bytes: u64| {
+                let (vertex, digest, total_bytes) = (self.vertex, blob.digest, blob.size);
+                self.talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+            };
             let watch = |done_bytes: u64| {
-                if meter.is_due() {
-                    let (vertex, digest, total_bytes) = (self.vertex, blob.digest, blob.size);
-                    self.talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+                if done_bytes < blob.size && meter.is_due() {
+                    tell(done_bytes);
                 }
             };
             lower.push(layer.directory(&watch)?);
+            if meter.was_due() {
+                tell(blob.size);
+            }
         }
         let directory = self.store.temp_dir("run")?;
         for name in ["upper", "work", "scratch"] {
