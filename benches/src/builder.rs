@@ -146,7 +146,8 @@ impl Builder for Buildah {
     fn discard(&self, store: &Path) -> Outcome<()> {
         // Its storage leaves a mount behind on purpose, for its next call.
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        // The latest first: they lie in one another.
+        let mounted = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
         for place in mounted.filter(|place| place.starts_with(store)) {
             rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?;
         }

@@ -26,14 +26,15 @@ impl Machine {
             date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
             hardware: hardware(),
             file_system: file_system(directory),
-            load: fs::read_to_string("/proc/loadavg")
-                .unwrap_or_default()
-                .split(' ')
-                .take(3)
-                .collect::<Vec<_>>()
-                .join(" "),
+            load: load(),
         }
     }
+}
+
+/// Of the machine now, over 1, 5 and 15 minutes.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 fn commit() -> String {

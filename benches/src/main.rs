@@ -105,21 +105,30 @@ fn run(mut arguments: Arguments) -> Outcome<()> {
     let machine = Machine::look(directory.path());
     let program = arguments.program.clone().unwrap_or_else(|| cofferdam_tests::binary().to_owned());
     let builders = builders(&program, arguments.no_buildah, directory.path())?;
-    let versions: Vec<String> = builders.iter().map(|builder| builder.version()).collect();
+    let mut versions: Vec<String> = builders.iter().map(|builder| builder.version()).collect();
+    if arguments.program.is_some() || std::env::var_os("COFFERDAM_TEST_PROGRAM").is_some() {
+        versions[0] += " (another build than this repository's: the commit is the benchmark's)";
+    }
     let suite = Suite {
         directory: directory.path(),
         builders: &builders,
         repeat: arguments.repeat,
         settle: !arguments.no_wait,
     };
-    let results = suite.run(&cases)?;
+    let write = |results: &Results, sections: &[String]| -> Outcome<()> {
+        if let Some(file) = &arguments.output {
+            fs::write(file, report::report(&machine, &versions, results, sections))?;
+        }
+        Ok(())
+    };
+    // What was measured is kept if something later fails.
+    let results = suite.run(&cases, |results| write(results, &[derived::section(results)]))?;
     let mut sections = vec![derived::section(&results)];
     sections.extend(parts_of_case_a(&program, directory.path(), &results)?);
     sections.push(plugin_host::section(&program, directory.path())?);
-    let report = report::report(&machine, &versions, &results, &sections);
-    match arguments.output {
-        Some(file) => fs::write(file, report)?,
-        None => print!("{report}"),
+    write(&results, &sections)?;
+    if arguments.output.is_none() {
+        print!("{}", report::report(&machine, &versions, &results, &sections));
     }
     let broken = derived::broken_ratios(&results);
     if arguments.short && !broken.is_empty() {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     case::{CASES, Pass},
-    machine::Machine,
+    machine::{self, Machine},
     native,
     results::{Results, Row},
 };
@@ -15,8 +15,13 @@ const PEAK_TARGET_BYTES: u64 = 100 << 20;
 /// The report of a run.
 pub fn report(machine: &Machine, versions: &[String], results: &Results, extra: &[String]) -> String {
     let mut text = format!(
-        "# Benchmark of commit {}\n\n| | |\n| --- | --- |\n| date | {} |\n| machine | {} |\n| file system | {} |\n| load at the start | {} |\n",
-        machine.commit, machine.date, machine.hardware, machine.file_system, machine.load
+        "# Benchmark of commit {}\n\n| | |\n| --- | --- |\n| date | {} |\n| machine | {} |\n| file system | {} |\n| load at the start | {} |\n| load at the end | {} |\n",
+        machine.commit,
+        machine.date,
+        machine.hardware,
+        machine.file_system,
+        machine.load,
+        machine::load()
     );
     for version in versions {
         let _ = writeln!(text, "| builder | {version} |");

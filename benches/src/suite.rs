@@ -30,8 +30,12 @@ pub struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Measures these cases.
-    pub fn run(&self, cases: &[&'static Case]) -> Outcome<Results> {
+    /// Measures these cases; `after_case` is told what there is after each.
+    pub fn run(
+        &self,
+        cases: &[&'static Case],
+        mut after_case: impl FnMut(&Results) -> Outcome<()>,
+    ) -> Outcome<Results> {
         let mut results = Results::default();
         // All contexts first: most have settled by the time that their turn comes.
         let mut contexts = Vec::new();
@@ -46,9 +50,15 @@ impl Suite<'_> {
                 context.settle();
             }
             for repetition in 0..self.repeat.min(case.repeat) {
-                self.repetition(case, context, repetition, &mut results)?;
+                let measured = self.repetition(case, context, repetition, &mut results);
+                // After a failure too: a store may hold mounts.
+                for builder in self.builders {
+                    builder.discard(&self.place("store", builder.name()))?;
+                }
+                measured?;
             }
             fs::remove_dir_all(context.directory())?;
+            after_case(&results)?;
         }
         Ok(results)
     }
@@ -88,9 +98,6 @@ impl Suite<'_> {
                 );
                 results.add(case.key, *pass, builder.name(), usage);
             }
-        }
-        for builder in self.builders {
-            builder.discard(&self.place("store", builder.name()))?;
         }
         Ok(())
     }

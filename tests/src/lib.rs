@@ -2,9 +2,11 @@
 
 mod bases;
 mod events;
+pub mod fault_proxy;
 mod image;
 mod judge;
 mod lab;
+mod noise;
 mod program;
 mod registry;
 mod requirement;
@@ -16,6 +18,7 @@ pub use events::Events;
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
+pub use noise::noise;
 pub use program::{Finished, Program, binary, repository_root, run, shared};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};

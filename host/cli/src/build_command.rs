@@ -34,7 +34,7 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
 /// What the user wrote is wrong, or what it would lead to.
 fn wrong(error: &UsageError) -> Exit {
     match error {
-        UsageError::Store(error) => explain::failed(error),
+        UsageError::Store(error) => explain::store_error(error),
         error => explain::usage(error),
     }
 }

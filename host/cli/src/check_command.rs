@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cofferdam_engine::{
-    BuildError, BuildRequest, Diagnostic, Inspected, Severity, Span, excerpt, lint,
+    BuildError, BuildRequest, Diagnostic, Inspected, Severity, Span, lint,
     outlines::{Mount, Outline, Target},
+    render_place,
 };
 use serde_json::{Map, Value, json};
 
@@ -116,7 +117,7 @@ fn check_text(found: &Inspected<Vec<Diagnostic>>, others: &[&Diagnostic], comple
         let message = crate::progress::clean_line(&finding.message);
         let _ = write!(text, "\n{severity}: {}{page}\n{message}\n", finding.code);
         if let Some(span) = finding.span {
-            text.push_str(&excerpt(span, &found.file, &found.text));
+            text.push_str(&render_place(span, &found.file, &found.text));
         }
         if let Some(help) = &finding.help {
             let _ = writeln!(text, "help: {}", crate::progress::clean_line(help));

@@ -103,7 +103,23 @@ pub struct BuildArguments {
     pub skip_tls_verify_registries: Vec<String>,
 
     #[command(flatten)]
+    pub bounds: Bounds,
+
+    #[command(flatten)]
     pub shared: SharedArguments,
+}
+
+/// What is given up, through either door.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Bounds {
+    /// How long a registry may be silent before a request is sent again, in seconds [default: 60, and 180 after an upload]
+    #[arg(long, value_name = "SECONDS", env = "COFFERDAM_REGISTRY_TIMEOUT")]
+    pub registry_timeout: Option<String>,
+
+    /// Largest layer of a base image, unpacked, for example 20g [default: 256g, and 8g where it is more than 200 times the
+    /// compressed size, as in a bomb]
+    #[arg(long, value_name = "SIZE", env = "COFFERDAM_LAYER_LIMIT")]
+    pub layer_limit: Option<String>,
 }
 
 /// What builds and other commands have in common.

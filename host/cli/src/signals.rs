@@ -16,7 +16,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::progress::View;
+use crate::{explain, progress::View};
 
 /// How long an interrupted build may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -60,6 +60,7 @@ pub fn catch(view: Arc<dyn View>) -> Interruption {
 fn leave(stop: &Stop, view: &dyn View, signal: i32) -> ! {
     stop.clean_up();
     view.leave();
+    explain::interrupted(signal as usize);
     std::process::exit(128 + signal)
 }
 

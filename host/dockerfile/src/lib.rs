@@ -37,7 +37,7 @@ pub use heredoc::{Heredoc, HeredocMarker};
 pub use instruction::{Comment, Instruction, KEYWORDS, RawFlag, Word};
 pub use json::{JsonForm, json_form};
 pub use parse::{MAX_INSTRUCTION_BYTES, MAX_INSTRUCTIONS, Parsed, parse};
-pub use render::{excerpt, render};
+pub use render::{render, render_place};
 pub use source::MAX_FILE_BYTES;
 pub use stage::{FromClause, is_stage_name};
 pub use suggest::{closest, closest_exactly};

@@ -15,7 +15,7 @@ const RULE: &str = "--------------------";
 /// Renders findings in their order, each with its lines of `source`, an empty line between them. Plain text; what
 /// could steer a terminal is replaced. `file_name` is shown as it is given.
 pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> String {
-    let lines: Vec<&str> = source.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let lines = split(source);
     let mut text = String::new();
     for (index, diagnostic) in diagnostics.iter().enumerate() {
         if index > 0 {
@@ -26,12 +26,15 @@ pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> Stri
     text
 }
 
-/// The lines of a place, marked, below the file's name.
-pub fn excerpt(span: Span, file_name: &str, source: &str) -> String {
-    let lines: Vec<&str> = source.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+/// Renders a place alone, with its lines of `source`, for an error whose message stands elsewhere.
+pub fn render_place(span: Span, file_name: &str, source: &str) -> String {
     let mut text = String::new();
-    place(span, file_name, &lines, &mut text);
+    place(span, file_name, &split(source), &mut text);
     text
+}
+
+fn split(source: &str) -> Vec<&str> {
+    source.split('\n').map(|line| line.trim_end_matches('\r')).collect()
 }
 
 fn one(diagnostic: &Diagnostic, file_name: &str, lines: &[&str], text: &mut String) {
@@ -53,11 +56,11 @@ fn place(span: Span, file_name: &str, lines: &[&str], text: &mut String) {
     let (first, last) = (span.start.line as usize, (span.end.line as usize).max(span.start.line as usize));
     line(text, format_args!("{}:{first}", harmless(file_name)));
     if (1..=lines.len()).contains(&first) {
-        marked(lines, first, last.min(lines.len()), text);
+        excerpt(lines, first, last.min(lines.len()), text);
     }
 }
 
-fn marked(lines: &[&str], first: usize, last: usize, text: &mut String) {
+fn excerpt(lines: &[&str], first: usize, last: usize, text: &mut String) {
     let context = if first == last { CONTEXT } else { 1 };
     // A last, empty "line" behind the final line feed is none.
     let count = if lines.last() == Some(&"") { lines.len() - 1 } else { lines.len() }.max(last);

@@ -18,7 +18,9 @@ use cofferdam_dockerfile::{
 };
 use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
-use cofferdam_plan::{Facts as PlanFacts, ImageName, NamedContext, Options, Outcome, Plan, Planner, Platform, Scope};
+use cofferdam_plan::{
+    BASE_IMAGE, Facts as PlanFacts, ImageName, NamedContext, NoImage, Options, Outcome, Plan, Planner, Platform, Scope,
+};
 use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
 
@@ -30,7 +32,7 @@ use crate::{
     events::{Ending, Event, Kind, Observer},
     executors::{Executors, Surroundings},
     file_hashes::FileHashes,
-    images::{Image, Images, NamedImage},
+    images::{Image, ImageFailure, Images, NamedImage},
     layers::LayerFiles,
     naming::{self, Facts, NamedRepository},
     publish::{Publisher, stages_of_image},
@@ -74,7 +76,10 @@ pub fn build(
     let store = Store::open(&request.store)?;
     let temporary = store.clone();
     stop.on_clean_up(move || temporary.remove_temporary());
-    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, stop)?);
+    // Beneath the store, so that the next builder removes it if this one is killed.
+    let scratch = (!request.plugins.directories.is_empty()).then(|| store.temp_dir("plugins")).transpose()?;
+    let scratch_path = scratch.as_ref().map(|scratch| scratch.path().to_path_buf());
+    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
     let talk = Talk::new(observer.clone());
     let sources = Sources::open(request, &talk)?;
     let facts = Facts {
@@ -92,7 +97,7 @@ pub fn build(
         store: store.clone(),
         form: surroundings.form(),
         form_name: surroundings.form_name(),
-        limits: ReadLimits::default(),
+        limits: read_limits(request.execution.layer_limit_bytes),
         stop: stop.clone(),
     });
     let images = Images {
@@ -207,9 +212,6 @@ fn finish(
         names = naming::decide(plugins, &destination.policies, &destination.references, facts, Some(&digest))?;
         names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
     }
-    if let Some(publisher) = publisher {
-        publisher.finish(&image, &names)?;
-    }
     let full: Vec<String> =
         names.iter().flat_map(|named| named.references().map(|name| name.familiar()).collect::<Vec<_>>()).collect();
     let kept = !destination.push || !destination.outputs.is_empty();
@@ -228,8 +230,13 @@ fn finish(
             }
         }
     }
+    // Last, as everybody sees it: what fails before moves no tag.
+    if let Some(publisher) = publisher {
+        publisher.finish(&image, &names)?;
+    }
     if let Some(file) = &destination.digest_file {
-        cofferdam_image::export::write_file(file, digest.to_string().as_bytes())?;
+        let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
+        written.map_err(|error| BuildError::Output { path: file.clone(), source: error.into() })?;
     }
     Ok(Built {
         digest,
@@ -370,14 +377,24 @@ fn plan(
     talk: &Talk,
 ) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
     let options = plan_options(request, sources);
-    let failed = |diagnostics: Vec<Diagnostic>| BuildError::Dockerfile {
-        file: sources.dockerfile_name.clone(),
-        text: sources.text.clone(),
-        diagnostics,
+    let failed = |diagnostics: Vec<Diagnostic>, failures: BTreeMap<ImageName, ImageFailure>| {
+        let (file, text) = (sources.dockerfile_name.clone(), sources.text.clone());
+        let mut errors = diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
+        // The Dockerfile is right, but what it names can't be had.
+        let no_image = failures.len() == 1 && errors.all(|finding| finding.code == BASE_IMAGE);
+        match failures.into_iter().next().filter(|_| no_image) {
+            Some((image, source)) => {
+                let span =
+                    diagnostics.iter().find(|finding| finding.code == BASE_IMAGE).and_then(|finding| finding.span);
+                BuildError::Source { name: image.name, file, text, span, source }
+            }
+            None => BuildError::Dockerfile { file, text, diagnostics },
+        }
     };
     let planner = Planner::new(&sources.parsed, plugins, &options);
     let mut facts = PlanFacts { ignore: sources.ignore.clone(), ..PlanFacts::default() };
     let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
+    let mut failures = BTreeMap::new();
     loop {
         match planner.plan(&facts) {
             Outcome::Plan(plan, warnings) => {
@@ -387,7 +404,7 @@ fn plan(
                 }
                 return Ok((plan, found));
             }
-            Outcome::Failed(diagnostics) => return Err(failed(diagnostics)),
+            Outcome::Failed(diagnostics) => return Err(failed(diagnostics, failures)),
             Outcome::Needs(needs) => {
                 let answers: Vec<_> = std::thread::scope(|scope| {
                     let look_ups: Vec<_> =
@@ -401,15 +418,31 @@ fn plan(
                     let fact = match answer {
                         Ok(image) => {
                             let fact = image.facts();
+                            if let Some(text) = image.warning(name) {
+                                talk.warn(text);
+                            }
                             found.insert(name.clone(), Arc::new(image));
                             Ok(fact)
                         }
-                        Err(error) => Err(crate::chain(&error)),
+                        Err(error) => {
+                            let missing = NoImage { reason: crate::chain(&error), remedy: error.remedy() };
+                            failures.insert(name.clone(), error);
+                            Err(missing)
+                        }
                     };
                     facts.images.insert(name.clone(), fact);
                 }
             }
         }
+    }
+}
+
+/// The bounds of base layers.
+fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
+    let limits = ReadLimits::default();
+    match layer_limit_bytes {
+        None => limits,
+        Some(bytes) => ReadLimits { uncompressed_bytes: bytes, suspicious_bytes: bytes, ..limits },
     }
 }
 

@@ -53,6 +53,23 @@ pub enum ImageFailure {
     Forbidden(String),
 }
 
+impl ImageFailure {
+    /// What to do about it, where that is known and the message does not say it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.remedy(),
+            Self::Store(error) => error.remedy().map(str::to_owned),
+            Self::Forbidden(host) => {
+                Some(format!("the operator's policy can allow it: [registries] pull = [\"{host}\"]"))
+            }
+            Self::Image(ImageError::Json { .. } | ImageError::Invalid { .. }) => {
+                Some("the image is damaged, or is none: push it again, or use another one".to_owned())
+            }
+            Self::Reference(_) | Self::Image(_) => None,
+        }
+    }
+}
+
 /// A manifest or index: type, digest, bytes.
 type Fetched = (MediaType, Digest, Vec<u8>);
 
@@ -138,8 +155,16 @@ impl Images {
         };
         let config = &manifest.config;
         let config_bytes = match store.has_blob(&config.digest, Some(config.size)) {
-            true => store.read_document(config)?,
-            false => {
+            true => store.read_document(config).map(Some).or_else(|error| match error {
+                // What a power failure left is fetched again.
+                StoreError::Damaged { .. } => Ok(None),
+                error => Err(error),
+            })?,
+            false => None,
+        };
+        let config_bytes = match config_bytes {
+            Some(bytes) => bytes,
+            None => {
                 let fetched =
                     self.client.fetch_blob(reference.repository(), config.digest, config.size, CONFIG_LIMIT_BYTES);
                 let bytes = self.runtime.block_on(fetched)?;
@@ -205,6 +230,16 @@ impl Images {
 }
 
 impl Image {
+    /// What the user should know before it is used for what was asked for.
+    pub fn warning(&self, asked: &ImageName) -> Option<String> {
+        let own = self.config.platform();
+        if own.satisfies(&asked.platform) {
+            return None;
+        }
+        let wanted = &asked.platform;
+        Some(format!("the image `{}` is for {own}, not for {wanted}: so is what is built on it", asked.name))
+    }
+
     /// What a plan must know.
     pub fn facts(&self) -> ImageFacts {
         ImageFacts { digest: self.digest, config: plan_config(&self.config), platform: self.platform() }

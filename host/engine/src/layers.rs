@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use cofferdam_digest::{Digest, Sha256};
+use cofferdam_digest::{Digest, Sha256, VerifyError};
 use cofferdam_image::{LayerBlob, RawBlobWriter, Store, StoreError, Unpacking};
 use cofferdam_layer::{IndexOnly, LayerError, LayerSink, ReadLimits, SinkError, read_layer};
 use cofferdam_rootfs::{
@@ -269,6 +269,27 @@ impl StageLayer {
         unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>,
         watch: &dyn Fn(u64),
     ) -> Result<Arc<LayerIndex>, LayerFailure> {
+        let error = match self.read_once(unpack_into.clone(), watch) {
+            Err(error @ LayerFailure::Layer { .. }) => error,
+            other => return other,
+        };
+        // What the store has may be what a power failure left of it.
+        let store = &self.files.store;
+        if !store.remove_if_damaged(&self.blob.digest) {
+            return Err(error);
+        }
+        match (&self.origin, unpack_into) {
+            // What was unpacked until then is in the way.
+            (Some(_), None) => self.read_once(None, watch),
+            _ => Err(store.damaged(&self.blob.digest).into()),
+        }
+    }
+
+    fn read_once(
+        &self,
+        unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>,
+        watch: &dyn Fn(u64),
+    ) -> Result<Arc<LayerIndex>, LayerFailure> {
         let store = &self.files.store;
         let digest = self.blob.digest;
         let failed = |source| LayerFailure::Layer { digest, source };
@@ -293,7 +314,8 @@ impl StageLayer {
             Some(origin) if !store.has_blob(&digest, Some(self.blob.size)) => {
                 let from = Counted { from: origin.open(&self.blob)?, bytes: 0, watch };
                 let mut tee = Tee { from, to: store.raw_blob_writer()?, stop: self.files.stop.clone() };
-                let read = read_layer(&mut tee, expected, limits, sink).map_err(failed)?;
+                let read = read_layer(&mut tee, expected, limits, sink);
+                let read = read.map_err(|error| failed(wrong_bytes(error, &mut tee.from)))?;
                 tee.to.commit(digest)?;
                 read
             }
@@ -309,6 +331,19 @@ impl StageLayer {
         store.put_layer_blob(&self.blob)?;
         Ok(Arc::new(read.index))
     }
+}
+
+/// What is wrong with bytes that make no layer: mostly that they are not those of the digest, which their last one tells.
+fn wrong_bytes(error: LayerError, rest: &mut dyn Read) -> LayerError {
+    let told_by_the_origin = |source: &io::Error| {
+        source.kind() == io::ErrorKind::Other || source.get_ref().is_some_and(|inner| inner.is::<VerifyError>())
+    };
+    match &error {
+        LayerError::Limit { .. } | LayerError::Sink { .. } | LayerError::DiffId { .. } => return error,
+        LayerError::Read(source) if told_by_the_origin(source) => return error,
+        _ => {}
+    }
+    io::copy(rest, &mut io::sink()).map_or_else(LayerError::Read, |_| error)
 }
 
 impl LayerContents for StageLayer {

@@ -31,11 +31,13 @@ mod write_out;
 
 pub use build::{Built, build};
 pub use cofferdam_digest::Digest;
-pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, excerpt, render};
-pub use cofferdam_exec::{Exit as CommandExit, Finding, Note, Tier};
+pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place};
+pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};
+pub use cofferdam_layer::LayerError;
 pub use cofferdam_plan::{Platform, lint, outline as outlines, step::KeyValue};
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
+pub use cofferdam_registry::RegistryError;
 pub use error::{BuildError, StepError};
 pub use events::{Ending, Event, Kind, Observer, Stream, Transfer, Vertex};
 pub use executors::Surroundings;

@@ -97,7 +97,7 @@ impl Publisher {
         let media_type = image.manifest.media_type.to_string();
         let mut failure = None;
         let tasks = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
-        for ((number, _), task) in tasks {
+        for ((number, digest), task) in tasks {
             let done = self.runtime.block_on(task);
             let error = match done {
                 Ok(Ok(())) => continue,
@@ -105,9 +105,13 @@ impl Publisher {
                 // The runtime is ours and outlives the tasks, so this is a panic of the client's.
                 Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
             };
-            failure.get_or_insert((number, error));
+            failure.get_or_insert((number, digest, error));
         }
-        if let Some((number, source)) = failure {
+        if let Some((number, digest, source)) = failure {
+            // A registry refuses what a power failure left of a blob.
+            if refuses_content(&source) && self.store.remove_if_damaged(&digest) {
+                return Err(self.store.damaged(&digest).into());
+            }
             return Err(BuildError::Push { destination: self.repositories[number].familiar(), source });
         }
         // All repositories get everything before any tag moves.
@@ -136,6 +140,15 @@ impl Publisher {
             }
         }
         Ok(Digest::of(&manifest))
+    }
+}
+
+/// Whether the bytes that were sent may be at fault, or could not be read here.
+fn refuses_content(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Status { status, .. } => status.is_client_error(),
+        RegistryError::DigestMismatch { .. } | RegistryError::Source { .. } | RegistryError::SourceSize { .. } => true,
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@ use cofferdam_plan::{
     Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
 };
-use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCommand};
+use cofferdam_plugin_host::{ApplyError, ApplyHandles, CallError, Exit as CommandExit, RunCommand};
 use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tree};
 
 use crate::{
@@ -217,7 +217,8 @@ fn apply(
             if let Some(failure) = commands.as_mut().and_then(|commands| commands.failure.take()) {
                 return Err(failure);
             }
-            return Err(step_error(error, commands.as_ref().and_then(|commands| commands.last.clone())));
+            let last = commands.as_ref().and_then(|commands| commands.last.clone());
+            return Err(step_error(error, last, builder.files.store.is_full()));
         }
     };
     for warning in applied.diagnostics {
@@ -279,7 +280,11 @@ fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work) -> Result<Option
     Ok(Some((Arc::new(layer), index)))
 }
 
-fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>) -> StepError {
+fn step_error(
+    error: ApplyError,
+    last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>,
+    disk_is_full: bool,
+) -> StepError {
     match error {
         ApplyError::CommandFailed(exit) => {
             let notes = last.map(|(_, notes)| notes).unwrap_or_default();
@@ -287,11 +292,12 @@ fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferd
                 CommandExit::Code(code) => cofferdam_exec::Exit::Code(code),
                 CommandExit::Signal(signal) => cofferdam_exec::Exit::Signal(signal),
             };
-            StepError::Command { exit, notes }
+            StepError::Command { exit, notes, disk_is_full }
         }
         ApplyError::Invalid(finding) | ApplyError::Unsupported(finding) => StepError::Finding(finding),
         ApplyError::Denied { plugin, capability, message } => StepError::Denied { plugin, capability, message },
-        other => StepError::Plugin(other.to_string()),
+        ApplyError::Call(CallError::Storage(error)) => StepError::Rootfs(error),
+        other => StepError::Plugin(crate::chain(&other)),
     }
 }
 

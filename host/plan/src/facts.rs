@@ -27,6 +27,15 @@ pub struct ImageFacts {
     pub platform: Option<Platform>,
 }
 
+/// Why there is no such image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoImage {
+    /// In one sentence.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
 /// A directory that was named with `--build-context`, used as a base or copied from.
 pub type DirectoryName = String;
 
@@ -43,7 +52,7 @@ pub enum NamedContext {
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Images, or the reason why there is none.
-    pub images: BTreeMap<ImageName, Result<ImageFacts, String>>,
+    pub images: BTreeMap<ImageName, Result<ImageFacts, NoImage>>,
     /// What the context's ignore file hides; empty without one. Known before anything is planned, and only looked at by
     /// lint rules.
     pub ignore: IgnorePatterns,

@@ -10,13 +10,16 @@ use cofferdam_dockerfile::{Diagnostic, FromClause, Instruction, Parsed, Severity
 use crate::{
     Base, Config, Facts, ImageName, Input, InputTree, NamedContext, Outcome, Plan, PlannedStage, PlannedStep, Platform,
     StageNumber,
-    facts::ImageFacts,
+    facts::{ImageFacts, NoImage},
     graph::Action,
     history, key, lint,
     scope::Scope,
     step::{Effect, Handlers, KeyValue, Read, TreeSource},
     words,
 };
+
+/// The code of the finding that an image can't be had.
+pub const BASE_IMAGE: &str = "BaseImage";
 
 /// What the user asked for beside the Dockerfile.
 #[derive(Debug, Clone)]
@@ -339,8 +342,8 @@ impl<'a> Run<'a> {
     fn image(&self, image: &ImageName, span: Span) -> Option<ImageFacts> {
         match self.facts.images.get(image) {
             Some(Ok(facts)) => Some(facts.clone()),
-            Some(Err(reason)) => {
-                self.error(span, "BaseImage", format!("image `{}`: {reason}", image.name), None);
+            Some(Err(NoImage { reason, remedy })) => {
+                self.error(span, BASE_IMAGE, format!("image `{}`: {reason}", image.name), remedy.clone());
                 None
             }
             None => {
