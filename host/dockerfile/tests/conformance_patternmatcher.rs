@@ -15,11 +15,10 @@ fn rows(name: &str) -> Vec<Value> {
     let Some(folder) = common::conformance("patternmatcher") else { return Vec::new() };
     let text = fs::read_to_string(folder.join("patternmatcher-tests.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
-    let rows = match &all[name] {
+    match &all[name] {
         Value::Array(rows) => rows.clone(),
         row => vec![row.clone()],
-    };
-    rows
+    }
 }
 
 fn patterns(row: &Value, key: &str) -> Vec<String> {

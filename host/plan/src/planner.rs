@@ -135,6 +135,14 @@ enum Mode {
     Plan,
 }
 
+/// What a name in `--from` stands for.
+#[derive(Clone, Copy)]
+enum Named {
+    Directory,
+    Stage(StageNumber),
+    Image,
+}
+
 /// One stage's part of the text.
 struct StageSource<'a> {
     from: FromClause,
@@ -406,23 +414,23 @@ impl<'a> Run<'a> {
     /// The trees behind the reads. An image whose facts are missing is noted as a need and left out: the plan is not
     /// used then.
     fn inputs(&self, walk: &Walk, span: &Span, reads: &[Read]) -> Vec<Input> {
-        if self.mode == Mode::Check {
-            return Vec::new();
-        }
         let mut inputs = Vec::new();
         for read in reads {
             let Read::Tree(read) = read else { continue };
             let tree = match &read.source {
                 TreeSource::Context => Some(InputTree::Context),
-                TreeSource::Named(name) => self.named_tree(walk, *span, name),
+                TreeSource::Named(name) => {
+                    let named = self.named(*span, name);
+                    named.filter(|_| self.mode == Mode::Plan).and_then(|named| self.tree(walk, *span, name, named))
+                }
             };
             inputs.extend(tree.map(|tree| Input { tree, read: read.clone() }));
         }
         inputs
     }
 
-    fn named_tree(&self, walk: &Walk, span: Span, name: &str) -> Option<InputTree> {
-        let options = self.planner.options;
+    /// What a name in `--from` stands for, as far as the text says.
+    fn named(&self, span: Span, name: &str) -> Option<Named> {
         if name.contains('$') {
             // The graph must not depend on what is only known while it is walked (as BuildKit decides too).
             let help = "name the stage itself, or give the image a stage of its own with FROM, where ARGs are expanded";
@@ -430,25 +438,34 @@ impl<'a> Run<'a> {
             self.error(span, "VariableInFrom", message, Some(help.to_owned()));
             return None;
         }
-        match options.contexts.get(name) {
-            Some(NamedContext::Directory) => return Some(InputTree::Directory(name.to_owned())),
-            Some(NamedContext::Image) => {}
-            None => {
-                let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
-                if let Some(stage) = self.stage_named(name, self.sources.len()).or_else(by_number) {
-                    return self.stage_tree(walk, span, name, stage);
-                }
-                if name == "scratch" || name.bytes().all(|byte| byte.is_ascii_digit()) {
-                    let message = format!("there is no stage `{name}` to copy from");
-                    let help = format!("stages have the numbers 0 to {}", self.sources.len() - 1);
-                    self.error(span, "UnknownStage", message, Some(help));
-                    return None;
-                }
+        match self.planner.options.contexts.get(name) {
+            Some(NamedContext::Directory) => return Some(Named::Directory),
+            Some(NamedContext::Image) => return Some(Named::Image),
+            None => {}
+        }
+        let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
+        if let Some(stage) = self.stage_named(name, self.sources.len()).or_else(by_number) {
+            return Some(Named::Stage(stage));
+        }
+        if name == "scratch" || name.bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("there is no stage `{name}` to copy from");
+            let help = format!("stages have the numbers 0 to {}", self.sources.len() - 1);
+            self.error(span, "UnknownStage", message, Some(help));
+            return None;
+        }
+        Some(Named::Image)
+    }
+
+    fn tree(&self, walk: &Walk, span: Span, name: &str, named: Named) -> Option<InputTree> {
+        match named {
+            Named::Directory => Some(InputTree::Directory(name.to_owned())),
+            Named::Stage(stage) => self.stage_tree(walk, span, name, stage),
+            Named::Image => {
+                let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
+                let facts = self.image(&image, span)?;
+                Some(InputTree::Image(image, facts.digest))
             }
         }
-        let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
-        let facts = self.image(&image, span)?;
-        Some(InputTree::Image(image, facts.digest))
     }
 
     fn stage_tree(&self, walk: &Walk, span: Span, name: &str, stage: StageNumber) -> Option<InputTree> {

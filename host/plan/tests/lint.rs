@@ -93,6 +93,15 @@ fn a_build_lints_what_it_builds_and_fails_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_check_finds_names_that_no_facts_can_mend() {
+    let text = "FROM scratch\nCOPY --from=7 a /\nCOPY --from=$X a /\nCOPY --from=example/image a /\n";
+    let parsed = parse(text.as_bytes());
+    let found = Planner::new(&parsed, &All, &options()).check(&Facts::default());
+    let codes: Vec<_> = found.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["UnknownStage", "VariableInFrom"]);
+}
+
+#[test]
 fn a_slip_in_the_name_of_a_rule_is_noted() {
     let parsed = parse(b"# check=skip=FromAsCasng,all\nFROM scratch as x\n");
     let found = Planner::new(&parsed, &All, &options()).check(&Facts::default());
