@@ -9,6 +9,7 @@ mod build;
 mod builder;
 mod command;
 mod credentials;
+mod earlier_blocks;
 mod error;
 mod events;
 mod executors;
