@@ -90,9 +90,11 @@ impl BlockIndex {
     }
 }
 
-/// What a compressed block depends on, and nothing else: level, dictionary, and the bytes.
+/// What a compressed block depends on, and nothing else: level, dictionary, the bytes, and the compressor, which another
+/// version may do better.
 pub(crate) fn key(level: u32, dictionary: &[u8], block: &[u8]) -> Digest {
     let mut hasher = Sha256::new();
+    hasher.update_framed(env!("CARGO_PKG_VERSION").as_bytes());
     hasher.update_framed(&level.to_le_bytes());
     hasher.update_framed(dictionary);
     hasher.update_framed(block);

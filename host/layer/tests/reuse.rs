@@ -100,9 +100,9 @@ proptest! {
             let at = at.index(blob.len());
             blob[at] ^= 1 << bit;
         }
-        prop_assert!(&write_again(&set, earlier(&index, blob.clone())).2 == &whole, "another blob");
+        prop_assert!(write_again(&set, earlier(&index, blob.clone())).2 == whole, "another blob");
         blob.truncate(cut.index(whole.len()));
-        prop_assert!(&write_again(&set, earlier(&index, blob)).2 == &whole, "another blob");
+        prop_assert!(write_again(&set, earlier(&index, blob)).2 == whole, "another blob");
     }
 
     #[test]
@@ -120,7 +120,7 @@ proptest! {
         }
         if let Some(damaged) = BlockIndex::decode(&index) {
             let earlier = EarlierBlocks::new(damaged, Box::new(Memory(blob.clone())));
-            prop_assert!(&write_again(&set, earlier).2 == &blob, "another blob");
+            prop_assert!(write_again(&set, earlier).2 == blob, "another blob");
         }
     }
 }
