@@ -9,6 +9,7 @@ set -eu
 # package  command that proves it is there  what for
 needed='
 apache2-utils htpasswd password files of the test registry
+btrfs-progs mkfs.btrfs disks with a quota
 busybox-static busybox the base image alpine
 docker-registry docker-registry the registry that images are pushed to and pulled from
 git git checkouts whose facts are compared

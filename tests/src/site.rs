@@ -4,10 +4,11 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{Finished, Image, Program, base, binary};
+use crate::{Finished, Image, Program, base, binary, run};
 
 /// A temporary directory with a build context, a store, and room for outputs.
 pub struct Site {
@@ -34,6 +35,16 @@ impl Site {
     /// One whose Dockerfiles may say `FROM base`: the image of this kind. `None` (reported as a skip) where it can't be had.
     pub fn with_base(kind: &str) -> Option<Self> {
         Some(Self { base: Some(base(kind)?), ..Self::new() })
+    }
+
+    /// The same with a copy of the base, for tests that compare digests for minutes: other checkouts on this machine make the
+    /// shared one anew.
+    pub fn with_own_base(kind: &str) -> Option<Self> {
+        let mut site = Self::with_base(kind)?;
+        let copy = site.path().join("base");
+        run(Command::new("cp").arg("-a").arg(site.base.take()?).arg(&copy)).success();
+        site.base = Some(copy);
+        Some(site)
     }
 
     /// The directory that holds everything.

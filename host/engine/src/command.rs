@@ -64,12 +64,19 @@ pub struct StepCommands {
 pub fn unpack(layers: &[Arc<StageLayer>], talk: &Talk, vertex: Vertex) -> Result<Vec<PathBuf>, LayerFailure> {
     let directory = |layer: &Arc<StageLayer>| {
         let (meter, blob) = (Meter::new(), *layer.blob());
-        layer.directory(&|done_bytes| {
-            if meter.is_due() {
-                let (digest, total_bytes) = (blob.digest, blob.size);
-                talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+        let tell = |done_bytes: u64| {
+            let (digest, total_bytes) = (blob.digest, blob.size);
+            talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+        };
+        let directory = layer.directory(&|done_bytes| {
+            if done_bytes < blob.size && meter.is_due() {
+                tell(done_bytes);
             }
-        })
+        })?;
+        if meter.was_due() {
+            tell(blob.size);
+        }
+        Ok(directory)
     };
     layers.iter().map(directory).collect()
 }

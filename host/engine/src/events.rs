@@ -99,7 +99,8 @@ pub enum Event {
         /// One sentence without a full stop.
         text: String,
     },
-    /// A layer below a step's command is being unpacked. Told ten times a second at most, and not at all if it is done at once.
+    /// A layer below a step's command is being unpacked. Told ten times a second at most, and not at all if it is done at
+    /// once; `done_bytes` reaches `total_bytes` when it is unpacked.
     Unpacking {
         /// Which.
         vertex: Vertex,

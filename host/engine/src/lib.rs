@@ -10,6 +10,7 @@ mod builder;
 mod command;
 mod credentials;
 mod download;
+mod earlier_blocks;
 mod error;
 mod events;
 mod executors;

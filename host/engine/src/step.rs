@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cofferdam_cache::CacheEntry;
 use cofferdam_digest::Digest;
 use cofferdam_image::{Compression, LayerBlob};
-use cofferdam_layer::{archive_size_bytes, write_layer_watched};
+use cofferdam_layer::{EarlierBlocks, archive_size_bytes, write_layer_again};
 use cofferdam_plan::{
     Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
@@ -15,6 +15,7 @@ use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tre
 
 use crate::{
     command::{self, SharedCommands, StepCommands},
+    earlier_blocks,
     error::StepError,
     events::{Event, Stream},
     hashed_tree::HashedTree,
@@ -231,7 +232,7 @@ fn apply(
         Some(commands) => commands.changes()?,
         None => rootfs.lock().unwrap_or_else(PoisonError::into_inner).take_changes(),
     };
-    let Some((layer, index)) = write(stages, &changes, work)? else {
+    let Some((layer, index)) = write(stages, &changes, &action.recipe, work)? else {
         return Ok(None);
     };
     drop(changes);
@@ -251,7 +252,7 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
 type Written = (Arc<StageLayer>, Arc<LayerIndex>);
 
 /// Changes become a blob of the store: one pass over the bytes.
-fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work) -> Result<Option<Written>, StepError> {
+fn write(stages: &Stages<'_>, changes: &ChangeSet, recipe: &Digest, work: &Work) -> Result<Option<Written>, StepError> {
     if changes.is_empty() {
         return Ok(None);
     }
@@ -263,9 +264,11 @@ fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work) -> Result<Option
             work.event(|vertex| Event::Writing { vertex, done_bytes, total_bytes: total_bytes.max(done_bytes) });
         }
     };
-    let written = write_layer_watched(changes, &builder.write, store.raw_blob_writer()?, &mut watch);
-    let (written, out) = written.map_err(StepError::Write)?;
+    let earlier = if builder.use_cache { earlier_blocks::find(store, recipe) } else { EarlierBlocks::default() };
+    let written = write_layer_again(changes, &builder.write, earlier, store.raw_blob_writer()?, &mut watch);
+    let (written, blocks, out) = written.map_err(StepError::Write)?;
     out.commit(written.digest)?;
+    earlier_blocks::keep(store, recipe, written.digest, &blocks);
     let compression = match written.compression {
         cofferdam_layer::Compression::Gzip { .. } => Compression::Gzip,
         cofferdam_layer::Compression::Zstd { .. } => Compression::Zstd,
@@ -337,7 +340,7 @@ pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work) -> Result<Ou
     let from: Arc<dyn Tree> = tree.clone();
     let mut rootfs = root(stages, &[])?;
     rootfs.copy_tree(&from, &RootPath::root(), &RootPath::root(), &CopyOptions::default())?;
-    let written = write(stages, &rootfs.take_changes(), work)?;
+    let written = write(stages, &rootfs.take_changes(), &directory_recipe(), work)?;
     let layer = written.map(|(layer, _)| layer);
     let hash = trees::hash(&tree, &whole())?;
     if !hash.is_steady_since(stages.builder.start_ns()) {

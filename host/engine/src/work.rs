@@ -127,6 +127,11 @@ impl Meter {
         let due = now.saturating_sub(told) >= METER_INTERVAL.as_millis() as u64;
         due && self.told_ms.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
+
+    /// Whether it was time at least once: whoever heard of a beginning is to hear of the end.
+    pub fn was_due(&self) -> bool {
+        self.told_ms.load(Ordering::Relaxed) > 0
+    }
 }
 
 #[cfg(test)]
@@ -160,10 +165,9 @@ mod tests {
     #[test]
     fn a_meter_is_due_once_in_a_while() {
         let meter = Meter::new();
-        assert!(!meter.is_due(), "nothing has happened for long enough");
-        meter.told_ms.store(0, Ordering::Relaxed);
+        assert!(!meter.is_due() && !meter.was_due(), "nothing has happened for long enough");
         let meter = Meter { begun: Instant::now().checked_sub(Duration::from_secs(1)).unwrap(), ..meter };
         assert!(meter.is_due());
-        assert!(!meter.is_due(), "just told");
+        assert!(!meter.is_due() && meter.was_due(), "just told");
     }
 }

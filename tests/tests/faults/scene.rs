@@ -26,7 +26,7 @@ impl Scene {
 
     /// One whose Dockerfiles may say `FROM base`, with the image alpine, and run commands.
     pub fn with_base() -> Option<Self> {
-        Some(Self::around(Site::with_base("alpine")?))
+        Some(Self::around(Site::with_own_base("alpine")?))
     }
 
     fn around(site: Site) -> Self {

@@ -190,3 +190,38 @@ fn a_file_that_did_not_change_for_a_minute_is_not_read_again_and_an_edit_in_plac
     let third = site.image(&[]);
     assert!(third.content("/large").ends_with("ab"), "the edit was not seen");
 }
+
+#[test]
+fn a_step_with_an_edited_file_gives_the_image_of_an_empty_store() {
+    let site = Site::new();
+    site.dockerfile("FROM scratch\nCOPY . /data/\n");
+    // Words in an order that is not the same twice, so that there is something to compress: 3 MB in all.
+    let text = |seed: u64, words: u64| -> String {
+        (0..words).map(|n| format!("{:x} ", (n + seed * 7919).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40)).collect()
+    };
+    for n in 0..300 {
+        site.file(&format!("source/file-{n}"), text(n, 1500));
+    }
+    let first = site.build(&[]).success();
+    let indexes = || fs::read_dir(site.store().join("block-indexes")).expect("the store has them").count();
+    assert_eq!(indexes(), 1);
+    site.file("source/file-150", text(150, 2000)).file("source/new", "new");
+    let edited = site.build(&[]).success();
+    assert_ne!(edited.digest(), first.digest());
+    assert_eq!(indexes(), 1, "there is one for the step");
+    let elsewhere = site.path().join("another-store");
+    let fresh = site.build(&["--store", elsewhere.to_str().expect("UTF-8")]).success();
+    assert_eq!(edited.digest(), fresh.digest());
+    // Whatever became of the blob and of its index.
+    for entry in fs::read_dir(site.store().join("blobs/sha256")).expect("the store has blobs") {
+        let path = entry.expect("listed").path();
+        let bytes = fs::read(&path).expect("a blob");
+        if bytes.len() > 100_000 {
+            fs::write(&path, &bytes[..bytes.len() / 2]).expect("ours");
+        }
+    }
+    site.file("source/newer", "newer");
+    let damaged = site.build(&[]).success();
+    let fresh = site.build(&["--store", elsewhere.to_str().expect("UTF-8")]).success();
+    assert_eq!(damaged.digest(), fresh.digest());
+}

@@ -106,7 +106,8 @@ impl Board {
                 unit.tail.push(bytes);
             }),
             Event::Unpacking { vertex, digest, done_bytes, total_bytes } => self.change(*vertex, |unit| {
-                unit.unpacking = Some((*digest, Moving { done_bytes: *done_bytes, total_bytes: *total_bytes }));
+                let moving = Moving { done_bytes: *done_bytes, total_bytes: *total_bytes };
+                unit.unpacking = (done_bytes < total_bytes).then_some((*digest, moving));
             }),
             Event::Writing { vertex, done_bytes, total_bytes } => self.change(*vertex, |unit| {
                 unit.unpacking = None;

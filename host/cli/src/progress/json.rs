@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::{
     Outcome, View,
     board::{Board, Sum, Unit},
-    text::clean_line,
 };
 
 /// Writes events as JSON lines.
@@ -78,8 +77,7 @@ impl<W: Write + Send> Observer for JsonView<W> {
 
 impl<W: Write + Send> View for JsonView<W> {
     fn say(&self, text: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.write(format!("{}\n", clean_line(text)).as_bytes());
+        self.event(Event::Warning { text: text.to_owned() });
     }
 
     fn finish(&self, outcome: Outcome) {

@@ -17,21 +17,17 @@ impl LineBuffer {
         let mut rest = piece;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             match self.held.is_empty() {
-                true => line(&rest[..end]),
+                true => complete(&rest[..end], &mut line),
                 false => {
                     self.held.extend_from_slice(&rest[..end]);
-                    line(&self.held);
+                    complete(&self.held, &mut line);
                     self.held.clear();
                 }
             }
             rest = &rest[end + 1..];
         }
         self.held.extend_from_slice(rest);
-        // Of a line that overwrites itself, only the last state will be shown.
-        let overwritten = self.held.len().saturating_sub(1);
-        if let Some(end) = self.held[..overwritten].iter().rposition(|byte| *byte == b'\r') {
-            self.held.drain(..=end);
-        }
+        self.held.drain(..last_state(&self.held));
         while self.held.len() > LINE_LIMIT_BYTES {
             let cut = character_start(&self.held, LINE_LIMIT_BYTES);
             line(&self.held[..cut]);
@@ -48,6 +44,23 @@ impl LineBuffer {
     pub fn take_rest(&mut self) -> Option<Vec<u8>> {
         (!self.held.is_empty()).then(|| std::mem::take(&mut self.held))
     }
+}
+
+/// Hands on a whole line, in pieces if it is too long.
+fn complete(whole: &[u8], line: &mut impl FnMut(&[u8])) {
+    let mut rest = &whole[last_state(whole)..];
+    while rest.len() > LINE_LIMIT_BYTES {
+        let cut = character_start(rest, LINE_LIMIT_BYTES);
+        line(&rest[..cut]);
+        rest = &rest[cut..];
+    }
+    line(rest);
+}
+
+/// Where the last state begins of a line that overwrites itself: only that will be shown.
+fn last_state(line: &[u8]) -> usize {
+    let overwritten = line.len().saturating_sub(1);
+    line[..overwritten].iter().rposition(|byte| *byte == b'\r').map_or(0, |end| end + 1)
 }
 
 /// The last place up to `at` that is not inside a UTF-8 character.
@@ -117,6 +130,9 @@ mod tests {
         let (lines, _) = lines(&[b"x", huge.as_bytes()]);
         assert_eq!(lines.last().map(String::as_str), Some("end"));
         assert!(lines.iter().all(|line| !line.contains('\u{fffd}')));
+        let piece = vec![b'x'; LINE_LIMIT_BYTES * 2 - 1];
+        let (cut, _) = super::tests::lines(&[&piece, &piece, b"\n", &[&piece, &b"\n"[..]].concat()]);
+        assert!(cut.iter().all(|line| line.len() <= LINE_LIMIT_BYTES), "wherever its newline comes");
         let (lines, buffer) = super::tests::lines(&[&vec![b'x'; LINE_LIMIT_BYTES * 3 + 5]]);
         assert_eq!((lines.len(), buffer.rest().len()), (3, 5));
     }

@@ -18,6 +18,7 @@ mod problem;
 mod screen;
 mod sections;
 mod summary;
+mod terminal;
 mod text;
 mod tty;
 mod units;
@@ -93,7 +94,7 @@ pub fn view(
         return Ok(Arc::new(quiet()));
     }
     Ok(match mode {
-        Mode::Tty { colours } => Arc::new(tty::TtyView::new(tty::StandardError, colours)),
+        Mode::Tty { colours } => Arc::new(tty::TtyView::new(terminal::StandardError, colours)),
         Mode::Json => Arc::new(json::JsonView::new(io::stderr())),
         Mode::Quiet => Arc::new(quiet()),
         Mode::Plain => Arc::new(log::LogView::new(out(), plain::Plain::default(), verbosity)),

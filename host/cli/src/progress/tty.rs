@@ -1,7 +1,6 @@
 //! The view of a person at a terminal: drawn ten times a second at most, by a thread that sleeps otherwise.
 
 use std::{
-    io::Write,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -12,23 +11,16 @@ use cofferdam_engine::{Event, Observer};
 use super::{
     Outcome, View,
     board::Board,
-    frame::{Size, frame},
+    frame::frame,
     problem::Problem,
     screen::Screen,
     summary,
+    terminal::Terminal,
     text::{clean, clean_line, fit},
 };
 
 /// Between two frames. The first one waits as long: a build that is over by then shows its summary alone.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A terminal.
-pub trait Terminal: Send + 'static {
-    /// Its size now.
-    fn size(&self) -> Size;
-    /// Writes everything at once. One that has gone away is no error: the build goes on.
-    fn write(&mut self, text: &str);
-}
 
 /// Draws on a terminal.
 pub struct TtyView<T> {
@@ -211,35 +203,14 @@ impl<T: Terminal> Shared<T> {
     }
 }
 
-/// Standard error as a terminal.
-pub struct StandardError;
-
-/// What a terminal that does not know its own size is taken for.
-const USUAL: Size = Size { columns: 80, rows: 24 };
-
-impl Terminal for StandardError {
-    fn size(&self) -> Size {
-        match rustix::termios::tcgetwinsize(rustix::stdio::stderr()) {
-            Ok(size) => {
-                let known = |number: u16, usual| if number == 0 { usual } else { usize::from(number) };
-                Size { columns: known(size.ws_col, USUAL.columns), rows: known(size.ws_row, USUAL.rows) }
-            }
-            Err(_) => USUAL,
-        }
-    }
-
-    fn write(&mut self, text: &str) {
-        let mut out = std::io::stderr().lock();
-        let _ = out.write_all(text.as_bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::progress::{
+        frame::Size,
         log::tests::{finished, output, started, working},
         screen::tests::terminal,
+        terminal::USUAL,
     };
     use cofferdam_engine::{Ending, Kind};
 

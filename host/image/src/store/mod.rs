@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `oci-layout`, `index.json`, `blobs/sha256/` | an OCI layout that every tool reads | readers verify digests |
 //! | `indexes/HEX` | the [`LayerIndex`](cofferdam_rootfs::LayerIndex) of a DiffID | a checksum in the file |
+//! | `block-indexes/HEX` | the compressed blocks of the last layer of a recipe | a checksum in the file |
 //! | `diff-ids/HEX`, `layer-blobs/HEX/HEX` | blob → DiffID and back | read with bounds |
 //! | `unpacked/FORM/HEX/` | a layer's files | only this user can write there |
 //! | `cache/` | records of the layer cache (`cofferdam-cache`) | a checksum in the file |
@@ -21,6 +22,7 @@
 //! the machine in which they were unpacked (`unpacked/boot`), and made anew after that.
 
 mod blob;
+mod block_index;
 mod images;
 mod layer_blob;
 mod layer_index;
@@ -44,6 +46,7 @@ use session::Session;
 use unpacked::forget_unpacked_of_another_boot;
 
 pub use blob::{BlobInfo, BlobWriter, RawBlobWriter};
+pub use block_index::StoredBlocks;
 pub use images::StoredImage;
 pub use layer_blob::LayerBlob;
 pub use location::StoreLocation;
@@ -77,7 +80,17 @@ impl Store {
         private.recursive(true).mode(0o700);
         private.create(path).map_err(StoreError::io("create the store's directory", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store's directory", path))?;
-        for name in ["blobs/sha256", "indexes", "diff-ids", "layer-blobs", "cache", "images", "unpacked", "tmp"] {
+        for name in [
+            "blobs/sha256",
+            "indexes",
+            "block-indexes",
+            "diff-ids",
+            "layer-blobs",
+            "cache",
+            "images",
+            "unpacked",
+            "tmp",
+        ] {
             let directory = root.join(name);
             if !directory.is_dir() {
                 private.create(&directory).map_err(StoreError::io("create the store's directory", &directory))?;
