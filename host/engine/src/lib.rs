@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod executors;
 mod file_hashes;
+mod flat;
 mod hashed_tree;
 mod images;
 mod layers;

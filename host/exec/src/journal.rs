@@ -9,8 +9,11 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{AtFlags, StatxFlags, Timespec};
-use rustix::{fd::BorrowedFd, io::Errno};
+use rustix::{
+    fd::BorrowedFd,
+    fs::{AtFlags, StatxFlags, Timespec},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
 /// A device node that is an empty file on the disk.
@@ -149,6 +152,11 @@ impl Journal {
         out.flush()
     }
 
+    /// Whether anything is recorded of a number; whose it is now, only [`Journal::look`] tells.
+    pub fn mentions(&self, inode: u64) -> bool {
+        self.entries.contains_key(&inode)
+    }
+
     /// Looks at an open file, with what is recorded of it. What belongs to nobody in particular (the builder's own user)
     /// belongs to `owner`.
     ///
@@ -159,11 +167,20 @@ impl Journal {
         self.seen(rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, flags)?)
     }
 
-    /// As [`Journal::look`], by a path of this machine; symlinks (and magic links) are followed.
+    /// As [`Journal::look`], by a path of this machine; a symlink at its end is looked at itself.
     ///
     /// # Errors
     /// As statx(2).
-    pub fn look_at(&self, path: &str) -> Result<Seen, Errno> {
+    pub fn look_at(&self, path: &Path) -> io::Result<Seen> {
+        let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        Ok(self.seen(rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags)?)?)
+    }
+
+    /// As [`Journal::look`], through a link of /proc.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub fn look_through(&self, path: &str) -> Result<Seen, Errno> {
         let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
         self.seen(rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), flags)?)
     }
@@ -232,12 +249,6 @@ impl Journal {
     /// Records all of a file.
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
         self.entries.insert(seen.inode, (seen.birth(), recorded));
-    }
-
-    /// What is recorded of an inode, whoever has it now; for those who looked already.
-    pub fn of_inode(&self, inode: u64, birth: Birth) -> Option<&Recorded> {
-        let (known, recorded) = self.entries.get(&inode)?;
-        (*known == birth).then_some(recorded)
     }
 
     /// Forgets a file that has no name any more.

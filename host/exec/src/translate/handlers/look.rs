@@ -37,7 +37,7 @@ pub fn stat(tracer: &Tracer, task: &Task, start: Start, path: u64, into: u64, fl
 /// fstat(2).
 pub fn fstat(tracer: &Tracer, task: &Task, number: u64, into: u64) -> Result<Outcome, Errno> {
     let path = format!("/proc/{}/fd/{}", task.id.as_raw_nonzero(), number as i32);
-    let seen = match tracer.journal.look_at(&path) {
+    let seen = match tracer.journal.look_through(&path) {
         Err(Errno::NOENT) => return Err(Errno::BADF),
         seen => seen?,
     };
