@@ -224,7 +224,7 @@ impl Walk<'_> {
             if name.len() > NAME_LIMIT_BYTES {
                 return Err(Errno::NAMETOOLONG);
             }
-            self.may_search(&directory)?;
+            self.may_search(&at, &directory)?;
             match name.as_slice() {
                 b"." => {
                     unnamed = Errno::INVAL;
@@ -337,11 +337,17 @@ impl Walk<'_> {
     }
 
     fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        self.tracer.bindings.open(path, OFlags::DIRECTORY)
+        match self.tracer.bindings.open(path, OFlags::DIRECTORY) {
+            // A descriptor that is open on a symlink itself is no directory.
+            Err(Errno::LOOP) => Err(Errno::NOTDIR),
+            directory => directory,
+        }
     }
 
-    fn may_search(&self, directory: &OwnedFd) -> Result<(), Errno> {
-        if access::is_unbounded(&self.task.identity) {
+    fn may_search(&self, path: &[u8], directory: &OwnedFd) -> Result<(), Errno> {
+        // What of /proc is there for the command belongs to it.
+        let in_proc = self.tracer.bindings.get(self.tracer.bindings.holding(path)).is_proc;
+        if in_proc || access::is_unbounded(&self.task.identity) {
             return Ok(());
         }
         let seen = self.tracer.journal.look(directory.as_fd())?;

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use rustix::process::Pid;
 
-use super::{exec::PendingExec, identity::Identity, registers::Registers};
+use super::{exec::PendingExec, handlers::Newborn, identity::Identity, registers::Registers};
 
 /// How many bytes of scratch memory one task has: two paths and a little.
 pub const SLOT_BYTES: u64 = 3 * 4096;
@@ -40,6 +40,8 @@ pub struct After {
     pub original: Registers,
     /// A descriptor that the translator opened in the task.
     pub close: Option<i32>,
+    /// What is to be recorded of the file that the call opens.
+    pub born: Option<Newborn>,
 }
 
 /// Root and mask of file system calls (the kernel's fs_struct); the working directory is the kernel's own.

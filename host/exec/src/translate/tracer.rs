@@ -11,7 +11,7 @@ use rustix::{io::Errno, process::Pid};
 use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
-    memory,
+    handlers, memory,
     registers::{RED_ZONE_BYTES, Registers},
     tracee::{After, SLOT_BYTES, Task},
 };
@@ -177,13 +177,19 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close } = *after;
+        let After { original, close, born } = *after;
         task.exec = None;
         let mut registers = Registers::read(id)?;
         for index in 0..6 {
             registers.set_argument(index, original.argument(index));
         }
         registers.set_number(original.number());
+        if let (Some(newborn), Ok(descriptor)) = (born, i32::try_from(registers.result()))
+            && descriptor >= 0
+            && let Ok(file) = handlers::descriptor(task, descriptor)
+        {
+            let _ = newborn.record(self, &file);
+        }
         if let Some(descriptor) = close {
             let gadget = registers.call_instruction();
             self.inject(id, &registers, gadget, libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
@@ -291,6 +297,6 @@ fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Err
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None })
+        Box::new(Self { original: original.clone(), close: None, born: None })
     }
 }

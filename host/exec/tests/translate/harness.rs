@@ -11,13 +11,19 @@ use cofferdam_exec::{
     TranslatorExecutor, harden_process, run_stage_main,
 };
 
-use crate::{behaviour, world};
+use crate::{attack, behaviour, isolation, operations, same, world};
 
 /// Plays it.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(STAGE_ARGUMENT) => run_stage_main(),
+        Some("__attack") => return attack::main(&arguments[1..]),
+        Some("__operations") => return operations::main(&arguments[1..]),
+        Some("__whoami") => {
+            println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
+            return ExitCode::SUCCESS;
+        }
         Some("__run") => return run(&arguments[1..]),
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
@@ -32,7 +38,8 @@ pub fn main() -> ExitCode {
     let world = world::World::new(&directory, &busybox);
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;
-    for (name, test) in behaviour::TESTS {
+    let tests = [behaviour::TESTS, isolation::TESTS, same::TESTS].concat();
+    for (name, test) in tests {
         if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
             continue;
         }

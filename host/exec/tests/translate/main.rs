@@ -14,8 +14,16 @@ fn main() -> std::process::ExitCode {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod attack;
+#[cfg(target_arch = "x86_64")]
 mod behaviour;
 #[cfg(target_arch = "x86_64")]
 mod harness;
+#[cfg(target_arch = "x86_64")]
+mod isolation;
+#[cfg(target_arch = "x86_64")]
+mod operations;
+#[cfg(target_arch = "x86_64")]
+mod same;
 #[cfg(target_arch = "x86_64")]
 mod world;

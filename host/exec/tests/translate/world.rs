@@ -102,6 +102,14 @@ impl World {
         Step { request, tree, journal }
     }
 
+    /// A step that runs this very program as one of its other parts.
+    pub fn program_step(&self, words: &[&str]) -> Step {
+        let mut step = self.step("");
+        install_program(&step.tree);
+        step.request.arguments = ["/bin/test-program"].iter().chain(words).map(|&word| word.to_owned()).collect();
+        step
+    }
+
     /// Runs a step.
     pub fn try_run(&self, step: &Step) -> Result<Ran, ExecError> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -136,6 +144,18 @@ impl World {
             ran.stderr
         );
         ran.stdout
+    }
+}
+
+/// Puts this program and the libraries that it needs into a tree.
+fn install_program(tree: &Path) {
+    let program = std::env::current_exe().expect("a program");
+    fs::copy(&program, tree.join("bin/test-program")).expect("a copy");
+    let ldd = Command::new("ldd").arg(&program).output().expect("ldd").stdout;
+    for word in String::from_utf8_lossy(&ldd).split_ascii_whitespace().filter(|word| word.starts_with('/')) {
+        let target = tree.join(&word[1..]);
+        fs::create_dir_all(target.parent().expect("a parent")).expect("a directory");
+        fs::copy(word, target).expect("a library");
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{descriptor, find_node};
+use super::find_node;
 use crate::journal::{Seen, mode_on_disk};
 use crate::translate::{
     access,
@@ -44,7 +44,7 @@ pub fn fchmod(tracer: &mut Tracer, task: &Task, number: u64, mode: u64) -> Resul
 
 /// A descriptor that is not only for a path.
 fn open_file(tracer: &Tracer, task: &Task, number: u64) -> Result<(OwnedFd, Seen), Errno> {
-    let file = descriptor(task, number as i32)?;
+    let file = super::open_descriptor(task, number as i32)?;
     let seen = tracer.journal.look(file.as_fd())?;
     Ok((file, seen))
 }
@@ -55,7 +55,7 @@ fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mo
     }
     access::check_owner(&task.identity, seen)?;
     let mut mode = mode & 0o7777;
-    if !seen.is_directory() && !task.identity.is_in_group(seen.gid) && !task.identity.can(capability::FSETID) {
+    if !task.identity.is_in_group(seen.gid) && !task.identity.can(capability::FSETID) {
         mode &= !libc::S_ISGID;
     }
     if is_of_tree(tracer, seen) {

@@ -105,17 +105,26 @@ fn stat_bytes(seen: &Seen) -> [u8; size_of::<libc::stat>()] {
 }
 
 /// access(2), faccessat(2) and faccessat2(2).
-pub fn access(tracer: &Tracer, task: &Task, start: Start, path: u64, mode: u64, flags: u64) -> Result<Outcome, Errno> {
+pub fn access(
+    tracer: &Tracer,
+    task: &mut Task,
+    start: Start,
+    path: u64,
+    mode: u64,
+    flags: u64,
+) -> Result<Outcome, Errno> {
     if mode & !7 != 0 {
         return Err(Errno::INVAL);
     }
     let effective = flags & libc::AT_EACCESS as u64 != 0;
     let who = if effective { task.identity.clone() } else { real(&task.identity) };
-    let (_, seen) = find_node(tracer, task, start, path, flags, follows(flags))?;
-    if !seen.is_symlink() {
-        access::check(&who, &seen, mode as u32)?;
-    }
-    Ok(Outcome::Return(0))
+    // The way is walked as the same user.
+    let own = std::mem::replace(&mut task.identity, who);
+    let answer = find_node(tracer, task, start, path, flags, follows(flags)).and_then(|(_, seen)| {
+        if seen.is_symlink() { Ok(()) } else { access::check(&task.identity, &seen, mode as u32) }
+    });
+    task.identity = own;
+    answer.map(|()| Outcome::Return(0))
 }
 
 /// The identity that access(2) asks for: with the real ids.

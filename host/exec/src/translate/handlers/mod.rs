@@ -70,8 +70,28 @@ pub fn descriptor(task: &Task, number: i32) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// As [`descriptor`], of one that was opened for more than its path.
+pub fn open_descriptor(task: &Task, number: i32) -> Result<OwnedFd, Errno> {
+    let link = format!("/proc/{}/fd/{number}", task.id.as_raw_nonzero());
+    // The link's own mode says how the file was opened (proc(5)).
+    match rustix::fs::lstat(&*link) {
+        Ok(stat) if stat.st_mode & 0o700 == 0 => Err(Errno::BADF),
+        Err(Errno::NOENT) => Err(Errno::BADF),
+        Err(error) => Err(error),
+        Ok(_) => open_for_path(&link),
+    }
+}
+
 fn open_for_path(path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A path without the slashes at its end.
+pub fn without_slashes(mut path: Vec<u8>) -> Vec<u8> {
+    while path.len() > 1 && path.ends_with(b"/") {
+        path.pop();
+    }
+    path
 }
 
 /// Refuses changes beneath a read-only binding.

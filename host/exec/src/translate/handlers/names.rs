@@ -7,10 +7,10 @@ use rustix::{
 };
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Newborn, check_writable, find, find_node};
-use crate::DeviceNode;
+use super::{Newborn, check_writable, find_node, without_slashes};
 use crate::translate::{
     access,
+    bindings::is_beneath,
     calls::Outcome,
     identity::capability,
     memory,
@@ -18,6 +18,7 @@ use crate::translate::{
     tracee::Task,
     tracer::Tracer,
 };
+use crate::{DeviceNode, journal::Seen};
 
 /// Checks that something may be made where nothing is, and answers what it will belong to.
 fn newborn(tracer: &Tracer, task: &Task, found: &Found, mode: u32, directory: bool) -> Result<Newborn, Errno> {
@@ -48,12 +49,11 @@ pub fn mkdir(tracer: &mut Tracer, task: &Task, start: Start, path: u64, mode: u6
     Ok(Outcome::Return(0))
 }
 
-/// A directory's name may end with slashes, also where it does not exist yet.
-fn without_slashes(mut path: Vec<u8>) -> Vec<u8> {
-    while path.len() > 1 && path.ends_with(b"/") {
-        path.pop();
-    }
-    path
+/// Follows a path whose last name is to be made: what has that name is looked at itself.
+fn find_new(tracer: &Tracer, task: &Task, start: Start, path: u64) -> Result<Found, Errno> {
+    let path = memory::read_path(task.id, path)?;
+    let slash = path.ends_with(b"/");
+    Ok(Found { slash, ..tracer.resolve(task, start, &without_slashes(path), false)? })
 }
 
 /// mknod(2), mknodat(2).
@@ -75,7 +75,7 @@ pub fn mknod(
         libc::S_IFDIR => return Err(Errno::PERM),
         _ => return Err(Errno::INVAL),
     };
-    let found = find(tracer, task, start, path, false)?;
+    let found = find_new(tracer, task, start, path)?;
     let mut newborn = newborn(tracer, task, &found, mode, false)?;
     let device_kind = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
     if device_kind {
@@ -105,7 +105,7 @@ pub fn symlink(tracer: &mut Tracer, task: &Task, target: u64, start: Start, path
     if target.is_empty() {
         return Err(Errno::NOENT);
     }
-    let found = find(tracer, task, start, path, false)?;
+    let found = find_new(tracer, task, start, path)?;
     let newborn = newborn(tracer, task, &found, 0o777, false)?;
     let (parent, name) = found.named()?;
     rustix::fs::symlinkat(std::ffi::OsStr::from_bytes(&target), parent, name)?;
@@ -122,14 +122,32 @@ pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -
     }
     let follow = flags & libc::AT_SYMLINK_FOLLOW as u64 != 0;
     let (file, seen) = find_node(tracer, task, Start::from_argument(from), old, flags, follow)?;
+    let found = find_new(tracer, task, Start::from_argument(to), new)?;
+    if found.node.is_some() || found.name.is_none() {
+        return Err(Errno::EXIST);
+    }
+    if found.slash {
+        return Err(Errno::NOENT);
+    }
+    check_link_source(task, &seen)?;
+    newborn(tracer, task, &found, 0, false)?;
     if seen.is_directory() {
         return Err(Errno::PERM);
     }
-    let found = find(tracer, task, Start::from_argument(to), new, false)?;
-    newborn(tracer, task, &found, 0, false)?;
     let (parent, name) = found.named()?;
     rustix::fs::linkat(rustix::fs::CWD, own_path(&file), parent, name, AtFlags::SYMLINK_FOLLOW)?;
     Ok(Outcome::Return(0))
+}
+
+/// Names for other users' files are made for harmless ones only (proc(5), /proc/sys/fs/protected_hardlinks, which
+/// distributions turn on).
+fn check_link_source(task: &Task, seen: &Seen) -> Result<(), Errno> {
+    let privileged_group = libc::S_ISGID | libc::S_IXGRP;
+    let harmless = seen.is_file()
+        && seen.mode & libc::S_ISUID == 0
+        && seen.mode & privileged_group != privileged_group
+        && access::check(&task.identity, seen, access::READ | access::WRITE).is_ok();
+    if harmless { Ok(()) } else { access::check_owner(&task.identity, seen) }
 }
 
 /// unlink(2), rmdir(2), unlinkat(2).
@@ -139,12 +157,15 @@ pub fn unlink(tracer: &mut Tracer, task: &Task, start: Start, path: u64, flags: 
     }
     let directory = flags & libc::AT_REMOVEDIR as u64 != 0;
     let string = memory::read_path(task.id, path)?;
-    let plain = if directory { without_slashes(string) } else { string };
-    let found = tracer.resolve(task, start, &plain, false)?;
+    let slash = string.ends_with(b"/");
+    let found = tracer.resolve(task, start, &without_slashes(string), false)?;
     if !directory && found.name.is_none() {
         return Err(Errno::ISDIR);
     }
     let (_, seen) = found.existing()?;
+    if slash && !directory {
+        return Err(if seen.is_directory() { Errno::ISDIR } else { Errno::NOTDIR });
+    }
     let (parent, name) = found.named()?;
     let above = tracer.journal.look(parent.as_fd())?;
     check_writable(tracer, &found)?;
@@ -171,13 +192,26 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     let old = tracer.resolve(task, Start::from_argument(from), &without_slashes(old), false)?;
     let new = tracer.resolve(task, Start::from_argument(to), &without_slashes(new), false)?;
     let (old_parent, old_name) = old.named().map_err(|_| Errno::BUSY)?;
-    let (new_parent, new_name) = new.named().map_err(|_| Errno::BUSY)?;
+    let taken = if how.contains(RenameFlags::NOREPLACE) { Errno::EXIST } else { Errno::BUSY };
+    let (new_parent, new_name) = new.named().map_err(|_| taken)?;
     let (_, seen) = old.existing()?;
-    if (slash_old || slash_new) && !seen.is_directory() {
-        return Err(Errno::NOTDIR);
-    }
     if how.contains(RenameFlags::NOREPLACE) && new.node.is_some() {
         return Err(Errno::EXIST);
+    }
+    if how.contains(RenameFlags::EXCHANGE) {
+        let (_, other) = new.existing()?;
+        if slash_new && !other.is_directory() {
+            return Err(Errno::NOTDIR);
+        }
+    }
+    if (slash_old || slash_new && !how.contains(RenameFlags::EXCHANGE)) && !seen.is_directory() {
+        return Err(Errno::NOTDIR);
+    }
+    if old.path != new.path && is_beneath(&new.path, &old.path) {
+        return Err(Errno::INVAL);
+    }
+    if old.path != new.path && is_beneath(&old.path, &new.path) {
+        return Err(if how.contains(RenameFlags::EXCHANGE) { Errno::INVAL } else { Errno::NOTEMPTY });
     }
     let bindings = [&old, &new].map(|found| tracer.bindings.holding(&found.path));
     if bindings[0] != bindings[1] {
@@ -185,6 +219,10 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     }
     for found in [&old, &new] {
         check_writable(tracer, found)?;
+    }
+    // Two names of one file stay two names (rename(2)).
+    if new.node.as_ref().is_some_and(|(_, other)| (other.device, other.inode) == (seen.device, seen.inode)) {
+        return Ok(Outcome::Return(0));
     }
     let above = tracer.journal.look(old_parent.as_fd())?;
     access::check_removal(&task.identity, &above, seen)?;

@@ -6,10 +6,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Newborn, check_writable, find};
+use super::{Newborn, check_writable, find, without_slashes};
 use crate::translate::{
     access,
     calls::Outcome,
+    memory,
     registers::Registers,
     resolve::{Found, Start, own_path},
     tracee::{After, Task},
@@ -28,15 +29,44 @@ pub fn open(
 ) -> Result<Outcome, Errno> {
     let original = registers.clone();
     let flags = flags as i32;
-    let exclusive = flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL;
+    check_flags(flags)?;
+    let exclusive = flags & (libc::O_CREAT | libc::O_EXCL | libc::O_PATH) == libc::O_CREAT | libc::O_EXCL;
     let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
-    let found = find(tracer, task, start, registers.argument(index), follow)?;
+    let path = memory::read_path(task.id, registers.argument(index))?;
+    // A name that is to be made is looked at itself, whatever slashes are behind it.
+    let found = match flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT && path.ends_with(b"/") {
+        true => Found { slash: true, ..tracer.resolve(task, start, &without_slashes(path), false)? },
+        false => tracer.resolve(task, start, &path, follow)?,
+    };
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
     rewrite(tracer, task, registers, index, &found, start)?;
     if flags_now != flags {
         registers.set_argument(index + 1, flags_now as u64);
     }
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    let mut after = After::restore(&original);
+    if flags & (libc::O_TMPFILE | libc::O_PATH) == libc::O_TMPFILE
+        && let Some((_, directory)) = &found.node
+    {
+        // A file without a name is the kernel's to make; what it can't have is recorded when it is there.
+        let newborn = Newborn::new(task, directory, mode as u32, false);
+        registers.set_argument(index + 2, newborn.mode_on_disk(false).as_raw_mode().into());
+        after.born = Some(newborn);
+    }
+    Ok(Outcome::Rewritten(after))
+}
+
+/// What the kernel refuses before it looks at the path (fs/open.c, build_open_flags).
+fn check_flags(flags: i32) -> Result<(), Errno> {
+    let has = |flag: i32| flags & flag == flag;
+    if has(libc::O_PATH) {
+        return Ok(());
+    }
+    let temporary = has(libc::O_TMPFILE);
+    let readable_only = flags & libc::O_ACCMODE == libc::O_RDONLY;
+    if temporary && (has(libc::O_CREAT) || readable_only) || !temporary && has(libc::O_CREAT | libc::O_DIRECTORY) {
+        return Err(Errno::INVAL);
+    }
+    Ok(())
 }
 
 /// creat(2).
@@ -54,6 +84,12 @@ pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) ->
 pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
     let found = find(tracer, task, Start::Here, registers.argument(0), true)?;
     let (_, seen) = found.existing()?;
+    if seen.is_directory() {
+        return Err(Errno::ISDIR);
+    }
+    if !seen.is_file() {
+        return Err(Errno::INVAL);
+    }
     check_writable(tracer, &found)?;
     access::check(&task.identity, seen, access::WRITE)?;
     let original = registers.clone();
@@ -94,6 +130,9 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         return Ok(flags);
     }
     let temporary = flags & libc::O_TMPFILE == libc::O_TMPFILE;
+    if found.slash && found.name.is_some() && flags & libc::O_CREAT != 0 {
+        return Err(Errno::ISDIR);
+    }
     if let Some((_, seen)) = &found.node {
         if found.slash && !seen.is_directory() {
             return Err(Errno::NOTDIR);
@@ -101,7 +140,13 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
             return Err(Errno::EXIST);
         }
-        if wants_write && !seen.is_directory() {
+        if flags & libc::O_DIRECTORY != 0 && !seen.is_directory() && !seen.is_symlink() {
+            return Err(Errno::NOTDIR);
+        }
+        if seen.is_directory() && !temporary && (wants_write || flags & libc::O_CREAT != 0) {
+            return Err(Errno::ISDIR);
+        }
+        if wants_write {
             check_writable(tracer, found)?;
         }
         // A device node that the command made is data, as everywhere.
@@ -133,9 +178,6 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
     }
     if flags & libc::O_CREAT == 0 {
         return Err(Errno::NOENT);
-    }
-    if found.slash {
-        return Err(Errno::ISDIR);
     }
     check_writable(tracer, found)?;
     let (parent, name) = found.named()?;

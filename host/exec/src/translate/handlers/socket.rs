@@ -92,11 +92,11 @@ pub fn with_address(
         let arguments = std::array::from_fn(|index| registers.argument(index));
         let gadget = registers.call_instruction();
         registers.prepare_call(gadget, number, arguments);
-        task.passthrough = Some(Box::new(After { original, close }));
+        task.passthrough = Some(Box::new(After { original, close, born: None }));
         registers.write(task.id)?;
         return Ok(Outcome::Native);
     }
-    Ok(Outcome::Rewritten(Box::new(After { original, close })))
+    Ok(Outcome::Rewritten(Box::new(After { original, close, born: None })))
 }
 
 /// getsockopt(2): who is at the other end belongs to the command, so it is who the command thinks it is.

@@ -6,7 +6,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{descriptor, find_node};
+use super::{find_node, open_descriptor};
 use crate::journal::Seen;
 use crate::translate::{
     access,
@@ -39,7 +39,7 @@ fn file(tracer: &Tracer, task: &Task, registers: &Registers, which: Which) -> Re
     match which {
         Which::Path { follow } => find_node(tracer, task, Start::Here, registers.argument(0), 0, follow),
         Which::Descriptor => {
-            let file = descriptor(task, registers.argument(0) as i32)?;
+            let file = open_descriptor(task, registers.argument(0) as i32)?;
             let seen = tracer.journal.look(file.as_fd())?;
             Ok((file, seen))
         }
