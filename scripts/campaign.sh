@@ -3,19 +3,88 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
+# The long forms of `kills` and `faults` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
 case ${1-} in --short) short=1; shift ;; esac
+
 mutations() {
     # Hostile input: arbitrary and damaged Dockerfiles, patterns and layers. Everything is read or refused; nothing panics, and
     # what was written reads back the same. The number is that of cases for each property.
     PROPTEST_CASES=$([ -n "$short" ] && echo 3000 || echo 300000) \
         cargo test --release --locked --workspace --test properties
 }
+
+bench() {
+    # CPU, time, memory and bytes next to buildah (benches/README.md). The short form holds ratios only and keeps no report.
+    scripts/install-test-tools.sh bench
+    cargo build --release --locked --workspace
+    program=${CARGO_TARGET_DIR:-target}/release/cofferdam-bench
+    if [ -n "$short" ]; then
+        "$program" --short
+        return
+    fi
+    report=benches/results/$(date -u +%Y-%m-%d)-$(git rev-parse --short=10 HEAD).md
+    "$program" --output "$report"
+    echo "the report is in $report; commit it" >&2
+}
+
+kills() {
+    # Signals at hundreds of moments of a build, and builders that are killed while others share their store.
+    faults_of kills kills::campaign sharing::campaign
+}
+
+faults() {
+    # Every kind of request of a pull and a push with every fault, and disks of hundreds of sizes.
+    faults_of faults registry::campaign disk::campaign
+}
+
+# NAME TEST…: runs campaigns among the tests of faults; what each reports becomes a part of NAME.md.
+faults_of() {
+    name=$1
+    shift
+    parts=$(mktemp -d)
+    trap 'rm -rf "$parts"' EXIT
+    # Built before the clock starts.
+    cargo test --release --locked --workspace --test faults --no-run
+    status=0
+    COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
+        cargo test --release --locked --workspace --test faults -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
+    if [ $status = 0 ] && [ -z "$short" ]; then
+        mkdir -p benches/results
+        {
+            echo "# Campaign \`$name\`"
+            echo
+            echo "Made by \`scripts/campaign.sh $name\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+            for part in "$parts"/*; do
+                echo
+                cat "$part"
+            done
+        } >"benches/results/$name.md"
+    fi
+    rm -rf "$parts"
+    trap - EXIT
+    return $status
+}
+
+machine() {
+    echo "$(nproc) cores of $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1), $(($(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo) / 1048576)) GiB, Linux $(uname -r | cut -d- -f1)"
+}
+
 case ${1-} in
---list) echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers" ;;
-mutations) mutations ;;
-all) mutations ;;
+--list)
+    echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers"
+    echo "kills       signals at any moment, and builders that share a store"
+    echo "faults      registries that fail in every request, disks that run full at any point"
+    echo "bench       CPU, time, memory and bytes next to buildah"
+    ;;
+mutations | kills | faults | bench) "$1" ;;
+all)
+    mutations
+    kills
+    faults
+    bench
+    ;;
 *) echo "usage: scripts/campaign.sh --list | [--short] NAME|all" >&2; exit 2 ;;
 esac

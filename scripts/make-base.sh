@@ -14,7 +14,7 @@
 set -euo pipefail
 
 # A change of the recipes below makes the bases anew.
-recipe=1
+recipe=2
 suite=bookworm
 go_version=1.27.3
 
@@ -68,12 +68,14 @@ pack() { tar -C "$1" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner 
 
 hash_of() { sha256sum "$1" | cut -d' ' -f1; }
 
-diff_ids='' layers=''
+diff_ids='' layers='' history=''
 add_layer() {
     local tar=$1 digest
     diff_ids+="${diff_ids:+,}\"sha256:$(hash_of "$tar")\""
     gzip -n -1 <"$tar" >"$work/blob"
     digest=$(hash_of "$work/blob")
+    # As in any published image, each layer has its line; buildah counts them.
+    history+="${history:+,}{\"created\":\"1970-01-01T00:00:00Z\",\"created_by\":\"make-base.sh $kind\"}"
     layers+="${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+gzip\",\"digest\":\"sha256:$digest\",\"size\":$(stat -c %s "$work/blob")}"
     mv "$work/blob" "$layout/blobs/sha256/$digest"
 }
@@ -92,7 +94,7 @@ finish() {
     aarch64) architecture=arm64 ;;
     *) architecture=$(dpkg --print-architecture) ;;
     esac
-    add_document "{\"created\":\"1970-01-01T00:00:00Z\",\"architecture\":\"$architecture\",\"os\":\"linux\",\"config\":$1,\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[$diff_ids]}}"
+    add_document "{\"created\":\"1970-01-01T00:00:00Z\",\"architecture\":\"$architecture\",\"os\":\"linux\",\"config\":$1,\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[$diff_ids]},\"history\":[$history]}"
     add_document "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",$document},\"layers\":[$layers]}"
     printf %s "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",$document,\"annotations\":{\"org.opencontainers.image.ref.name\":\"latest\"}}]}" >"$layout/index.json"
     printf %s '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"

@@ -42,18 +42,19 @@ impl Events {
         &self.0[self.finished(text)]["ending"]
     }
 
-    /// The position at which a blob had arrived.
+    /// The position at which a pushed blob had arrived.
     #[track_caller]
     pub fn transferred(&self, digest: &str) -> usize {
         self.position(&format!("{digest} transferred"), |event| {
-            event["event"] == "transferred" && event["digest"] == digest
+            event["event"] == "transferred" && event["digest"] == digest && event["transfer"] != "downloaded"
         })
     }
 
-    /// Blobs and what became of them (`uploaded`, `mounted`, `present`), in the order of the events.
+    /// Pushed blobs and what became of them (`uploaded`, `mounted`, `present`), in the order of the events.
     pub fn transfers(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let transfers = self.0.iter().filter(|event| event["event"] == "transferred");
+        let is_push = |event: &&Value| event["event"] == "transferred" && event["transfer"] != "downloaded";
+        let transfers = self.0.iter().filter(is_push);
         transfers.map(|event| (text(&event["digest"]), text(&event["transfer"]))).collect()
     }
 
@@ -64,6 +65,11 @@ impl Events {
         let place = self
             .position(&format!("layer of `{text}`"), |event| event["event"] == "layer" && event["vertex"] == *vertex);
         self.0[place]["digest"].as_str().expect("a digest").to_owned()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter()
     }
 
     /// All of them, for messages.

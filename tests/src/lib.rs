@@ -2,20 +2,25 @@
 
 mod bases;
 mod events;
+pub mod fault_proxy;
 mod image;
 mod judge;
 mod lab;
+mod noise;
 mod program;
 mod registry;
 mod requirement;
 mod site;
+mod terminal;
 
 pub use bases::base;
 pub use events::Events;
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
+pub use noise::noise;
 pub use program::{Finished, Program, binary, repository_root, run, shared};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;
+pub use terminal::{Ended, Terminal};

@@ -26,7 +26,9 @@ pub fn binary() -> &'static Path {
             return given.into();
         }
         let own = std::env::current_exe().expect("a test has a path");
-        let target = own.ancestors().nth(3).expect("target/PROFILE/deps/TEST").to_path_buf();
+        let profile = own.ancestors().skip(1).find(|place| !place.ends_with("deps"));
+        let target =
+            profile.and_then(Path::parent).expect("target/PROFILE/deps/TEST or target/PROFILE/BENCH").to_path_buf();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(cargo)
             .args(["build", "--release", "--quiet", "--offline", "--workspace", "--bins"])

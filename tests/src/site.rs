@@ -1,18 +1,19 @@
 //! A build context with a store of its own, and the images that are built from it.
 
 use std::{
-    cell::Cell,
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{Finished, Image, Program, base};
+use crate::{Finished, Image, Program, base, binary, run};
 
 /// A temporary directory with a build context, a store, and room for outputs.
 pub struct Site {
     directory: tempfile::TempDir,
-    images: Cell<u32>,
+    images: AtomicU32,
     base: Option<PathBuf>,
 }
 
@@ -28,12 +29,22 @@ impl Site {
         let directory = tempfile::Builder::new().prefix("cofferdam-site").tempdir().expect("a temporary directory");
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("ours");
         fs::create_dir(directory.path().join("context")).expect("writable");
-        Self { directory, images: Cell::new(0), base: None }
+        Self { directory, images: AtomicU32::new(0), base: None }
     }
 
     /// One whose Dockerfiles may say `FROM base`: the image of this kind. `None` (reported as a skip) where it can't be had.
     pub fn with_base(kind: &str) -> Option<Self> {
         Some(Self { base: Some(base(kind)?), ..Self::new() })
+    }
+
+    /// The same with a copy of the base, for tests that compare digests for minutes: other checkouts on this machine make the
+    /// shared one anew.
+    pub fn with_own_base(kind: &str) -> Option<Self> {
+        let mut site = Self::with_base(kind)?;
+        let copy = site.path().join("base");
+        run(Command::new("cp").arg("-a").arg(site.base.take()?).arg(&copy)).success();
+        site.base = Some(copy);
+        Some(site)
     }
 
     /// The directory that holds everything.
@@ -78,7 +89,12 @@ impl Site {
 
     /// `cofferdam build … CONTEXT`, ready to be run.
     pub fn program(&self, arguments: &[&str]) -> Program {
-        let mut program = Program::new(&self.store()).args(["build"]).current_dir(self.path());
+        self.program_of(binary(), &self.store(), arguments)
+    }
+
+    /// The same by another copy of the program, with another store.
+    pub fn program_of(&self, binary: &Path, store: &Path, arguments: &[&str]) -> Program {
+        let mut program = Program::called(binary, store).args(["build"]).current_dir(self.path());
         program = program.env("BUILDKIT_PROGRESS", "plain");
         if let Some(base) = &self.base {
             program = program.args(["--build-context", &format!("base=oci-layout://{}", base.display())]);
@@ -95,8 +111,8 @@ impl Site {
     /// Builds, which must succeed, and takes the image out of the store.
     #[track_caller]
     pub fn image(&self, arguments: &[&str]) -> Image {
-        self.images.set(self.images.get() + 1);
-        let layout = self.path().join(format!("image-{}", self.images.get()));
+        let number = self.images.fetch_add(1, Ordering::Relaxed) + 1;
+        let layout = self.path().join(format!("image-{number}"));
         let output = format!("type=oci,dest={},tar=false", layout.display());
         self.program(&["--tag", "image", "--output", &output]).args(arguments).run().success();
         Image::open(&layout)

@@ -232,7 +232,7 @@ fn a_run_that_cannot_be_carried_out_is_told_before_anything_is_built() {
         for text in ["userns", "can't make a user namespace", "system call filter"] {
             assert!(built.stderr.contains(text), "{environment:?}: no `{text}` in\n{}", built.stderr);
         }
-        assert!(!built.stderr.contains("\"event\":\"started\""), "{environment:?} began\n{}", built.stderr);
+        assert!(!built.stderr.contains("\"kind\":\"step\""), "{environment:?} began\n{}", built.stderr);
     }
     assert_eq!(registry.tags("everywhere"), Some(Vec::new()), "something was pushed");
 }

@@ -1,14 +1,18 @@
 //! Building, through either door.
 
-use cofferdam_engine::{BuildRequest, Built, OutputKind, Surroundings};
+use std::{path::PathBuf, sync::Arc};
+
+use cofferdam_engine::{BuildRequest, Built, Observer, OutputKind, Surroundings};
 
 use crate::{
+    check_command::{self, Call},
     docker_door::BuildArguments,
     environment::Environment,
     exit::Exit,
     explain,
     kaniko_door::ExecutorArguments,
-    progress,
+    output::tell,
+    progress::{self, Outcome, Places},
     request::{self, UsageError},
     say, signals,
 };
@@ -16,16 +20,21 @@ use crate::{
 /// `cofferdam build`.
 pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
     let mode = arguments.shared.progress.clone();
-    match request::from_docker(arguments, environment) {
-        Ok(request) => run(&request, &mode, progress::Verbosity::Normal),
-        Err(error) => wrong(&error),
+    let call = match Call::parse(arguments.check, arguments.call.as_deref()) {
+        Ok(call) => call,
+        Err(error) => return wrong(&error),
+    };
+    match (request::from_docker(arguments, environment), call) {
+        (Ok(request), Some(call)) => check_command::run(&request, call),
+        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment),
+        (Err(error), _) => wrong(&error),
     }
 }
 
 /// What the user wrote is wrong, or what it would lead to.
 fn wrong(error: &UsageError) -> Exit {
     match error {
-        UsageError::Store(error) => explain::failed(error),
+        UsageError::Store(error) => explain::store_error(error),
         error => explain::usage(error),
     }
 }
@@ -37,14 +46,16 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
         _ => progress::Verbosity::Normal,
     };
     match request::from_kaniko(arguments, environment) {
-        Ok(request) => run(&request, "auto", verbosity),
+        Ok(request) => run(&request, "auto", verbosity, environment),
         Err(error) => wrong(&error),
     }
 }
 
-fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity) -> Exit {
-    let observer = match progress::observer(mode, verbosity) {
-        Ok(observer) => observer,
+fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity, environment: &Environment) -> Exit {
+    let wanted = mode.parse();
+    let view = wanted.and_then(|wanted| progress::view(wanted, verbosity, environment, places(request, environment)));
+    let view = match view {
+        Ok(view) => view,
         Err(message) => return explain::usage(&message),
     };
     // Before any thread: a user namespace can be entered by a process of one thread only.
@@ -52,14 +63,36 @@ fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity) -> Ex
         Ok(surroundings) => surroundings,
         Err(error) => return explain::build_error(&error),
     };
-    let interruption = signals::catch();
+    let interruption = signals::catch(view.clone());
+    let observer: Arc<dyn Observer> = view.clone();
     let built = cofferdam_engine::build(request, &surroundings, &observer, interruption.stop());
     // Transfers of a build that failed may still hold on to what is temporary.
     interruption.stop().clean_up();
-    match built {
-        Ok(built) => report(request, &built),
-        Err(error) => interruption.exit().unwrap_or_else(|| explain::build_error(&error)),
+    let interrupted = interruption.signal();
+    view.finish(match (&built, interrupted) {
+        (Ok(_), _) => Outcome::Done,
+        (Err(_), None) => Outcome::Failed,
+        (Err(_), Some(_)) => Outcome::Interrupted,
+    });
+    match (built, interrupted) {
+        (Ok(built), _) => report(request, &built),
+        (Err(_), Some(signal)) => explain::interrupted(signal),
+        (Err(error), None) => {
+            explain::problems(&error).iter().for_each(|problem| view.problem(problem));
+            explain::build_error(&error)
+        }
     }
+}
+
+/// Where the Dockerfile may lie, as the engine looks for it: a path that the user gave counts from here first.
+fn places(request: &BuildRequest, environment: &Environment) -> Places {
+    let context = request.context.strip_prefix("dir://").unwrap_or(&request.context);
+    let context = request.working_directory.join(context);
+    let directories = match request.dockerfile {
+        Some(_) => vec![request.working_directory.clone(), context],
+        None => vec![context],
+    };
+    Places { workspace: environment.variable("GITHUB_WORKSPACE").map(PathBuf::from), directories }
 }
 
 /// The digest is data; the rest is talk.
@@ -70,23 +103,23 @@ fn report(request: &BuildRequest, built: &Built) -> Exit {
         .iter()
         .any(|output| output.destination.as_os_str() == "-" && output.kind != OutputKind::OciDirectory);
     let said = if archive_on_stdout {
-        eprintln!("{}", built.digest);
+        tell(&built.digest.to_string());
         Exit::Success
     } else {
         say(&format!("{}\n", built.digest))
     };
     match (built.pushed, built.written) {
-        (true, _) => built.names.iter().for_each(|name| eprintln!("pushed {name}@{}", built.digest)),
+        (true, _) => built.names.iter().for_each(|name| tell(&format!("pushed {name}@{}", built.digest))),
         (false, true) => {}
         (false, false) => {
             let name = built.names.first().map_or_else(|| built.digest.to_string(), Clone::clone);
-            eprintln!("the image `{name}` is in the store {}", request.store.display());
-            eprintln!(
-                "  to export it: build again with `--output type=oci,dest=FILE` (or type=docker), nothing is repeated"
+            tell(&format!("the image `{name}` is in the store {}", request.store.display()));
+            tell(
+                "  to export it: build again with `--output type=oci,dest=FILE` (or type=docker), nothing is repeated",
             );
-            eprintln!("  to push it:   build again with `--tag REGISTRY/NAME --push`");
+            tell("  to push it:   build again with `--tag REGISTRY/NAME --push`");
             if let Some(name) = built.names.first() {
-                eprintln!("  to look at it: skopeo inspect --config oci:{}:{name}", request.store.display());
+                tell(&format!("  to look at it: skopeo inspect --config oci:{}:{name}", request.store.display()));
             }
         }
     }

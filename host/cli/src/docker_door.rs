@@ -37,6 +37,14 @@ pub struct BuildArguments {
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
 
+    /// Looks for mistakes instead of building: no network, nothing is run; fails if there are any
+    #[arg(long)]
+    pub check: bool,
+
+    /// What is wanted: an image, or an answer about the Dockerfile; `,format=json` for programs [default: build]
+    #[arg(long, value_name = "build|check|outline|targets")]
+    pub call: Option<String>,
+
     /// Value of an ARG; `NAME` alone takes it from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_arguments: Vec<String>,
@@ -95,14 +103,31 @@ pub struct BuildArguments {
     pub skip_tls_verify_registries: Vec<String>,
 
     #[command(flatten)]
+    pub bounds: Bounds,
+
+    #[command(flatten)]
     pub shared: SharedArguments,
+}
+
+/// What is given up, through either door.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Bounds {
+    /// How long a registry may be silent before a request is sent again, in seconds [default: 60, and 180 after an upload]
+    #[arg(long, value_name = "SECONDS", env = "COFFERDAM_REGISTRY_TIMEOUT")]
+    pub registry_timeout: Option<String>,
+
+    /// Largest layer of a base image, unpacked, for example 20g [default: 256g, and 8g where it is more than 200 times the
+    /// compressed size, as in a bomb]
+    #[arg(long, value_name = "SIZE", env = "COFFERDAM_LAYER_LIMIT")]
+    pub layer_limit: Option<String>,
 }
 
 /// What builds and other commands have in common.
 #[derive(Debug, Args, Clone, Default)]
 pub struct SharedArguments {
-    /// How progress is shown
-    #[arg(long, value_name = "auto|plain|json", env = "BUILDKIT_PROGRESS", default_value = "auto")]
+    /// How progress is shown: `auto` takes the view for terminals on one, else sections in GitLab's and groups in GitHub's
+    /// logs, else plain lines
+    #[arg(long, value_name = "auto|tty|plain|json|quiet", env = "BUILDKIT_PROGRESS", default_value = "auto")]
     pub progress: String,
 
     /// Directory that keeps layers between builds [default: the user's cache directory]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use crate::docker_door::Bounds;
+
 /// Builds an image from a Dockerfile and a context, and pushes it (Kaniko's command line)
 #[derive(Debug, Parser)]
 #[command(
@@ -90,6 +92,9 @@ pub struct ExecutorArguments {
     /// Directory that keeps layers between builds [default: the user's cache directory]
     #[arg(long, value_name = "DIR", env = "COFFERDAM_STORE")]
     pub store: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 /// What Go's `strconv.ParseBool` takes.

@@ -1,6 +1,7 @@
 //! The program. See `lib.rs` of the engine for the life of a build; here is what a person sees of it.
 
 mod build_command;
+mod check_command;
 mod commands;
 mod docker_door;
 mod doctor_command;

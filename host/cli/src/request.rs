@@ -1,6 +1,6 @@
 //! From either front door's arguments to the one build request.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
     Allowance, BuildRequest, Destination, Execution, KeyValue, Output, OutputKind, Platform, PluginAccess, PolicyUse,
@@ -8,7 +8,7 @@ use cofferdam_engine::{
 };
 
 use crate::{
-    docker_door::{BuildArguments, SharedArguments},
+    docker_door::{Bounds, BuildArguments, SharedArguments},
     environment::Environment,
     kaniko_door::ExecutorArguments,
 };
@@ -78,10 +78,11 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             skip_tls_verify_push: arguments.skip_tls_verify,
             skip_tls_verify_pull: arguments.skip_tls_verify,
             docker_config: environment.docker_config(),
+            patience: patience(&arguments.bounds)?,
             ..RegistryAccess::default()
         },
         plugins: plugins(&arguments.shared, environment)?,
-        execution: Execution { executor: arguments.executor },
+        execution: Execution { executor: arguments.executor, layer_limit_bytes: layer_limit(&arguments.bounds)? },
         variables: environment.ci_variables(),
     })
 }
@@ -129,9 +130,10 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             skip_tls_verify_push: arguments.skip_tls_verify,
             skip_tls_verify_pull: arguments.skip_tls_verify_pull,
             docker_config: environment.docker_config(),
+            patience: patience(&arguments.bounds)?,
         },
         plugins: plugins(&shared, environment)?,
-        execution: Execution::default(),
+        execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
         variables: environment.ci_variables(),
     })
 }
@@ -160,6 +162,35 @@ pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<Pl
 
 fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
     UsageError::Form { flag, value: value.to_owned(), form }
+}
+
+fn patience(bounds: &Bounds) -> Result<Option<Duration>> {
+    let seconds = |text: &String| match text.parse() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err(form("--registry-timeout", text, "a number of seconds from 1 to 86400")),
+    };
+    bounds.registry_timeout.as_ref().map(seconds).transpose()
+}
+
+fn layer_limit(bounds: &Bounds) -> Result<Option<u64>> {
+    let size =
+        |text: &String| bytes(text).ok_or_else(|| form("--layer-limit", text, "a size, for example 500m or 20g"));
+    bounds.layer_limit.as_ref().map(size).transpose()
+}
+
+/// A number of bytes, or of KiB, MiB, GiB, TiB with the letter.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        "t" | "tb" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn platform(text: &str) -> Result<Platform> {
@@ -254,6 +285,16 @@ mod tests {
         assert_eq!(output("type=oci,dest=x,tar=false").unwrap().kind, OutputKind::OciDirectory);
         for text in ["type=oci", "dest=x", "type=zip,dest=x", "type=oci,dest=x,level=9", "x"] {
             assert!(output(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [("7", Some(7)), ("20g", Some(20 << 30)), ("500MB", Some(500 << 20)), ("1k", Some(1024))] {
+            assert_eq!(bytes(text), size, "{text}");
+        }
+        for text in ["", "g", "-1", "1.5g", "1x", "99999999999t", "1 g"] {
+            assert_eq!(bytes(text), None, "{text}");
         }
     }
 

@@ -12,11 +12,11 @@ use std::{
 
 use cofferdam_engine::Stop;
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use crate::exit::Exit;
+use crate::{explain, progress::View};
 
 /// How long an interrupted build may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,23 +28,27 @@ pub struct Interruption {
 }
 
 /// Starts to listen. The first signal stops the build; a second one, or patience running out, ends the program at once.
-pub fn catch() -> Interruption {
+pub fn catch(view: Arc<dyn View>) -> Interruption {
     let signal = Arc::new(AtomicUsize::new(0));
     let stop = Stop::new();
-    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCONT]) {
         let (seen, stop) = (signal.clone(), stop.clone());
         thread::spawn(move || {
             for number in signals.forever() {
+                if number == SIGCONT {
+                    view.resume();
+                    continue;
+                }
                 let again = seen.swap(usize::try_from(number).unwrap_or_default(), Ordering::SeqCst) != 0;
                 if again {
-                    leave(&stop, number);
+                    leave(&stop, &*view, number);
                 }
-                eprintln!("stopping");
+                view.say("stopping");
                 stop.stop();
-                let stop = stop.clone();
+                let (stop, view) = (stop.clone(), view.clone());
                 thread::spawn(move || {
                     thread::sleep(PATIENCE);
-                    leave(&stop, number);
+                    leave(&stop, &*view, number);
                 });
             }
         });
@@ -53,8 +57,10 @@ pub fn catch() -> Interruption {
 }
 
 /// Ends the program, with nothing left behind.
-fn leave(stop: &Stop, signal: i32) -> ! {
+fn leave(stop: &Stop, view: &dyn View, signal: i32) -> ! {
     stop.clean_up();
+    view.leave();
+    explain::interrupted(signal as usize);
     std::process::exit(128 + signal)
 }
 
@@ -64,14 +70,11 @@ impl Interruption {
         &self.stop
     }
 
-    /// The exit code of an interrupted build: 128 and the signal's number, as shells have it.
-    pub fn exit(&self) -> Option<Exit> {
+    /// The number of the signal, if one came.
+    pub fn signal(&self) -> Option<usize> {
         match self.signal.load(Ordering::SeqCst) {
             0 => None,
-            number => {
-                eprintln!("error: interrupted; no tag was moved to an incomplete image");
-                Some(Exit::Command(u8::try_from(128 + number).unwrap_or(u8::MAX)))
-            }
+            number => Some(number),
         }
     }
 }

@@ -74,6 +74,11 @@ impl<W: Write> HashingWriter<W> {
         Self { inner, hasher: Sha256::new(), bytes: 0 }
     }
 
+    /// The inner writer; what is written to it directly is not hashed.
+    pub fn inner_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
     /// How many bytes were written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -1,10 +1,8 @@
 //! What the language itself says of a file, without any handler: findings that need no network and no image.
 
-use std::collections::BTreeSet;
-
 use crate::forms::error;
 use crate::instruction::KEYWORDS;
-use crate::{Diagnostic, Instruction, Parsed, Severity, suggest};
+use crate::{Diagnostic, Instruction, Parsed, Severity, lint, suggest};
 
 /// How many findings are kept; one more says that there were others.
 pub const MAX_DIAGNOSTICS: usize = 500;
@@ -12,14 +10,14 @@ pub const MAX_DIAGNOSTICS: usize = 500;
 /// How many findings are made before the search ends, so that a file of nothing but faults can't fill the memory.
 const MAX_COLLECTED: usize = 10_000;
 
-/// All findings about a file: those of the parsing and those of each instruction's syntax, in the order of the file,
-/// each once, without the warnings that `# check=skip=…` names.
+/// All findings about a file: those of the parsing, those of each instruction's syntax, and those of the lint rules that
+/// need no more than the text, in the order of the file, each once, without the warnings that `# check=skip=…` names.
 ///
 /// `keywords` are those that a handler claims beside FROM and ARG, in upper case; a keyword outside them is an error.
 /// Flags are their handlers' business, except those of FROM.
 pub fn check(parsed: &Parsed, keywords: &[&str]) -> Vec<Diagnostic> {
     let mut diagnostics = parsed.diagnostics.clone();
-    let mut checker = Checker { keywords, stages: BTreeSet::new(), in_stage: false, diagnostics: &mut diagnostics };
+    let mut checker = Checker { keywords, in_stage: false, diagnostics: &mut diagnostics };
     for instruction in &parsed.instructions {
         if checker.diagnostics.len() < MAX_COLLECTED {
             checker.instruction(instruction);
@@ -28,6 +26,7 @@ pub fn check(parsed: &Parsed, keywords: &[&str]) -> Vec<Diagnostic> {
     if let (false, Some(last)) = (checker.in_stage, parsed.instructions.last()) {
         checker.missing_from(last);
     }
+    diagnostics.extend(lint::text(parsed, keywords));
     diagnostics.retain(|finding| finding.severity == Severity::Error || !parsed.directives.check.skips(&finding.code));
     in_order(diagnostics)
 }
@@ -68,7 +67,6 @@ pub fn in_order(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
 
 struct Checker<'a> {
     keywords: &'a [&'a str],
-    stages: BTreeSet<String>,
     in_stage: bool,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
@@ -78,7 +76,7 @@ impl Checker<'_> {
         let keyword = instruction.keyword.as_str();
         if keyword == "FROM" {
             self.in_stage = true;
-            return self.from(instruction);
+            return self.diagnostics.extend(instruction.from_clause().err().into_iter().flatten());
         }
         if !self.is_known(keyword) {
             self.unknown(instruction);
@@ -87,25 +85,6 @@ impl Checker<'_> {
             self.missing_from(instruction);
         }
         self.form(instruction);
-    }
-
-    fn from(&mut self, instruction: &Instruction) {
-        match instruction.from_clause() {
-            Ok(from) => {
-                if let (Some(name), Some(written)) = (from.name, from.written_name)
-                    && !self.stages.insert(name.text.clone())
-                {
-                    self.diagnostics.push(Diagnostic {
-                        severity: Severity::Warning,
-                        code: "DuplicateStageName".to_owned(),
-                        message: format!("Duplicate stage name {written:?}, stage names should be unique"),
-                        span: Some(name.span),
-                        help: Some("give each stage a name of its own; the later one hides the earlier".to_owned()),
-                    });
-                }
-            }
-            Err(wrong) => self.diagnostics.extend(wrong),
-        }
     }
 
     /// The faults that the arguments of the reference's own instructions can have, whoever handles them.
@@ -218,6 +197,7 @@ mod tests {
                 at(4, "UnknownInstruction"),
                 at(5, "MissingArgument"),
                 at(6, "DuplicateStageName"),
+                at(6, "StageNameCasing"),
                 at(7, "InvalidJsonForm"),
                 at(8, "InvalidTrigger"),
                 at(9, "UnterminatedHeredoc"),

@@ -46,6 +46,11 @@ impl CheckOptions {
         self.skip_all || self.skip.iter().any(|skipped| skipped == rule)
     }
 
+    /// Whether an experimental rule is asked for.
+    pub fn tries(&self, rule: &str) -> bool {
+        self.experimental_all || self.experimental.iter().any(|tried| tried == rule)
+    }
+
     /// Reads the value of the directive.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //!   [`render()`] shows findings to a person.
 //! - An [`Instruction`] is a keyword, flags and a [`Text`]. Its methods read the text in the form that its handler
 //!   asks for: [`Instruction::pairs`], [`Instruction::list`], [`Instruction::command`] and others.
+//! - [`lint`] holds the rules about what is allowed and seldom meant.
 //! - [`expand`] replaces variables, [`glob`] matches the sources of COPY, [`ignore`] reads `.dockerignore`.
 //!
 //! Everything is pure: no files, no network, no variables of the process.
@@ -11,6 +12,7 @@
 pub mod expand;
 pub mod glob;
 pub mod ignore;
+pub mod lint;
 
 mod check;
 mod diagnostic;
@@ -35,8 +37,8 @@ pub use heredoc::{Heredoc, HeredocMarker};
 pub use instruction::{Comment, Instruction, KEYWORDS, RawFlag, Word};
 pub use json::{JsonForm, json_form};
 pub use parse::{MAX_INSTRUCTION_BYTES, MAX_INSTRUCTIONS, Parsed, parse};
-pub use render::render;
+pub use render::{render, render_place};
 pub use source::MAX_FILE_BYTES;
 pub use stage::{FromClause, is_stage_name};
-pub use suggest::closest;
+pub use suggest::{closest, closest_exactly};
 pub use text::Text;

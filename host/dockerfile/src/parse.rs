@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::directive::{self, Directives};
 use crate::heredoc::{self, HeredocMarker};
+use crate::lint::NO_EMPTY_CONTINUATION;
 use crate::source::{self, Line, Lines, MAX_FILE_BYTES};
 use crate::{Comment, Diagnostic, Heredoc, Instruction, Position, Severity, Span, Text};
 
@@ -133,9 +134,7 @@ impl<'a> Parser<'a, '_> {
             return None;
         }
         if blank_inside {
-            let message = "Empty continuation line".to_owned();
-            let help = "remove the blank lines inside the instruction";
-            self.report(Severity::Warning, "NoEmptyContinuation", message, Some(whole(&last)), help);
+            self.parsed.diagnostics.push(NO_EMPTY_CONTINUATION.finding(whole(&last), &[]));
         }
         Some(text)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{Diagnostic, Severity};
+use crate::{Diagnostic, Severity, Span};
 
 /// Lines shown before and behind a single marked line.
 const CONTEXT: usize = 2;
@@ -15,7 +15,7 @@ const RULE: &str = "--------------------";
 /// Renders findings in their order, each with its lines of `source`, an empty line between them. Plain text; what
 /// could steer a terminal is replaced. `file_name` is shown as it is given.
 pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> String {
-    let lines: Vec<&str> = source.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let lines = split(source);
     let mut text = String::new();
     for (index, diagnostic) in diagnostics.iter().enumerate() {
         if index > 0 {
@@ -26,6 +26,17 @@ pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> Stri
     text
 }
 
+/// Renders a place alone, with its lines of `source`, for an error whose message stands elsewhere.
+pub fn render_place(span: Span, file_name: &str, source: &str) -> String {
+    let mut text = String::new();
+    place(span, file_name, &split(source), &mut text);
+    text
+}
+
+fn split(source: &str) -> Vec<&str> {
+    source.split('\n').map(|line| line.trim_end_matches('\r')).collect()
+}
+
 fn one(diagnostic: &Diagnostic, file_name: &str, lines: &[&str], text: &mut String) {
     let severity = match diagnostic.severity {
         Severity::Error => "ERROR",
@@ -34,14 +45,18 @@ fn one(diagnostic: &Diagnostic, file_name: &str, lines: &[&str], text: &mut Stri
     };
     line(text, format_args!("{severity}: {} ({})", harmless(&diagnostic.message), harmless(&diagnostic.code)));
     if let Some(span) = diagnostic.span {
-        let (first, last) = (span.start.line as usize, (span.end.line as usize).max(span.start.line as usize));
-        line(text, format_args!("{}:{first}", harmless(file_name)));
-        if (1..=lines.len()).contains(&first) {
-            excerpt(lines, first, last.min(lines.len()), text);
-        }
+        place(span, file_name, lines, text);
     }
     if let Some(help) = &diagnostic.help {
         line(text, format_args!("help: {}", harmless(help)));
+    }
+}
+
+fn place(span: Span, file_name: &str, lines: &[&str], text: &mut String) {
+    let (first, last) = (span.start.line as usize, (span.end.line as usize).max(span.start.line as usize));
+    line(text, format_args!("{}:{first}", harmless(file_name)));
+    if (1..=lines.len()).contains(&first) {
+        excerpt(lines, first, last.min(lines.len()), text);
     }
 }
 

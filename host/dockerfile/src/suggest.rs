@@ -15,6 +15,15 @@ pub fn closest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
     (least > 0 && least <= MAX_DISTANCE).then_some(option)
 }
 
+/// The option with the least edit distance to a word, case included; the first of several. `None` if none is near, or if
+/// the word is one of them.
+pub fn closest_exactly<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.chars().collect();
+    let distances = options.into_iter().map(|option| (distance(&word, &option.chars().collect::<Vec<_>>()), option));
+    let (least, option) = distances.min_by_key(|(distance, _)| *distance)?;
+    (least > 0 && least <= MAX_DISTANCE).then_some(option)
+}
+
 /// Insertions, deletions and replacements that lead from one word to the other (Levenshtein). Words whose lengths
 /// differ by more than counts are not compared.
 fn distance(one: &[char], other: &[char]) -> usize {

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads its data")]
 
 mod common;
+#[path = "common/table.rs"]
+mod table;
 
 use std::fs;
 
@@ -9,25 +11,30 @@ use cofferdam_dockerfile::glob;
 use cofferdam_dockerfile::ignore::{IgnorePatterns, MatchType, ParentMatches, read_lines, translate};
 use serde_json::Value;
 
-fn table(name: &str) -> Vec<Value> {
+fn rows(name: &str) -> Vec<Value> {
     let Some(folder) = common::conformance("patternmatcher") else { return Vec::new() };
     let text = fs::read_to_string(folder.join("patternmatcher-tests.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
-    let rows = match &all[name] {
+    match &all[name] {
         Value::Array(rows) => rows.clone(),
         row => vec![row.clone()],
-    };
-    eprintln!("patternmatcher: {name}, {} rows", rows.len());
-    rows
+    }
 }
 
 fn patterns(row: &Value, key: &str) -> Vec<String> {
     row[key].as_array().unwrap().iter().map(|pattern| pattern.as_str().unwrap().to_owned()).collect()
 }
 
+fn record(what: &str, count: usize) {
+    if count > 0 {
+        table::record("patternmatcher", what, count, &[]);
+    }
+}
+
 #[test]
 fn paths_match_with_and_without_their_parents_results() {
-    for row in table("matches").iter().chain(&table("single")) {
+    let rows = [rows("matches"), rows("single")].concat();
+    for row in &rows {
         let compiled = IgnorePatterns::new(patterns(row, "patterns")).unwrap();
         let (text, expected) = (row["text"].as_str().unwrap(), row["pass_"].as_bool().unwrap());
         assert_eq!(compiled.excluded(text.as_bytes()), expected, "{row}");
@@ -40,12 +47,14 @@ fn paths_match_with_and_without_their_parents_results() {
         }
         assert_eq!(walked, expected, "{row}");
     }
+    record("paths", rows.len());
 }
 
 #[test]
 fn single_patterns_match_as_paths_do_in_go() {
-    for row in table("match") {
-        let pattern = &patterns(&row, "patterns")[0];
+    let rows = rows("match");
+    for row in &rows {
+        let pattern = &patterns(row, "patterns")[0];
         let (text, expected) = (row["text"].as_str().unwrap(), row["pass_"].as_bool().unwrap());
         let ignore = IgnorePatterns::new([pattern]);
         assert_eq!(ignore.is_err(), row["error"].as_bool().unwrap(), "{row}");
@@ -57,11 +66,13 @@ fn single_patterns_match_as_paths_do_in_go() {
         let parent = pattern == "a*" && text == "ab/c";
         assert_eq!(path.is_ok_and(|path| path.matches(text.as_bytes())), expected && !parent, "{row}");
     }
+    record("single patterns", rows.len());
 }
 
 #[test]
 fn patterns_compile_to_the_same_expressions() {
-    for row in table("compile") {
+    let rows = rows("compile");
+    for row in &rows {
         let kind = match row["matchType"].as_str().unwrap() {
             "exactMatch" => MatchType::Exact,
             "prefixMatch" => MatchType::Prefix,
@@ -71,12 +82,14 @@ fn patterns_compile_to_the_same_expressions() {
         let expected = (kind, row["regex"].as_str().unwrap().to_owned());
         assert_eq!(translate(row["pattern"].as_str().unwrap()), expected, "{row}");
     }
+    record("compiled forms", rows.len());
 }
 
 #[test]
 fn lists_are_cleaned() {
-    for row in table("cleanPatterns") {
-        let compiled = IgnorePatterns::new(patterns(&row, "input"));
+    let lists = rows("cleanPatterns");
+    for row in &lists {
+        let compiled = IgnorePatterns::new(patterns(row, "input"));
         assert_eq!(compiled.is_err(), row["error"].as_bool().unwrap_or(false), "{row}");
         let Ok(compiled) = compiled else { continue };
         if let Some(count) = row["patterns"].as_u64() {
@@ -86,9 +99,12 @@ fn lists_are_cleaned() {
             assert_eq!(compiled.has_exceptions(), exceptions, "{row}");
         }
     }
-    for row in table("ignorefile") {
+    record("lists", lists.len());
+    let files = rows("ignorefile");
+    for row in &files {
         let lines = read_lines(row["content"].as_str().unwrap().as_bytes());
         let lines: Vec<String> = lines.into_iter().map(|line| String::from_utf8(line).unwrap()).collect();
-        assert_eq!(lines, patterns(&row, "expected"));
+        assert_eq!(lines, patterns(row, "expected"));
     }
+    record("ignore files", files.len());
 }

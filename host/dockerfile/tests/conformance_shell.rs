@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads its data")]
 
 mod common;
+#[path = "common/table.rs"]
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +30,7 @@ fn single_words_expand_as_the_table_says() {
         rows += 1;
     }
     assert!(rows > 190, "{rows}");
-    eprintln!("buildkit-shell: envVarTest, {rows} of {rows} rows");
+    table::record("buildkit-shell", "single words", rows, &[]);
 }
 
 #[test]
@@ -51,14 +53,14 @@ fn lists_of_words_split_as_the_table_says() {
         }
         rows += 1;
     }
-    eprintln!("buildkit-shell: wordsTest, {rows} of {rows} rows");
+    table::record("buildkit-shell", "lists of words", rows, &[]);
 }
 
 #[test]
 fn looked_up_names_are_told_apart() {
     let Some(folder) = common::conformance("buildkit-shell") else { return };
-    let table = fs::read_to_string(folder.join("process-with-matches.jsonl")).unwrap();
-    for row in table.lines() {
+    let rows = fs::read_to_string(folder.join("process-with-matches.jsonl")).unwrap();
+    for row in rows.lines() {
         let value: serde_json::Value = serde_json::from_str(row).unwrap();
         let strings = |key: &str| -> BTreeSet<String> {
             value[key].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
@@ -76,7 +78,7 @@ fn looked_up_names_are_told_apart() {
             Err(error) => assert_eq!(error.lookups.unset, strings("unmatched"), "{row}"),
         }
     }
-    eprintln!("buildkit-shell: process-with-matches, {0} of {0} rows", table.lines().count());
+    table::record("buildkit-shell", "names that are looked up", rows.lines().count(), &[]);
 }
 
 #[test]

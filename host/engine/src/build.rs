@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -12,10 +12,15 @@ use cofferdam_context::{
     Context, ContextSource, DockerfileLocation, GitFacts, IgnoreText, NamedSource, Visibility, git_facts,
 };
 use cofferdam_digest::Digest;
-use cofferdam_dockerfile::{Diagnostic, Parsed, ignore::IgnorePatterns};
+use cofferdam_dockerfile::{
+    CheckOptions, Diagnostic, Parsed, Severity,
+    ignore::{IgnoreError, IgnorePatterns},
+};
 use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
-use cofferdam_plan::{Facts as PlanFacts, ImageName, NamedContext, Options, Outcome, Plan, Planner, Platform, Scope};
+use cofferdam_plan::{
+    BASE_IMAGE, Facts as PlanFacts, ImageName, NamedContext, NoImage, Options, Outcome, Plan, Planner, Platform, Scope,
+};
 use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
 
@@ -24,18 +29,22 @@ use crate::{
     builder::{Builder, DockerfileText, LayerListener, nanoseconds},
     credentials,
     error::BuildError,
-    events::{Ending, Event, Observer, Vertex},
+    events::{Ending, Event, Kind, Observer},
     executors::{Executors, Surroundings},
     file_hashes::FileHashes,
-    images::{Image, Images, NamedImage},
+    images::{Image, ImageFailure, Images, NamedImage},
     layers::LayerFiles,
     naming::{self, Facts, NamedRepository},
     publish::{Publisher, stages_of_image},
     request::{BuildRequest, Timestamps},
     stage::Stages,
     stop::Stop,
+    work::Talk,
     write_out,
 };
+
+/// The build argument that says what `# check=` says, and counts instead.
+const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// What a build made.
 #[derive(Debug, Clone)]
@@ -67,8 +76,12 @@ pub fn build(
     let store = Store::open(&request.store)?;
     let temporary = store.clone();
     stop.on_clean_up(move || temporary.remove_temporary());
-    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, stop)?);
-    let sources = Sources::open(request, observer)?;
+    // Beneath the store, so that the next builder removes it if this one is killed.
+    let scratch = (!request.plugins.directories.is_empty()).then(|| store.temp_dir("plugins")).transpose()?;
+    let scratch_path = scratch.as_ref().map(|scratch| scratch.path().to_path_buf());
+    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
+    let talk = Talk::new(observer.clone());
+    let sources = Sources::open(request, &talk)?;
     let facts = Facts {
         git: sources.git.clone(),
         variables: request.variables.clone(),
@@ -84,7 +97,7 @@ pub fn build(
         store: store.clone(),
         form: surroundings.form(),
         form_name: surroundings.form_name(),
-        limits: ReadLimits::default(),
+        limits: read_limits(request.execution.layer_limit_bytes),
         stop: stop.clone(),
     });
     let images = Images {
@@ -96,8 +109,9 @@ pub fn build(
             let plugins = plugins.clone();
             Box::new(move |host| plugins.policy().may_pull(host))
         },
+        talk: talk.clone(),
     };
-    let (plan, found) = plan(request, &sources, &plugins, &images, observer)?;
+    let (plan, found) = plan(request, &sources, &plugins, &images, &talk)?;
     let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
     let start = now();
     let repositories: Vec<_> =
@@ -110,7 +124,7 @@ pub fn build(
     }
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
-        Arc::new(Publisher::new(client, handle, store.clone(), repositories, observer.clone(), Vertex(0)))
+        Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
@@ -130,11 +144,10 @@ pub fn build(
         file_hashes: Arc::new(FileHashes::new(store.clone(), nanoseconds(start))),
         start,
         spools: spools(&store),
-        observer: observer.clone(),
+        talk,
         proxies: proxies(request),
         stop: stop.clone(),
         on_layer: early_push(publisher.clone(), &plan),
-        vertices: AtomicU32::new(0),
         told: Mutex::new(false),
         first_failure: Mutex::new(None),
         files,
@@ -149,15 +162,22 @@ pub fn build(
     }
     let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
     builder.file_hashes.save();
-    if let Some(publisher) = &publisher {
-        publisher.end(match &finished {
-            Ok(_) => Ending::Done,
-            Err(error) => Ending::Failed(error.to_string()),
-        });
-    }
+    end_transfers(&builder, publisher.as_deref(), finished.as_ref().err());
     // What still runs for a failed build is not waited for.
     runtime.shutdown_background();
     finished.map_err(|error| first_cause(&builder, error))
+}
+
+/// Ends the talk about what goes on beside the steps.
+fn end_transfers(builder: &Builder, publisher: Option<&Publisher>, error: Option<&BuildError>) {
+    let ending = || if error.is_none() { Ending::Done } else { Ending::Stopped };
+    builder.images.values().for_each(|image| image.end_download(ending()));
+    if let Some(publisher) = publisher {
+        publisher.end(match error {
+            Some(error @ BuildError::Push { .. }) => Ending::Failed(crate::chain(error)),
+            _ => ending(),
+        });
+    }
 }
 
 /// Another stage's failure is told as it happened there.
@@ -192,9 +212,6 @@ fn finish(
         names = naming::decide(plugins, &destination.policies, &destination.references, facts, Some(&digest))?;
         names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
     }
-    if let Some(publisher) = publisher {
-        publisher.finish(&image, &names)?;
-    }
     let full: Vec<String> =
         names.iter().flat_map(|named| named.references().map(|name| name.familiar()).collect::<Vec<_>>()).collect();
     let kept = !destination.push || !destination.outputs.is_empty();
@@ -203,15 +220,23 @@ fn finish(
     }
     let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
     for output in &destination.outputs {
-        let vertex = Vertex(builder.vertices.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-        let begun = std::time::Instant::now();
         let name = format!("writing {}", output.destination.display());
-        builder.observer.event(Event::Started { vertex, name });
-        write_out::write(store, &descriptor, &full, output)?;
-        builder.observer.event(Event::Finished { vertex, ending: Ending::Done, elapsed: begun.elapsed() });
+        let work = builder.talk.begin(Kind::Output, name);
+        match write_out::write(store, &descriptor, &full, output) {
+            Ok(()) => work.end(Ending::Done),
+            Err(error) => {
+                work.end(Ending::Failed(crate::chain(&error)));
+                return Err(error);
+            }
+        }
+    }
+    // Last, as everybody sees it: what fails before moves no tag.
+    if let Some(publisher) = publisher {
+        publisher.finish(&image, &names)?;
     }
     if let Some(file) = &destination.digest_file {
-        cofferdam_image::export::write_file(file, digest.to_string().as_bytes())?;
+        let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
+        written.map_err(|error| BuildError::Output { path: file.clone(), source: error.into() })?;
     }
     Ok(Built {
         digest,
@@ -234,29 +259,32 @@ fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> 
 }
 
 /// The context and the trees beside it.
-struct Sources {
+pub(crate) struct Sources {
     git: Option<GitFacts>,
     tree: Arc<dyn Tree>,
     directories: BTreeMap<String, Arc<dyn Tree>>,
     images: BTreeMap<String, NamedImage>,
-    dockerfile_name: String,
-    text: String,
-    parsed: Parsed,
+    pub(crate) dockerfile_name: String,
+    pub(crate) text: String,
+    pub(crate) parsed: Parsed,
+    pub(crate) ignore: IgnorePatterns,
 }
 
 impl Sources {
-    fn open(request: &BuildRequest, observer: &Arc<dyn Observer>) -> Result<Self, BuildError> {
+    pub(crate) fn open(request: &BuildRequest, talk: &Talk) -> Result<Self, BuildError> {
         let here = &request.working_directory;
         let context = ContextSource::parse(&request.context)?.open(here)?;
         let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
         let dockerfile = context.read_dockerfile(&location, here, &mut io::stdin())?;
-        let tree = context.tree(visibility(dockerfile.ignore.as_ref())?);
+        let ignore = patterns(dockerfile.ignore.as_ref())?;
+        let tree = context.tree(ignore.clone().map(visibility));
         let (mut directories, mut images) = (BTreeMap::new(), BTreeMap::new());
         for (name, text) in &request.contexts {
             match cofferdam_context::NamedContext::parse(&format!("{name}={text}"))?.source {
                 NamedSource::Directory(path) => {
                     let named = Context::open(&here.join(path))?;
-                    directories.insert(name.clone(), named.tree(visibility(named.ignore_text()?.as_ref())?));
+                    directories
+                        .insert(name.clone(), named.tree(patterns(named.ignore_text()?.as_ref())?.map(visibility)));
                 }
                 NamedSource::OciLayout(text) => {
                     let parsed: Result<LayoutReference, _> = text.parse();
@@ -271,11 +299,12 @@ impl Sources {
             }
         }
         Ok(Self {
-            git: facts_of(&context, observer),
+            git: facts_of(&context, talk),
             tree,
             directories,
             images,
-            parsed: cofferdam_dockerfile::parse(&dockerfile.bytes),
+            parsed: parsed(&dockerfile.bytes, request),
+            ignore: ignore.unwrap_or_default(),
             text: String::from_utf8_lossy(&dockerfile.bytes).into_owned(),
             dockerfile_name: dockerfile.name,
         })
@@ -283,26 +312,60 @@ impl Sources {
 }
 
 /// The facts of the context's checkout. A repository that can't be read is no reason not to build.
-fn facts_of(context: &Context, observer: &Arc<dyn Observer>) -> Option<GitFacts> {
+fn facts_of(context: &Context, talk: &Talk) -> Option<GitFacts> {
     git_facts(context.directory()).unwrap_or_else(|error| {
         let text = format!("the context's git repository is not used: {}", crate::chain(&error));
-        observer.event(Event::Warning { text });
+        talk.warn(text);
         None
     })
 }
 
-/// What an ignore file leaves of a tree.
-fn visibility(ignore: Option<&IgnoreText>) -> Result<Option<Visibility>, BuildError> {
+/// The Dockerfile, with the check options of the command line instead of its own.
+fn parsed(bytes: &[u8], request: &BuildRequest) -> Parsed {
+    let mut parsed = cofferdam_dockerfile::parse(bytes);
+    match request.build_arguments.get(CHECK_ARGUMENT).map(|value| CheckOptions::parse(value)) {
+        None => {}
+        Some(Ok(options)) => parsed.directives.check = options,
+        Some(Err(reason)) => parsed.diagnostics.push(Diagnostic {
+            severity: Severity::Error,
+            code: "InvalidCheckOption".to_owned(),
+            message: format!("{CHECK_ARGUMENT}: {reason}"),
+            span: None,
+            help: Some("the options are `skip=RULE,…`, `experimental=RULE,…` and `error=true`".to_owned()),
+        }),
+    }
+    parsed
+}
+
+/// The patterns of an ignore file.
+fn patterns(ignore: Option<&IgnoreText>) -> Result<Option<IgnorePatterns>, BuildError> {
     let Some(ignore) = ignore else { return Ok(None) };
-    let patterns = IgnorePatterns::parse(&ignore.bytes);
-    let patterns = Arc::new(
-        patterns.map_err(|error| BuildError::NamedContext { name: ignore.name.clone(), reason: error.to_string() })?,
-    );
+    let wrong = |error: IgnoreError| BuildError::NamedContext { name: ignore.name.clone(), reason: error.to_string() };
+    IgnorePatterns::parse(&ignore.bytes).map(Some).map_err(wrong)
+}
+
+/// What an ignore file leaves of a tree.
+fn visibility(patterns: IgnorePatterns) -> Visibility {
+    let patterns = Arc::new(patterns);
     let inside = patterns.clone();
-    Ok(Some(Visibility {
+    Visibility {
         visible: Arc::new(move |path: &RootPath, _| !patterns.excluded(path)),
         may_hold_visible: Arc::new(move |path: &RootPath, _| inside.might_reinclude_below(path)),
-    }))
+    }
+}
+
+/// What the planner must know of the request.
+pub(crate) fn plan_options(request: &BuildRequest, sources: &Sources) -> Options {
+    let build_platform = Platform::current();
+    Options {
+        build_arguments: request.build_arguments.clone(),
+        target: request.target.clone(),
+        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
+        build_platform,
+        contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
+            .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
+            .collect(),
+    }
 }
 
 /// Plans until nothing is missing; images are looked up at the same time.
@@ -311,36 +374,37 @@ fn plan(
     sources: &Sources,
     plugins: &PluginHost,
     images: &Images,
-    observer: &Arc<dyn Observer>,
+    talk: &Talk,
 ) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
-    let build_platform = Platform::current();
-    let options = Options {
-        build_arguments: request.build_arguments.clone(),
-        target: request.target.clone(),
-        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
-        build_platform,
-        contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
-            .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
-            .collect(),
-    };
-    let failed = |diagnostics: Vec<Diagnostic>| BuildError::Dockerfile {
-        file: sources.dockerfile_name.clone(),
-        text: sources.text.clone(),
-        diagnostics,
+    let options = plan_options(request, sources);
+    let failed = |diagnostics: Vec<Diagnostic>, failures: BTreeMap<ImageName, ImageFailure>| {
+        let (file, text) = (sources.dockerfile_name.clone(), sources.text.clone());
+        let mut errors = diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
+        // The Dockerfile is right, but what it names can't be had.
+        let no_image = failures.len() == 1 && errors.all(|finding| finding.code == BASE_IMAGE);
+        match failures.into_iter().next().filter(|_| no_image) {
+            Some((image, source)) => {
+                let span =
+                    diagnostics.iter().find(|finding| finding.code == BASE_IMAGE).and_then(|finding| finding.span);
+                BuildError::Source { name: image.name, file, text, span, source }
+            }
+            None => BuildError::Dockerfile { file, text, diagnostics },
+        }
     };
     let planner = Planner::new(&sources.parsed, plugins, &options);
-    let mut facts = PlanFacts::default();
+    let mut facts = PlanFacts { ignore: sources.ignore.clone(), ..PlanFacts::default() };
     let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
+    let mut failures = BTreeMap::new();
     loop {
         match planner.plan(&facts) {
             Outcome::Plan(plan, warnings) => {
                 if !warnings.is_empty() {
                     let file = sources.dockerfile_name.clone();
-                    observer.event(Event::Warnings { file, diagnostics: warnings });
+                    talk.event(Event::Warnings { file, diagnostics: warnings });
                 }
                 return Ok((plan, found));
             }
-            Outcome::Failed(diagnostics) => return Err(failed(diagnostics)),
+            Outcome::Failed(diagnostics) => return Err(failed(diagnostics, failures)),
             Outcome::Needs(needs) => {
                 let answers: Vec<_> = std::thread::scope(|scope| {
                     let look_ups: Vec<_> =
@@ -354,15 +418,31 @@ fn plan(
                     let fact = match answer {
                         Ok(image) => {
                             let fact = image.facts();
+                            if let Some(text) = image.warning(name) {
+                                talk.warn(text);
+                            }
                             found.insert(name.clone(), Arc::new(image));
                             Ok(fact)
                         }
-                        Err(error) => Err(crate::chain(&error)),
+                        Err(error) => {
+                            let missing = NoImage { reason: crate::chain(&error), remedy: error.remedy() };
+                            failures.insert(name.clone(), error);
+                            Err(missing)
+                        }
                     };
                     facts.images.insert(name.clone(), fact);
                 }
             }
         }
+    }
+}
+
+/// The bounds of base layers.
+fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
+    let limits = ReadLimits::default();
+    match layer_limit_bytes {
+        None => limits,
+        Some(bytes) => ReadLimits { uncompressed_bytes: bytes, suspicious_bytes: bytes, ..limits },
     }
 }
 

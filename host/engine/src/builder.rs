@@ -2,11 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use cofferdam_cache::{CacheEntry, LayerCache, Lookup};
@@ -19,11 +15,11 @@ use cofferdam_rootfs::{SpoolFactory, Timestamp, Tree};
 
 use crate::{
     error::BuildError,
-    events::{Ending, Event, Observer, Vertex},
     file_hashes::FileHashes,
     images::Image,
     layers::{LayerFiles, StageLayer},
     stop::Stop,
+    work::Talk,
 };
 
 /// Told of each layer of a stage as soon as it is there.
@@ -70,41 +66,23 @@ pub struct Builder {
     /// For contents that plugins write.
     pub spools: Arc<dyn SpoolFactory>,
     /// Who watches.
-    pub observer: Arc<dyn Observer>,
+    pub talk: Talk,
     /// Variables that every command sees and no image keeps.
     pub proxies: Vec<(String, String)>,
     /// Ends the build from outside, and its commands when one of them fails.
     pub stop: Stop,
     /// Told of each layer of the image as soon as it is there.
     pub on_layer: LayerListener,
-    /// Numbers the units of work.
-    pub vertices: AtomicU32,
     /// Problems of the cache are told once.
     pub told: Mutex<bool>,
     /// The first stage's failure: the others fail because of it, or are stopped.
     pub first_failure: Mutex<Option<Arc<BuildError>>>,
 }
 
-/// A unit of work that is shown.
-pub struct Work<'b> {
-    observer: &'b Arc<dyn Observer>,
-    /// Its number.
-    pub vertex: Vertex,
-    begun: Instant,
-    ended: bool,
-}
-
 impl Builder {
     /// The start of the build, in nanoseconds since 1970.
     pub fn start_ns(&self) -> i128 {
         nanoseconds(self.start)
-    }
-
-    /// Begins a unit of work.
-    pub fn begin(&self, name: String) -> Work<'_> {
-        let vertex = Vertex(self.vertices.fetch_add(1, Ordering::Relaxed) + 1);
-        self.observer.event(Event::Started { vertex, name });
-        Work { observer: &self.observer, vertex, begun: Instant::now(), ended: false }
     }
 
     /// The result of a step, if the cache has it.
@@ -142,7 +120,7 @@ impl Builder {
     fn tell_once(&self, text: String) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut told, true) {
-            self.observer.event(Event::Warning { text });
+            self.talk.warn(text);
         }
     }
 
@@ -158,29 +136,4 @@ impl Builder {
 /// A moment in nanoseconds since 1970.
 pub fn nanoseconds(at: Timestamp) -> i128 {
     i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds)
-}
-
-impl Work<'_> {
-    /// Ends it.
-    pub fn end(mut self, ending: Ending) {
-        self.finish(ending);
-    }
-
-    /// Says something about it.
-    pub fn note(&self, text: String) {
-        self.observer.event(Event::Note { vertex: self.vertex, text });
-    }
-
-    fn finish(&mut self, ending: Ending) {
-        self.ended = true;
-        self.observer.event(Event::Finished { vertex: self.vertex, ending, elapsed: self.begun.elapsed() });
-    }
-}
-
-impl Drop for Work<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.finish(Ending::Failed("stopped".to_owned()));
-        }
-    }
 }

@@ -19,9 +19,10 @@ use cofferdam_rootfs::{
 
 use crate::{
     error::StepError,
-    events::{Event, Observer, Stream as EventStream, Vertex},
+    events::{Event, Stream as EventStream, Vertex},
     flat::FlatRoot,
-    layers::StageLayer,
+    layers::{LayerFailure, StageLayer},
+    work::{Meter, Talk},
 };
 
 /// The files of the image that name users and groups are not larger than this, in bytes.
@@ -43,7 +44,7 @@ pub struct StepCommands {
     /// The layers below, the base first.
     pub layers: Vec<Arc<StageLayer>>,
     /// Who watches.
-    pub observer: Arc<dyn Observer>,
+    pub talk: Talk,
     /// What the output belongs to.
     pub vertex: Vertex,
     /// Variables that every command sees and no image keeps.
@@ -58,6 +59,30 @@ pub struct StepCommands {
     pub failure: Option<StepError>,
     /// How the last command ended.
     pub last: Option<(Exit, Vec<Note>)>,
+}
+
+/// The directories of layers, the base first, each unpacked if nobody did it before; told as work of `vertex`.
+///
+/// # Errors
+/// A layer can't be had, or the machine refused.
+pub fn unpack(layers: &[Arc<StageLayer>], talk: &Talk, vertex: Vertex) -> Result<Vec<PathBuf>, LayerFailure> {
+    let directory = |layer: &Arc<StageLayer>| {
+        let (meter, blob) = (Meter::new(), *layer.blob());
+        let tell = |done_bytes: u64| {
+            let (digest, total_bytes) = (blob.digest, blob.size);
+            talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+        };
+        let directory = layer.directory(&|done_bytes| {
+            if done_bytes < blob.size && meter.is_due() {
+                tell(done_bytes);
+            }
+        })?;
+        if meter.was_due() {
+            tell(blob.size);
+        }
+        Ok(directory)
+    };
+    layers.iter().map(directory).collect()
 }
 
 /// The upper directory of a step's commands.
@@ -101,13 +126,13 @@ impl StepCommands {
             RootForm::Overlay | RootForm::Flat => {}
         }
         let request = self.request(command)?;
-        let (observer, vertex) = (self.observer.clone(), self.vertex);
+        let (talk, vertex) = (self.talk.clone(), self.vertex);
         let mut sink = move |stream: Stream, bytes: &[u8]| {
             let stream = match stream {
                 Stream::Stdout => EventStream::Stdout,
                 Stream::Stderr => EventStream::Stderr,
             };
-            observer.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
+            talk.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
         };
         let outcome = self.executor.run(&request, &mut sink)?;
         let leave_out = match (outcome.changes, self.executor.form()) {
@@ -126,10 +151,8 @@ impl StepCommands {
 
     /// The layers unpacked, and what the handler itself changed so far written on top.
     fn mount(&self) -> Result<Mounted, StepError> {
-        let mut lower = Vec::with_capacity(self.layers.len());
-        for layer in self.layers.iter().rev() {
-            lower.push(layer.directory()?);
-        }
+        let mut lower = unpack(&self.layers, &self.talk, self.vertex)?;
+        lower.reverse();
         let directory = self.store.temp_dir("run")?;
         for name in ["upper", "work", "scratch"] {
             let path = directory.path().join(name);
@@ -149,6 +172,7 @@ impl StepCommands {
 
     /// The same as one tree.
     fn write_flat(&self) -> Result<FlatRoot, StepError> {
+        unpack(&self.layers, &self.talk, self.vertex)?;
         let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
         let below = rootfs.below().clone();
         let pending = rootfs.take_changes();

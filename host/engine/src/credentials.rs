@@ -3,13 +3,21 @@
 use std::{path::PathBuf, sync::Arc};
 
 use cofferdam_plugin_host::{Credential as Answer, CredentialSources, MAX_SOURCE_BYTES, PluginHost};
-use cofferdam_registry::{Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, Secret};
+use cofferdam_registry::{
+    Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, Secret, Timeouts,
+};
 
 use crate::request::RegistryAccess;
 
 /// The client for a build.
 pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Client {
+    let patience = access.patience.map(|patience| Timeouts {
+        connect: patience.min(Timeouts::default().connect),
+        idle: patience,
+        answer: patience,
+    });
     let options = ClientOptions {
+        timeouts: patience.unwrap_or_default(),
         insecure_hosts: access.insecure_hosts.iter().cloned().collect(),
         skip_tls_verify_hosts: access.skip_tls_verify_hosts.iter().cloned().collect(),
         insecure_pull: access.insecure_pull,

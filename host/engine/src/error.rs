@@ -66,6 +66,12 @@ pub enum BuildError {
     Source {
         /// As the user wrote it.
         name: String,
+        /// The Dockerfile's name, for people.
+        file: String,
+        /// Its text.
+        text: String,
+        /// Where the image is named.
+        span: Option<Span>,
         /// Why.
         #[source]
         source: ImageFailure,
@@ -161,6 +167,8 @@ pub enum StepError {
         exit: Exit,
         /// What the user should know.
         notes: Vec<Note>,
+        /// Whether the disk was full, which the command may have said in its own words or not.
+        disk_is_full: bool,
     },
     /// The handler says that the input is wrong, or that it can't do it.
     #[error("{}", .0.message)]

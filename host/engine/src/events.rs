@@ -20,6 +20,22 @@ pub enum Stream {
     Stderr,
 }
 
+/// What a unit of work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An instruction of the Dockerfile.
+    Step,
+    /// An image's manifest and configuration are looked up.
+    LookUp,
+    /// An image's layers are fetched, beside the steps.
+    Pull,
+    /// Layers go to registries beside the steps, the rest at the end.
+    Push,
+    /// The image is written to a file or directory.
+    Output,
+}
+
 /// How a unit of work ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -28,6 +44,8 @@ pub enum Ending {
     Done,
     /// The cache had its result.
     Cached,
+    /// It was given up, because something else failed or the build was interrupted.
+    Stopped,
     /// It failed; the error follows at the end of the build.
     Failed(String),
 }
@@ -54,8 +72,15 @@ pub enum Event {
     Started {
         /// Which.
         vertex: Vertex,
+        /// What it is.
+        kind: Kind,
         /// For example `[builder 2/4] RUN make`.
         name: String,
+    },
+    /// The cache does not have a step's result, and what it needs is there: it is carried out now.
+    Working {
+        /// Which.
+        vertex: Vertex,
     },
     /// A command wrote something.
     Output {
@@ -74,7 +99,28 @@ pub enum Event {
         /// One sentence without a full stop.
         text: String,
     },
-    /// A step's layer was written.
+    /// A layer below a step's command is being unpacked. Told ten times a second at most, and not at all if it is done at
+    /// once; `done_bytes` reaches `total_bytes` when it is unpacked.
+    Unpacking {
+        /// Which.
+        vertex: Vertex,
+        /// The layer's blob.
+        digest: Digest,
+        /// Bytes of the blob so far.
+        done_bytes: u64,
+        /// Bytes of the blob in all.
+        total_bytes: u64,
+    },
+    /// A step's layer is being written. Told ten times a second at most, and not at all if it is done at once.
+    Writing {
+        /// Which.
+        vertex: Vertex,
+        /// Bytes of the archive so far, before compression.
+        done_bytes: u64,
+        /// Bytes of the archive in all, about.
+        total_bytes: u64,
+    },
+    /// A step's layer: just written, or found by the cache.
     Layer {
         /// Which.
         vertex: Vertex,
@@ -83,7 +129,7 @@ pub enum Event {
         /// Of the blob, in bytes.
         size_bytes: u64,
     },
-    /// Bytes of a blob moved.
+    /// Bytes of a blob moved. Told ten times a second at most, and not at all if it is done at once.
     Progress {
         /// Which.
         vertex: Vertex,
@@ -111,7 +157,7 @@ pub enum Event {
         vertex: Vertex,
         /// How.
         ending: Ending,
-        /// Since it began.
+        /// Since it began, or began to be carried out.
         #[serde(serialize_with = "seconds")]
         elapsed: Duration,
     },

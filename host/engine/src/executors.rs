@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use cofferdam_exec::{Executor, Finding, Ids, Launcher, RootForm, TranslatorExecutor};
-use cofferdam_plan::{Plan, step::Read};
+use cofferdam_plan::Plan;
 use cofferdam_rootfs::UnpackForm;
 
 use crate::error::BuildError;
@@ -103,10 +103,7 @@ impl Executors {
             return Err(BuildError::Executor { name: name.to_owned(), reason });
         }
         let steps = plan.stages.values().flat_map(|stage| &stage.steps);
-        let needs = steps.filter(|step| {
-            let reads = step.action.as_ref().map(|action| &action.planned.reads);
-            reads.is_some_and(|reads| reads.contains(&Read::WholeRootfs))
-        });
+        let needs = steps.filter(|step| step.needs_rootfs());
         let Some(first) = needs.min_by_key(|step| step.span) else { return Ok(None) };
         if let Some(executor) = &surroundings.executor {
             return Ok(Some(executor.clone()));

@@ -13,10 +13,10 @@ use cofferdam_rootfs::Fingerprint;
 const FILE: &str = "file-hashes";
 
 /// Changes with the form of a record.
-const MAGIC: &[u8; 8] = b"cfdmfh1\n";
+const MAGIC: &[u8; 8] = b"cfdmfh2\n";
 
-/// Bytes of a record: fingerprint and digest.
-const RECORD_BYTES: usize = Fingerprint::BYTES + 32;
+/// Bytes of a record: fingerprint, digest, and whether the file is plain.
+const RECORD_BYTES: usize = Fingerprint::BYTES + 32 + 1;
 
 /// More are not kept: 80 MB, some ten times the largest repositories. The oldest then go all at once.
 const RECORDS_LIMIT: usize = 1_000_000;
@@ -24,6 +24,15 @@ const RECORDS_LIMIT: usize = 1_000_000;
 /// A file that changed less than this before it was looked at may change again without a new time: file systems count time
 /// in ticks, and a page that is mapped and dirty gets no new time until it was written back, which takes 35 s by default.
 const SETTLED_NS: i128 = 60_000_000_000;
+
+/// What is kept of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileHash {
+    /// Of its content.
+    pub digest: Digest,
+    /// Whether it has no extended attributes that belong into images; a new one would change the fingerprint.
+    pub is_plain: bool,
+}
 
 /// Digests by fingerprint.
 pub struct FileHashes {
@@ -35,9 +44,9 @@ pub struct FileHashes {
 #[derive(Default)]
 struct State {
     /// What earlier builds knew; read when it is first asked for.
-    known: Option<HashMap<Fingerprint, Digest>>,
+    known: Option<HashMap<Fingerprint, FileHash>>,
     /// What this build found out.
-    new: HashMap<Fingerprint, Digest>,
+    new: HashMap<Fingerprint, FileHash>,
 }
 
 impl FileHashes {
@@ -46,17 +55,17 @@ impl FileHashes {
         Self { store, state: Mutex::default(), now_ns }
     }
 
-    /// The digest of a file with this fingerprint.
-    pub fn get(&self, fingerprint: &Fingerprint) -> Option<Digest> {
+    /// What is kept of the file with this fingerprint.
+    pub fn get(&self, fingerprint: &Fingerprint) -> Option<FileHash> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = state.known.get_or_insert_with(|| read(&self.store));
         known.get(fingerprint).copied().or_else(|| state.new.get(fingerprint).copied())
     }
 
     /// Keeps a digest, unless the file changed so recently that its times may not tell the next change.
-    pub fn put(&self, fingerprint: Fingerprint, digest: Digest) {
+    pub fn put(&self, fingerprint: Fingerprint, file: FileHash) {
         if fingerprint.changed_ns() + SETTLED_NS < self.now_ns {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).new.insert(fingerprint, digest);
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).new.insert(fingerprint, file);
         }
     }
 
@@ -71,12 +80,13 @@ impl FileHashes {
         if all.len() + state.new.len() > RECORDS_LIMIT {
             all.clear();
         }
-        all.extend(state.new.iter().map(|(fingerprint, digest)| (*fingerprint, *digest)));
+        all.extend(state.new.iter().map(|(fingerprint, file)| (*fingerprint, *file)));
         let mut bytes = Vec::with_capacity(MAGIC.len() + all.len() * RECORD_BYTES + 32);
         bytes.extend_from_slice(MAGIC);
-        for (fingerprint, digest) in &all {
+        for (fingerprint, file) in &all {
             bytes.extend_from_slice(fingerprint.as_bytes());
-            bytes.extend_from_slice(digest.as_bytes());
+            bytes.extend_from_slice(file.digest.as_bytes());
+            bytes.push(u8::from(file.is_plain));
         }
         let checksum = Digest::of(&bytes);
         bytes.extend_from_slice(checksum.as_bytes());
@@ -85,7 +95,7 @@ impl FileHashes {
 }
 
 /// The records of a file that is whole; nothing otherwise.
-fn read(store: &Store) -> HashMap<Fingerprint, Digest> {
+fn read(store: &Store) -> HashMap<Fingerprint, FileHash> {
     let limit = (MAGIC.len() + RECORDS_LIMIT * 2 * RECORD_BYTES + 32) as u64;
     let path = store.cache_directory().join(FILE);
     let bytes = cofferdam_rootfs::read_named_file(&path, limit).ok().flatten().unwrap_or_default();
@@ -94,8 +104,10 @@ fn read(store: &Store) -> HashMap<Fingerprint, Digest> {
         return HashMap::new();
     };
     let pair = |record: &[u8]| {
-        let (fingerprint, digest) = record.split_at_checked(Fingerprint::BYTES)?;
-        Some((Fingerprint::from_bytes(fingerprint.try_into().ok()?), Digest::from_bytes(digest.try_into().ok()?)))
+        let (fingerprint, rest) = record.split_first_chunk::<{ Fingerprint::BYTES }>()?;
+        let (digest, rest) = rest.split_first_chunk::<32>()?;
+        let file = FileHash { digest: Digest::from_bytes(*digest), is_plain: rest == [1] };
+        Some((Fingerprint::from_bytes(*fingerprint), file))
     };
     body.chunks_exact(RECORD_BYTES).filter_map(pair).collect()
 }
@@ -113,6 +125,10 @@ mod tests {
         Fingerprint::from_bytes(bytes)
     }
 
+    fn file(content: &[u8]) -> FileHash {
+        FileHash { digest: Digest::of(content), is_plain: content.len() % 2 == 0 }
+    }
+
     const NOW: i128 = 1_000_000_000_000;
 
     #[test]
@@ -121,11 +137,11 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let (settled, fresh) = (fingerprint(NOW - 61_000_000_000), fingerprint(NOW - 59_000_000_000));
         let first = FileHashes::new(store.clone(), NOW);
-        first.put(settled, Digest::of(b"settled"));
-        first.put(fresh, Digest::of(b"fresh"));
+        first.put(settled, file(b"settled"));
+        first.put(fresh, file(b"fresh"));
         first.save();
         let second = FileHashes::new(store, NOW);
-        assert_eq!(second.get(&settled), Some(Digest::of(b"settled")));
+        assert_eq!(second.get(&settled), Some(file(b"settled")));
         assert_eq!(second.get(&fresh), None);
     }
 
@@ -135,7 +151,7 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let settled = fingerprint(0);
         let first = FileHashes::new(store.clone(), NOW);
-        first.put(settled, Digest::of(b"x"));
+        first.put(settled, file(b"x"));
         first.save();
         let file = store.cache_directory().join(FILE);
         let whole = std::fs::read(&file).unwrap();

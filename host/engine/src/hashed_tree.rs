@@ -8,28 +8,40 @@ use std::{
 };
 
 use cofferdam_digest::{Digest, Sha256};
-use cofferdam_rootfs::{Fingerprint, Metadata, RootPath, RootfsError, Timestamp, Tree};
+use cofferdam_plan::step::TreeRead;
+use cofferdam_rootfs::{Fingerprint, IsPlain, Metadata, OpenFile, RootPath, RootfsError, Timestamp, Tree, TreeEntry};
 
-use crate::{file_hashes::FileHashes, stop::Stop};
+use crate::{
+    file_hashes::{FileHash, FileHashes},
+    stop::Stop,
+    trees::TreeHash,
+};
 
-/// The digests of files that were read from their first byte to their last.
-pub type Digests = Arc<Mutex<HashMap<RootPath, Digest>>>;
+/// Files that were read from their first byte to their last.
+type ReadFiles = Arc<Mutex<HashMap<RootPath, ReadFile>>>;
+
+#[derive(Clone, Copy)]
+struct ReadFile {
+    digest: Digest,
+    /// What it was when it was opened.
+    fingerprint: Option<Fingerprint>,
+}
 
 /// A tree around another one.
 pub struct HashedTree {
     inner: Arc<dyn Tree>,
-    digests: Digests,
+    read: ReadFiles,
     time: Option<Timestamp>,
     stop: Stop,
     kept: Option<Arc<FileHashes>>,
-    /// What files were when they were opened for a layer.
-    begun: Mutex<HashMap<RootPath, Fingerprint>>,
+    /// What was found when a read was first hashed.
+    hashes: Mutex<Vec<(TreeRead, TreeHash)>>,
 }
 
 impl HashedTree {
     /// Hashes what is read of `inner`; reading ends with an error when the build is stopped.
     pub fn new(inner: Arc<dyn Tree>, stop: Stop) -> Self {
-        Self { inner, digests: Digests::default(), time: None, stop, kept: None, begun: Mutex::default() }
+        Self { inner, read: ReadFiles::default(), time: None, stop, kept: None, hashes: Mutex::default() }
     }
 
     /// Every entry has this time: when a file was checked out says nothing of the source, so it is in no key, and must not
@@ -45,70 +57,71 @@ impl HashedTree {
         Self { kept: Some(kept), ..self }
     }
 
-    /// The digest of a file's content: known if the file was read before, computed otherwise.
+    /// The digest of the content of a file that was just looked at: known if it was read before, computed otherwise.
     ///
     /// # Errors
     /// The file can't be read.
-    pub fn digest(&self, path: &RootPath) -> Result<Digest, RootfsError> {
-        let known = |digests: &Digests| digests.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
-        if let Some(digest) = known(&self.digests) {
-            return Ok(digest);
+    pub fn digest(&self, path: &RootPath, entry: &TreeEntry) -> Result<Digest, RootfsError> {
+        let is_plain = entry.metadata.xattrs.is_empty();
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        if let Some(known) = known {
+            // Only now is it sure that it did not change while it was read.
+            if known.fingerprint == entry.fingerprint {
+                self.keep(known, is_plain);
+            }
+            return Ok(known.digest);
         }
-        let before = match &self.kept {
-            Some(_) => self.inner.fingerprint(path)?,
-            None => None,
-        };
-        if let (Some(kept), Some(fingerprint)) = (&self.kept, &before)
-            && let Some(digest) = kept.get(fingerprint)
-        {
-            self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
-            return Ok(digest);
+        if let Some(known) = self.known(entry.fingerprint.as_ref()) {
+            return Ok(known.digest);
         }
+        let OpenFile { reader, fingerprint, .. } = self.inner.open_entry(path)?;
         let mut hashing = cofferdam_digest::HashingWriter::new(io::sink());
-        let mut file = Stoppable { inner: self.inner.open(path)?, stop: self.stop.clone() };
-        copy(&mut file, &mut hashing)
+        copy(&mut Stoppable { inner: reader, stop: self.stop.clone() }, &mut hashing)
             .map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
         let (_, digest, _) = hashing.finish();
-        self.keep(path, before, digest)?;
-        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), digest);
+        let read = ReadFile { digest, fingerprint };
+        if fingerprint.is_some() && self.inner.entry(path)?.is_some_and(|now| now.fingerprint == fingerprint) {
+            self.keep(read, is_plain);
+        }
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), read);
         Ok(digest)
     }
-}
 
-impl HashedTree {
-    /// Leaves a digest for the next build, if the file did not change while it was read.
-    fn keep(&self, path: &RootPath, before: Option<Fingerprint>, digest: Digest) -> Result<(), RootfsError> {
-        if let (Some(kept), Some(before)) = (&self.kept, before)
-            && self.inner.fingerprint(path)? == Some(before)
-        {
-            kept.put(before, digest);
-        }
-        Ok(())
-    }
-
-    /// Leaves the digests of the files that were read for a layer.
+    /// The hash of a read as it was first found by this build; `find` finds it.
     ///
     /// # Errors
-    /// The tree can't be read.
-    pub fn keep_read(&self) -> Result<(), RootfsError> {
-        let Some(kept) = &self.kept else { return Ok(()) };
-        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, before) in begun {
-            let digest = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(&path).copied();
-            if let Some(digest) = digest
-                && self.inner.fingerprint(&path)? == Some(before)
-            {
-                kept.put(before, digest);
-            }
+    /// Those of `find`.
+    pub fn first_hash<E>(&self, read: &TreeRead, find: impl FnOnce() -> Result<TreeHash, E>) -> Result<TreeHash, E> {
+        // Held meanwhile: two stages that ask for the same walk through a tree once.
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hash)) = hashes.iter().find(|(known, _)| known == read) {
+            return Ok(*hash);
         }
-        Ok(())
+        let hash = find()?;
+        hashes.push((read.clone(), hash));
+        Ok(hash)
+    }
+
+    fn known(&self, fingerprint: Option<&Fingerprint>) -> Option<FileHash> {
+        self.kept.as_ref()?.get(fingerprint?)
+    }
+
+    /// Leaves a digest for the next build.
+    fn keep(&self, read: ReadFile, is_plain: bool) {
+        if let (Some(kept), Some(fingerprint)) = (&self.kept, read.fingerprint) {
+            kept.put(fingerprint, FileHash { digest: read.digest, is_plain });
+        }
+    }
+
+    fn timed_metadata(&self, metadata: Metadata) -> Metadata {
+        Metadata { mtime: self.time.unwrap_or(metadata.mtime), ..metadata }
     }
 }
 
 impl Tree for HashedTree {
     fn metadata(&self, path: &RootPath, follow: bool) -> Result<Option<Metadata>, RootfsError> {
         let metadata = self.inner.metadata(path, follow)?;
-        Ok(metadata.map(|metadata| Metadata { mtime: self.time.unwrap_or(metadata.mtime), ..metadata }))
+        Ok(metadata.map(|metadata| self.timed_metadata(metadata)))
     }
 
     fn resolve(&self, path: &RootPath) -> Result<Option<RootPath>, RootfsError> {
@@ -120,29 +133,37 @@ impl Tree for HashedTree {
     }
 
     fn open(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError> {
-        let Some(resolved) = self.inner.resolve(path)? else {
-            return self.inner.open(path);
-        };
-        if self.kept.is_some()
-            && let Some(fingerprint) = self.inner.fingerprint(&resolved)?
-        {
-            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(resolved.clone(), fingerprint);
-        }
-        let inner = self.inner.open(&resolved)?;
-        Ok(Box::new(HashedFile {
-            inner: Stoppable { inner, stop: self.stop.clone() },
-            path: resolved,
-            hasher: Some(Sha256::new()),
-            digests: self.digests.clone(),
-        }))
+        Ok(self.open_entry(path)?.reader)
     }
 
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {
         self.inner.identity(path)
     }
 
-    fn changed_ns(&self, path: &RootPath) -> Result<Option<i128>, RootfsError> {
-        self.inner.changed_ns(path)
+    fn entry(&self, path: &RootPath) -> Result<Option<TreeEntry>, RootfsError> {
+        let entry = self.inner.entry(path)?;
+        Ok(entry.map(|entry| TreeEntry { metadata: self.timed_metadata(entry.metadata), ..entry }))
+    }
+
+    fn entries(&self, path: &RootPath, is_plain: IsPlain<'_>) -> Result<Vec<(Vec<u8>, TreeEntry)>, RootfsError> {
+        let mut entries = self.inner.entries(path, &|fingerprint| {
+            is_plain(fingerprint) || self.known(Some(fingerprint)).is_some_and(|known| known.is_plain)
+        })?;
+        if let Some(time) = self.time {
+            entries.iter_mut().for_each(|(_, entry)| entry.metadata.mtime = time);
+        }
+        Ok(entries)
+    }
+
+    fn open_entry(&self, path: &RootPath) -> Result<OpenFile, RootfsError> {
+        let OpenFile { reader, path, fingerprint } = self.inner.open_entry(path)?;
+        let inner = Stoppable { inner: reader, stop: self.stop.clone() };
+        if self.known(fingerprint.as_ref()).is_some() {
+            return Ok(OpenFile { reader: Box::new(inner), path, fingerprint });
+        }
+        let reader =
+            HashedFile { inner, path: path.clone(), fingerprint, hasher: Some(Sha256::new()), read: self.read.clone() };
+        Ok(OpenFile { reader: Box::new(reader), path, fingerprint })
     }
 }
 
@@ -173,8 +194,9 @@ fn copy(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<()> {
 struct HashedFile {
     inner: Stoppable,
     path: RootPath,
+    fingerprint: Option<Fingerprint>,
     hasher: Option<Sha256>,
-    digests: Digests,
+    read: ReadFiles,
 }
 
 impl Read for HashedFile {
@@ -187,8 +209,8 @@ impl Read for HashedFile {
         } else if !buffer.is_empty()
             && let Some(hasher) = self.hasher.take()
         {
-            let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-            digests.insert(self.path.clone(), hasher.finish());
+            let read = ReadFile { digest: hasher.finish(), fingerprint: self.fingerprint };
+            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone(), read);
         }
         Ok(count)
     }

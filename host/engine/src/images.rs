@@ -7,11 +7,16 @@ use cofferdam_image::{
     Descriptor, Document, ImageConfig, ImageError, LayerBlob, LayoutReference, Manifest, MediaType, OciLayout, Store,
     StoreError,
 };
-use cofferdam_plan::{Config, ImageFacts, ImageName, step::KeyValue};
+use cofferdam_plan::{Config, ImageFacts, ImageName, Platform, step::KeyValue};
 use cofferdam_registry::{Client, Reference, ReferenceError, RegistryError, Repository};
 use tokio::runtime::Handle;
 
-use crate::layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer};
+use crate::{
+    download::Download,
+    events::{Ending, Kind},
+    layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer},
+    work::Talk,
+};
 
 /// Configurations of images are not larger, in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
@@ -24,6 +29,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// The base is first.
     pub layers: Vec<Arc<StageLayer>>,
+    /// What is told of fetching them; `None` where they are at hand.
+    download: Option<Arc<Download>>,
 }
 
 /// An image can't be had.
@@ -44,6 +51,23 @@ pub enum ImageFailure {
     /// The operator's policy.
     #[error("the operator's policy does not allow to pull from `{0}`")]
     Forbidden(String),
+}
+
+impl ImageFailure {
+    /// What to do about it, where that is known and the message does not say it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.remedy(),
+            Self::Store(error) => error.remedy().map(str::to_owned),
+            Self::Forbidden(host) => {
+                Some(format!("the operator's policy can allow it: [registries] pull = [\"{host}\"]"))
+            }
+            Self::Image(ImageError::Json { .. } | ImageError::Invalid { .. }) => {
+                Some("the image is damaged, or is none: push it again, or use another one".to_owned())
+            }
+            Self::Reference(_) | Self::Image(_) => None,
+        }
+    }
 }
 
 /// A manifest or index: type, digest, bytes.
@@ -70,6 +94,8 @@ pub struct Images {
     pub named: BTreeMap<String, NamedImage>,
     /// Whether the operator allows a host.
     pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Who watches.
+    pub talk: Talk,
 }
 
 impl Images {
@@ -91,6 +117,16 @@ impl Images {
         if !(self.may_pull)(&host) {
             return Err(ImageFailure::Forbidden(host));
         }
+        let work = self.talk.begin(Kind::LookUp, format!("looking up {}", reference.familiar()));
+        let found = self.look_up(&reference, name);
+        work.end(match &found {
+            Ok(_) => Ending::Done,
+            Err(error) => Ending::Failed(error.to_string()),
+        });
+        found
+    }
+
+    fn look_up(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {
         let store = &self.files.store;
         // A digest never means anything else, so what was fetched once need not be asked for again.
         let fetch = |reference: &Reference| -> Result<Fetched, ImageFailure> {
@@ -104,7 +140,7 @@ impl Images {
             store.put_document(media_type.clone(), &manifest.bytes)?;
             Ok((media_type, manifest.digest, manifest.bytes.to_vec()))
         };
-        let (media_type, mut digest, bytes) = fetch(&reference)?;
+        let (media_type, mut digest, bytes) = fetch(reference)?;
         let manifest = match Document::parse(&bytes, Some(&media_type))? {
             Document::Manifest(manifest) => manifest,
             Document::Index(index) => {
@@ -119,8 +155,16 @@ impl Images {
         };
         let config = &manifest.config;
         let config_bytes = match store.has_blob(&config.digest, Some(config.size)) {
-            true => store.read_document(config)?,
-            false => {
+            true => store.read_document(config).map(Some).or_else(|error| match error {
+                // What a power failure left is fetched again.
+                StoreError::Damaged { .. } => Ok(None),
+                error => Err(error),
+            })?,
+            false => None,
+        };
+        let config_bytes = match config_bytes {
+            Some(bytes) => bytes,
+            None => {
                 let fetched =
                     self.client.fetch_blob(reference.repository(), config.digest, config.size, CONFIG_LIMIT_BYTES);
                 let bytes = self.runtime.block_on(fetched)?;
@@ -128,12 +172,17 @@ impl Images {
                 bytes.to_vec()
             }
         };
+        let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+        let download = Download::new(self.talk.clone(), reference.familiar(), store.clone(), layers);
         let origin = RegistryOrigin {
+            download: Arc::new(download),
             client: self.client.clone(),
             runtime: self.runtime.clone(),
             repository: reference.repository().clone(),
         };
-        self.image(digest, &manifest, &config_bytes, Arc::new(origin))
+        let download = origin.download.clone();
+        let image = self.image(digest, &manifest, &config_bytes, Arc::new(origin))?;
+        Ok(Image { download: Some(download), ..image })
     }
 
     fn in_layout(&self, reference: &LayoutReference, name: &ImageName) -> Result<Image, ImageFailure> {
@@ -176,14 +225,38 @@ impl Images {
             let layer = StageLayer::remote(blob, origin.clone(), self.files.clone(), layers.clone());
             layers.push(Arc::new(layer));
         }
-        Ok(Image { digest, layers, config })
+        Ok(Image { digest, layers, config, download: None })
     }
 }
 
 impl Image {
+    /// What the user should know before it is used for what was asked for.
+    pub fn warning(&self, asked: &ImageName) -> Option<String> {
+        let own = self.config.platform();
+        if own.satisfies(&asked.platform) {
+            return None;
+        }
+        let wanted = &asked.platform;
+        Some(format!("the image `{}` is for {own}, not for {wanted}: so is what is built on it", asked.name))
+    }
+
     /// What a plan must know.
     pub fn facts(&self) -> ImageFacts {
-        ImageFacts { digest: self.digest, config: plan_config(&self.config) }
+        ImageFacts { digest: self.digest, config: plan_config(&self.config), platform: self.platform() }
+    }
+
+    /// What the image says that it is for, if it says so.
+    fn platform(&self) -> Option<Platform> {
+        let ImageConfig { os, architecture, variant, .. } = &self.config;
+        let said = !os.is_empty() && !architecture.is_empty();
+        said.then(|| Platform::new(os, architecture, variant.as_deref()))
+    }
+
+    /// Ends the talk about fetching layers, if there was any.
+    pub fn end_download(&self, ending: Ending) {
+        if let Some(download) = &self.download {
+            download.end(ending);
+        }
     }
 }
 
@@ -254,13 +327,14 @@ struct RegistryOrigin {
     client: Client,
     runtime: Handle,
     repository: Repository,
+    download: Arc<Download>,
 }
 
 impl BlobOrigin for RegistryOrigin {
     fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure> {
         let stream = self.runtime.block_on(self.client.open_blob(&self.repository, blob.digest, blob.size))?;
         let _inside = self.runtime.enter();
-        Ok(Box::new(stream.into_reader()))
+        Ok(Box::new(self.download.watch(blob, stream.into_reader())))
     }
 
     fn repository(&self) -> Option<&Repository> {

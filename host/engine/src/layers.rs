@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use cofferdam_digest::{Digest, Sha256};
+use cofferdam_digest::{Digest, Sha256, VerifyError};
 use cofferdam_image::{LayerBlob, RawBlobWriter, Store, StoreError, Unpacking};
 use cofferdam_layer::{IndexOnly, LayerError, LayerSink, ReadLimits, SinkError, read_layer};
 use cofferdam_rootfs::{
@@ -122,11 +122,12 @@ impl StageLayer {
         self.index_locked(&mut known)
     }
 
-    /// The directory with the layer's entries, unpacked if nobody did it before.
+    /// The directory with the layer's entries, unpacked if nobody did it before. `watch` hears how many bytes of the blob
+    /// were read for it, again and again.
     ///
     /// # Errors
     /// The layer can't be had, or the machine refused.
-    pub fn directory(&self) -> Result<PathBuf, LayerFailure> {
+    pub fn directory(&self, watch: &dyn Fn(u64)) -> Result<PathBuf, LayerFailure> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(directory) = &known.directory {
             return Ok(directory.clone());
@@ -138,12 +139,12 @@ impl StageLayer {
         };
         let directory = match known_index {
             Some(index) => {
-                let directory = self.unpack_on(&index)?;
+                let directory = self.unpack_on(&index, watch)?;
                 known.index = Some(index);
                 directory
             }
             None => {
-                let (directory, index) = self.unpack(&self.blob.diff_id, None)?;
+                let (directory, index) = self.unpack(&self.blob.diff_id, None, watch)?;
                 let index = match index {
                     Some(index) => index,
                     None => self.index_locked(&mut known)?,
@@ -151,7 +152,7 @@ impl StageLayer {
                 known.index = Some(index.clone());
                 match self.implied_below(&index)? {
                     None => directory,
-                    Some(_) => self.unpack_on(&index)?,
+                    Some(_) => self.unpack_on(&index, watch)?,
                 }
             }
         };
@@ -159,10 +160,10 @@ impl StageLayer {
         Ok(directory)
     }
 
-    fn unpack_on(&self, index: &LayerIndex) -> Result<PathBuf, LayerFailure> {
+    fn unpack_on(&self, index: &LayerIndex, watch: &dyn Fn(u64)) -> Result<PathBuf, LayerFailure> {
         Ok(match self.implied_below(index)? {
-            None => self.unpack(&self.blob.diff_id, None)?.0,
-            Some((key, below)) => self.unpack(&key, Some(below))?.0,
+            None => self.unpack(&self.blob.diff_id, None, watch)?.0,
+            Some((key, below)) => self.unpack(&key, Some(below), watch)?.0,
         })
     }
 
@@ -204,11 +205,12 @@ impl StageLayer {
         &self,
         key: &Digest,
         below: Option<Arc<MergedIndex>>,
+        watch: &dyn Fn(u64),
     ) -> Result<(PathBuf, Option<Arc<LayerIndex>>), LayerFailure> {
         match self.files.store.begin_unpack(&self.files.form_name, key)? {
             Unpacking::Ready(directory) => Ok((directory, None)),
             Unpacking::Started(guard) => {
-                let index = self.read(Some((guard.directory(), below)))?;
+                let index = self.read(Some((guard.directory(), below)), watch)?;
                 Ok((guard.commit()?, Some(index)))
             }
         }
@@ -235,7 +237,7 @@ impl StageLayer {
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.files.store.has_blob(&self.blob.digest, Some(self.blob.size)) {
-            known.index = Some(self.read(None)?);
+            known.index = Some(self.read(None, &|_| ())?);
         }
         Ok(())
     }
@@ -254,7 +256,7 @@ impl StageLayer {
         }
         let index = match self.files.store.layer_index(&self.blob.diff_id)? {
             Some(index) => Arc::new(index),
-            None => self.read(None)?,
+            None => self.read(None, &|_| ())?,
         };
         known.index = Some(index.clone());
         Ok(index)
@@ -262,7 +264,32 @@ impl StageLayer {
 
     /// Reads the blob once, from the store or from its origin: into the store, into the index, and unpacked where that is
     /// wanted.
-    fn read(&self, unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>) -> Result<Arc<LayerIndex>, LayerFailure> {
+    fn read(
+        &self,
+        unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>,
+        watch: &dyn Fn(u64),
+    ) -> Result<Arc<LayerIndex>, LayerFailure> {
+        let error = match self.read_once(unpack_into.clone(), watch) {
+            Err(error @ LayerFailure::Layer { .. }) => error,
+            other => return other,
+        };
+        // What the store has may be what a power failure left of it.
+        let store = &self.files.store;
+        if !store.remove_if_damaged(&self.blob.digest) {
+            return Err(error);
+        }
+        match (&self.origin, unpack_into) {
+            // What was unpacked until then is in the way.
+            (Some(_), None) => self.read_once(None, watch),
+            _ => Err(store.damaged(&self.blob.digest).into()),
+        }
+    }
+
+    fn read_once(
+        &self,
+        unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>,
+        watch: &dyn Fn(u64),
+    ) -> Result<Arc<LayerIndex>, LayerFailure> {
         let store = &self.files.store;
         let digest = self.blob.digest;
         let failed = |source| LayerFailure::Layer { digest, source };
@@ -285,13 +312,17 @@ impl StageLayer {
         let limits = &self.files.limits;
         let read = match &self.origin {
             Some(origin) if !store.has_blob(&digest, Some(self.blob.size)) => {
-                let from = origin.open(&self.blob)?;
+                let from = Counted { from: origin.open(&self.blob)?, bytes: 0, watch };
                 let mut tee = Tee { from, to: store.raw_blob_writer()?, stop: self.files.stop.clone() };
-                let read = read_layer(&mut tee, expected, limits, sink).map_err(failed)?;
+                let read = read_layer(&mut tee, expected, limits, sink);
+                let read = read.map_err(|error| failed(wrong_bytes(error, &mut tee.from)))?;
                 tee.to.commit(digest)?;
                 read
             }
-            _ => read_layer(store.open_blob(&digest)?, expected, limits, sink).map_err(failed)?,
+            _ => {
+                let from = Counted { from: store.open_blob(&digest)?, bytes: 0, watch };
+                read_layer(from, expected, limits, sink).map_err(failed)?
+            }
         };
         if let Some(sink) = unpacking {
             sink.0.finish()?;
@@ -302,9 +333,22 @@ impl StageLayer {
     }
 }
 
+/// What is wrong with bytes that make no layer: mostly that they are not those of the digest, which their last one tells.
+fn wrong_bytes(error: LayerError, rest: &mut dyn Read) -> LayerError {
+    let told_by_the_origin = |source: &io::Error| {
+        source.kind() == io::ErrorKind::Other || source.get_ref().is_some_and(|inner| inner.is::<VerifyError>())
+    };
+    match &error {
+        LayerError::Limit { .. } | LayerError::Sink { .. } | LayerError::DiffId { .. } => return error,
+        LayerError::Read(source) if told_by_the_origin(source) => return error,
+        _ => {}
+    }
+    io::copy(rest, &mut io::sink()).map_or_else(LayerError::Read, |_| error)
+}
+
 impl LayerContents for StageLayer {
     fn directory(&self) -> Result<Arc<ConfinedDir>, RootfsError> {
-        let directory = Self::directory(self).map_err(|error| RootfsError::Storage {
+        let directory = Self::directory(self, &|_| ()).map_err(|error| RootfsError::Storage {
             action: format!("unpack layer {}", self.blob.digest),
             source: io::Error::other(error),
         })?;
@@ -348,6 +392,22 @@ impl<R: Read> Read for Tee<R> {
         self.stop.check()?;
         let count = self.from.read(buffer)?;
         self.to.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+/// Tells how much was read through it.
+struct Counted<'w, R> {
+    from: R,
+    bytes: u64,
+    watch: &'w dyn Fn(u64),
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.bytes += count as u64;
+        (self.watch)(self.bytes);
         Ok(count)
     }
 }

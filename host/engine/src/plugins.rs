@@ -1,6 +1,6 @@
 //! Loading plugins: first-party ones, those of the user's directories, and the operator's word on both.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use cofferdam_plugin_host::{AuditLog, HostOptions, PluginHost, Policy};
 
@@ -11,11 +11,13 @@ use crate::{error::BuildError, request::PluginAccess, stop::Stop};
 /// # Errors
 /// The policy can't be read, or plugins are refused: all reasons.
 pub fn load(access: &PluginAccess) -> Result<PluginHost, BuildError> {
-    load_for(access, &Stop::new())
+    load_for(access, access.scratch.clone(), &Stop::new())
 }
 
 /// The host with all plugins, for a build that may be stopped.
-pub(crate) fn load_for(access: &PluginAccess, stop: &Stop) -> Result<PluginHost, BuildError> {
+///
+/// `scratch` is where private temporary directories are made.
+pub(crate) fn load_for(access: &PluginAccess, scratch: Option<PathBuf>, stop: &Stop) -> Result<PluginHost, BuildError> {
     let mut policy = Policy::load(access.policy_file.as_deref())?;
     for allowance in &access.allow {
         policy.allow(allowance.clone());
@@ -29,7 +31,7 @@ pub(crate) fn load_for(access: &PluginAccess, stop: &Stop) -> Result<PluginHost,
         policy,
         audit: audit.map(Arc::new),
         compile_cache: access.compile_cache.clone().filter(|_| !access.directories.is_empty()),
-        scratch: access.scratch.clone(),
+        scratch,
         interrupt: Some(Arc::new({
             let stop = stop.clone();
             move || stop.is_stopped()

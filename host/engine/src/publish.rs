@@ -17,9 +17,10 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use crate::{
     assemble::Assembled,
     error::BuildError,
-    events::{Ending, Event, Observer, Transfer, Vertex},
+    events::{Ending, Event, Kind, Transfer, Vertex},
     layers::StageLayer,
     naming::NamedRepository,
+    work::{Meter, Talk, Work},
 };
 
 /// A blob on its way.
@@ -36,55 +37,37 @@ pub struct Publisher {
     /// Where to.
     pub repositories: Vec<Repository>,
     /// Who watches.
-    pub observer: Arc<dyn Observer>,
-    /// What the transfers belong to.
-    pub vertex: Vertex,
+    pub talk: Talk,
     under_way: Mutex<BTreeMap<(usize, Digest), Transferring>>,
-    begun: Mutex<Option<std::time::Instant>>,
+    work: Mutex<Option<Work>>,
 }
 
 impl Publisher {
     /// Nothing is under way yet.
-    pub fn new(
-        client: Client,
-        runtime: Handle,
-        store: Store,
-        repositories: Vec<Repository>,
-        observer: Arc<dyn Observer>,
-        vertex: Vertex,
-    ) -> Self {
-        Self {
-            client,
-            runtime,
-            store,
-            repositories,
-            observer,
-            vertex,
-            under_way: Mutex::default(),
-            begun: Mutex::default(),
-        }
+    pub fn new(client: Client, runtime: Handle, store: Store, repositories: Vec<Repository>, talk: Talk) -> Self {
+        Self { client, runtime, store, repositories, talk, under_way: Mutex::default(), work: Mutex::default() }
     }
 
-    fn begin(&self) {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if begun.is_none() {
-            *begun = Some(std::time::Instant::now());
+    /// What the transfers belong to; begun with the first one.
+    fn vertex(&self) -> Vertex {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = || {
             let names: Vec<String> = self.repositories.iter().map(|repository| repository.familiar()).collect();
-            self.observer
-                .event(Event::Started { vertex: self.vertex, name: format!("pushing to {}", names.join(", ")) });
-        }
+            self.talk.begin(Kind::Push, format!("pushing to {}", names.join(", ")))
+        };
+        work.get_or_insert_with(begin).vertex
     }
 
     /// Ends the talk about pushing, if there was any.
     pub fn end(&self, ending: Ending) {
-        if let Some(begun) = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            self.observer.event(Event::Finished { vertex: self.vertex, ending, elapsed: begun.elapsed() });
+        if let Some(work) = self.work.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            work.end(ending);
         }
     }
 
     /// Starts to push a layer that the image will have, unless that was done already.
     pub fn push_layer(&self, layer: &Arc<StageLayer>) {
-        self.begin();
+        let vertex = self.vertex();
         for (number, repository) in self.repositories.iter().enumerate() {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
             under_way.entry((number, layer.blob().digest)).or_insert_with(|| {
@@ -93,8 +76,8 @@ impl Publisher {
                     repository.clone(),
                     layer.clone(),
                     self.store.clone(),
-                    self.observer.clone(),
-                    self.vertex,
+                    self.talk.clone(),
+                    vertex,
                 );
                 self.runtime.spawn(task)
             });
@@ -114,7 +97,7 @@ impl Publisher {
         let media_type = image.manifest.media_type.to_string();
         let mut failure = None;
         let tasks = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
-        for ((number, _), task) in tasks {
+        for ((number, digest), task) in tasks {
             let done = self.runtime.block_on(task);
             let error = match done {
                 Ok(Ok(())) => continue,
@@ -122,9 +105,13 @@ impl Publisher {
                 // The runtime is ours and outlives the tasks, so this is a panic of the client's.
                 Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
             };
-            failure.get_or_insert((number, error));
+            failure.get_or_insert((number, digest, error));
         }
-        if let Some((number, source)) = failure {
+        if let Some((number, digest, source)) = failure {
+            // A registry refuses what a power failure left of a blob.
+            if refuses_content(&source) && self.store.remove_if_damaged(&digest) {
+                return Err(self.store.damaged(&digest).into());
+            }
             return Err(BuildError::Push { destination: self.repositories[number].familiar(), source });
         }
         // All repositories get everything before any tag moves.
@@ -156,19 +143,30 @@ impl Publisher {
     }
 }
 
+/// Whether the bytes that were sent may be at fault, or could not be read here.
+fn refuses_content(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Status { status, .. } => status.is_client_error(),
+        RegistryError::DigestMismatch { .. } | RegistryError::Source { .. } | RegistryError::SourceSize { .. } => true,
+        _ => false,
+    }
+}
+
 async fn push_layer(
     client: Client,
     repository: Repository,
     layer: Arc<StageLayer>,
     store: Store,
-    observer: Arc<dyn Observer>,
+    talk: Talk,
     vertex: Vertex,
 ) -> Result<(), RegistryError> {
     let blob = *layer.blob();
     let progress: Progress = {
-        let observer = observer.clone();
+        let (talk, meter) = (talk.clone(), Meter::new());
         Arc::new(move |done_bytes| {
-            observer.event(Event::Progress { vertex, digest: blob.digest, done_bytes, total_bytes: blob.size });
+            if meter.is_due() {
+                talk.event(Event::Progress { vertex, digest: blob.digest, done_bytes, total_bytes: blob.size });
+            }
         })
     };
     let upload = BlobUpload {
@@ -184,7 +182,7 @@ async fn push_layer(
         BlobOutcome::Mounted(_) => Transfer::Mounted,
         BlobOutcome::Uploaded => Transfer::Uploaded,
     };
-    observer.event(Event::Transferred { vertex, digest: blob.digest, size_bytes: blob.size, transfer });
+    talk.event(Event::Transferred { vertex, digest: blob.digest, size_bytes: blob.size, transfer });
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What a build is asked for: both front doors of the command line make one of these.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
@@ -116,6 +116,8 @@ pub struct RegistryAccess {
     pub skip_tls_verify_pull: bool,
     /// Docker's `config.json`, for the credential helper that reads it.
     pub docker_config: Option<PathBuf>,
+    /// How long a registry may be silent before a request is given up and sent again.
+    pub patience: Option<Duration>,
 }
 
 /// Which plugins are loaded, and what they may do.
@@ -138,6 +140,8 @@ pub struct PluginAccess {
 /// How RUN is carried out.
 #[derive(Debug, Clone, Default)]
 pub struct Execution {
+    /// How many bytes a base layer may have, unpacked; `None` takes bounds that only bombs reach.
+    pub layer_limit_bytes: Option<u64>,
     /// `--executor`; `None` takes the strongest that works here.
     pub executor: Option<String>,
 }

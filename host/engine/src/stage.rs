@@ -12,7 +12,7 @@ use cofferdam_rootfs::{Layer, LayerStack, Tree};
 use crate::{
     builder::Builder,
     error::{BuildError, StepError},
-    events::Ending,
+    events::{Ending, Kind},
     hashed_tree::HashedTree,
     layers::{LayerFailure, StageLayer},
     step, trees,
@@ -109,7 +109,8 @@ impl<'b> Stages<'b> {
         let base_layers = layers.len();
         let mut made_layer = Vec::with_capacity(stage.steps.len());
         let mut position = 1;
-        for planned in &stage.steps {
+        let last_command = stage.steps.iter().rposition(|step| step.needs_rootfs());
+        for (number, planned) in stage.steps.iter().enumerate() {
             let Some(action) = &planned.action else {
                 made_layer.push(false);
                 continue;
@@ -118,13 +119,16 @@ impl<'b> Stages<'b> {
                 return Err(BuildError::Stopped);
             }
             position += 1;
-            let work = self.builder.begin(self.title(stage, position, &planned.title));
-            let below = step::Below { layers: &layers, key };
+            let work = self.builder.talk.begin(Kind::Step, self.title(stage, position, &planned.title));
+            let unpack = last_command.is_some_and(|last| number <= last);
+            let below = step::Below { layers: &layers, key, unpack };
             let outcome = step::carry_out(self, planned, action, &below, &work);
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(source) => {
-                    work.end(Ending::Failed(source.to_string()));
+                    // What fails after a stop mostly fails because of it.
+                    let stopped = self.builder.stop.is_stopped();
+                    work.end(if stopped { Ending::Stopped } else { Ending::Failed(source.to_string()) });
                     return Err(self.failed(planned, source));
                 }
             };
@@ -168,7 +172,7 @@ impl<'b> Stages<'b> {
             Base::Image(name, digest) => {
                 let image = self.builder.image(name)?;
                 let title = self.title(stage, 1, &stage.title);
-                let work = self.builder.begin(title);
+                let work = self.builder.talk.begin(Kind::Step, title);
                 work.note(format!("{} {digest}", name.name));
                 work.end(Ending::Done);
                 for layer in &image.layers {
@@ -178,7 +182,7 @@ impl<'b> Stages<'b> {
             }
             Base::Directory(name) => {
                 let title = self.title(stage, 1, &stage.title);
-                let work = self.builder.begin(title);
+                let work = self.builder.talk.begin(Kind::Step, title);
                 let outcome = step::copy_directory(self, name, &work);
                 let outcome = outcome
                     .map_err(|source| BuildError::NamedContext { name: name.clone(), reason: crate::chain(&source) })?;
@@ -244,13 +248,16 @@ impl<'b> Stages<'b> {
         let key = |input: &cofferdam_plan::Input| match &input.tree {
             InputTree::Stage(number) => self.key(*number).map(|key| key.0),
             InputTree::Image(_, digest) => Some(DefinitionKey::image(digest).0),
-            InputTree::Context if hash_directories => trees::hash(&self.directory(None), &input.read).ok(),
-            InputTree::Directory(name) if hash_directories => {
-                trees::hash(&self.directory(Some(name)), &input.read).ok()
-            }
+            InputTree::Context if hash_directories => self.directory_hash(None, input),
+            InputTree::Directory(name) if hash_directories => self.directory_hash(Some(name), input),
             InputTree::Context | InputTree::Directory(_) => None,
         };
         action.inputs.iter().map(key).collect()
+    }
+
+    fn directory_hash(&self, name: Option<&str>, input: &cofferdam_plan::Input) -> Option<Digest> {
+        let hash = trees::first_hash(&self.directory(name), &input.read).ok()?;
+        Some(hash.digest)
     }
 
     /// Whether any earlier build carried out this recipe on this state. If none did, there is nothing to find, and

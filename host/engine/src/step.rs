@@ -5,23 +5,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cofferdam_cache::CacheEntry;
 use cofferdam_digest::Digest;
 use cofferdam_image::{Compression, LayerBlob};
-use cofferdam_layer::write_layer;
+use cofferdam_layer::{EarlierBlocks, archive_size_bytes, write_layer_again};
 use cofferdam_plan::{
     Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
 };
-use cofferdam_plugin_host::{ApplyError, ApplyHandles, Exit as CommandExit, RunCommand};
+use cofferdam_plugin_host::{ApplyError, ApplyHandles, CallError, Exit as CommandExit, RunCommand};
 use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tree};
 
 use crate::{
-    builder::Work,
-    command::{SharedCommands, StepCommands},
+    command::{self, SharedCommands, StepCommands},
+    earlier_blocks,
     error::StepError,
     events::{Event, Stream},
     hashed_tree::HashedTree,
     layers::StageLayer,
     stage::{Stages, state},
-    trees,
+    trees::{self, TreeHash},
+    work::{Meter, Work},
 };
 
 /// What a step stands on.
@@ -30,6 +31,9 @@ pub struct Below<'s> {
     pub layers: &'s [Arc<StageLayer>],
     /// The definition key of the step before.
     pub key: DefinitionKey,
+    /// Whether this step or a later one of the stage runs commands: then the layers are unpacked in the pass that makes
+    /// their indexes.
+    pub unpack: bool,
 }
 
 /// What became of a step.
@@ -51,14 +55,14 @@ pub fn carry_out(
     planned: &PlannedStep,
     action: &Action,
     below: &Below<'_>,
-    work: &Work<'_>,
+    work: &Work,
 ) -> Result<Outcome, StepError> {
     let builder = stages.builder;
     let known = stages.input_keys(action, &below.key);
     if let Some(inputs) = &known {
         let key = below.key.after(action, inputs);
         if let Some(entry) = builder.lookup(&key.0) {
-            return Ok(cached(stages, entry, key));
+            return Ok(cached(stages, entry, key, work));
         }
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
@@ -66,28 +70,25 @@ pub fn carry_out(
         inputs.push(stages.tree(&input.tree).map_err(|error| StepError::Input(Box::new(error)))?);
     }
     let before = stages.rooted(DefinitionKey(state(below.layers))).0;
-    let hashes = || -> Result<Vec<Digest>, StepError> {
-        let pairs = action.inputs.iter().zip(&inputs);
-        pairs.map(|(input, tree)| Ok(trees::hash(tree, &input.read)?)).collect()
-    };
+    let reads = || action.inputs.iter().map(|input| &input.read).zip(&inputs);
     // The same step on the same state, reached another way: another Dockerfile, a rebuilt stage with the same result.
     if stages.sighted(&action.recipe, &before) {
-        let hashes = hashes()?;
+        let found = reads().map(|(read, tree)| trees::first_hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
+        let hashes = digests(&found);
         let content = key::content(&action.recipe, &before, &hashes);
         if let Some(entry) = builder.lookup(&content) {
             let key = definition(stages, action, below, known.as_deref(), &hashes);
-            if is_steady(stages, action, &inputs)? {
+            if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
             }
-            return Ok(cached(stages, entry, key));
+            return Ok(cached(stages, entry, key, work));
         }
     }
+    work.carry_out();
     let layer = apply(stages, action, below, &inputs, work)?;
-    for tree in &inputs {
-        tree.keep_read()?;
-    }
-    let hashes = hashes()?;
-    if !is_steady(stages, action, &inputs)? || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
+    let found = reads().map(|(read, tree)| trees::hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
+    let hashes = digests(&found);
+    if !is_steady(stages, &found) || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
         let text = "warning: the context changed during the build: this step is not kept for later builds";
         work.note(text.to_owned());
         return Ok(Outcome { key: unrepeatable(&before, layer.as_deref()), layer, cached: false });
@@ -98,17 +99,13 @@ pub fn carry_out(
     Ok(Outcome { layer, key, cached: false })
 }
 
+fn digests(hashes: &[TreeHash]) -> Vec<Digest> {
+    hashes.iter().map(|hash| hash.digest).collect()
+}
+
 /// Whether the directories that were read are what they were when the build began.
-fn is_steady(stages: &Stages<'_>, action: &Action, inputs: &[Arc<HashedTree>]) -> Result<bool, StepError> {
-    let start = stages.builder.start_ns();
-    for (input, tree) in action.inputs.iter().zip(inputs) {
-        if matches!(input.tree, InputTree::Context | InputTree::Directory(_))
-            && !trees::is_steady(tree, &input.read, start)?
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+fn is_steady(stages: &Stages<'_>, found: &[TreeHash]) -> bool {
+    found.iter().all(|hash| hash.is_steady_since(stages.builder.start_ns()))
 }
 
 /// Whether a directory's hash is another one than before the step.
@@ -165,8 +162,11 @@ fn remember(
     stages.builder.remember(&sightings, &CacheEntry { layer: None, created_by: String::new() });
 }
 
-fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey) -> Outcome {
+fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey, work: &Work) -> Outcome {
     let files = &stages.builder.files;
+    if let Some(layer) = &entry.layer {
+        work.event(|vertex| Event::Layer { vertex, digest: layer.digest, size_bytes: layer.size });
+    }
     let layer = entry.layer.map(|layer| Arc::new(StageLayer::stored(layer.into(), files.clone())));
     Outcome { layer, key, cached: true }
 }
@@ -177,9 +177,12 @@ fn apply(
     action: &Action,
     below: &Below<'_>,
     inputs: &[Arc<HashedTree>],
-    work: &Work<'_>,
+    work: &Work,
 ) -> Result<Option<Arc<StageLayer>>, StepError> {
     let builder = stages.builder;
+    if below.unpack && builder.executor.is_some() {
+        command::unpack(below.layers, &builder.talk, work.vertex)?;
+    }
     let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
     let trees = inputs.iter().map(|tree| {
         let tree: Arc<dyn Tree> = tree.clone();
@@ -192,7 +195,7 @@ fn apply(
             form: builder.files.form,
             rootfs: rootfs.clone(),
             layers: below.layers.to_vec(),
-            observer: builder.observer.clone(),
+            talk: builder.talk.clone(),
             vertex: work.vertex,
             proxies: builder.proxies.clone(),
             cancel: builder.stop.cancel(),
@@ -216,21 +219,21 @@ fn apply(
             if let Some(failure) = commands.as_mut().and_then(|commands| commands.failure.take()) {
                 return Err(failure);
             }
-            return Err(step_error(error, commands.as_ref().and_then(|commands| commands.last.clone())));
+            let last = commands.as_ref().and_then(|commands| commands.last.clone());
+            return Err(step_error(error, last, builder.files.store.is_full()));
         }
     };
     for warning in applied.diagnostics {
         work.note(format!("warning: {} ({})", warning.message, warning.code));
     }
     if !applied.output.is_empty() {
-        let bytes = applied.output.into_bytes();
-        builder.observer.event(Event::Output { vertex: work.vertex, stream: Stream::Stderr, bytes });
+        work.output(Stream::Stderr, applied.output.into_bytes());
     }
     let changes = match &commands {
         Some(commands) => commands.changes()?,
         None => rootfs.lock().unwrap_or_else(PoisonError::into_inner).take_changes(),
     };
-    let Some((layer, index)) = write(stages, &changes, work)? else {
+    let Some((layer, index)) = write(stages, &changes, &action.recipe, work)? else {
         return Ok(None);
     };
     drop(changes);
@@ -250,14 +253,23 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
 type Written = (Arc<StageLayer>, Arc<LayerIndex>);
 
 /// Changes become a blob of the store: one pass over the bytes.
-fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work<'_>) -> Result<Option<Written>, StepError> {
+fn write(stages: &Stages<'_>, changes: &ChangeSet, recipe: &Digest, work: &Work) -> Result<Option<Written>, StepError> {
     if changes.is_empty() {
         return Ok(None);
     }
     let builder = stages.builder;
     let store = &builder.files.store;
-    let (written, out) = write_layer(changes, &builder.write, store.raw_blob_writer()?).map_err(StepError::Write)?;
+    let (meter, total_bytes) = (Meter::new(), archive_size_bytes(changes));
+    let mut watch = |done_bytes: u64| {
+        if meter.is_due() {
+            work.event(|vertex| Event::Writing { vertex, done_bytes, total_bytes: total_bytes.max(done_bytes) });
+        }
+    };
+    let earlier = if builder.use_cache { earlier_blocks::find(store, recipe) } else { EarlierBlocks::default() };
+    let written = write_layer_again(changes, &builder.write, earlier, store.raw_blob_writer()?, &mut watch);
+    let (written, blocks, out) = written.map_err(StepError::Write)?;
     out.commit(written.digest)?;
+    earlier_blocks::keep(store, recipe, written.digest, &blocks);
     let compression = match written.compression {
         cofferdam_layer::Compression::Gzip { .. } => Compression::Gzip,
         cofferdam_layer::Compression::Zstd { .. } => Compression::Zstd,
@@ -266,13 +278,17 @@ fn write(stages: &Stages<'_>, changes: &ChangeSet, work: &Work<'_>) -> Result<Op
     let blob = LayerBlob { diff_id: written.diff_id, digest: written.digest, size: written.size_bytes, compression };
     store.put_layer_index(&blob.diff_id, &written.index)?;
     store.put_layer_blob(&blob)?;
-    builder.observer.event(Event::Layer { vertex: work.vertex, digest: blob.digest, size_bytes: blob.size });
+    work.event(|vertex| Event::Layer { vertex, digest: blob.digest, size_bytes: blob.size });
     let index = Arc::new(written.index);
     let layer = StageLayer::written(blob, index.clone(), builder.files.clone());
     Ok(Some((Arc::new(layer), index)))
 }
 
-fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>) -> StepError {
+fn step_error(
+    error: ApplyError,
+    last: Option<(cofferdam_exec::Exit, Vec<cofferdam_exec::Note>)>,
+    disk_is_full: bool,
+) -> StepError {
     match error {
         ApplyError::CommandFailed(exit) => {
             let notes = last.map(|(_, notes)| notes).unwrap_or_default();
@@ -280,11 +296,12 @@ fn step_error(error: ApplyError, last: Option<(cofferdam_exec::Exit, Vec<cofferd
                 CommandExit::Code(code) => cofferdam_exec::Exit::Code(code),
                 CommandExit::Signal(signal) => cofferdam_exec::Exit::Signal(signal),
             };
-            StepError::Command { exit, notes }
+            StepError::Command { exit, notes, disk_is_full }
         }
         ApplyError::Invalid(finding) | ApplyError::Unsupported(finding) => StepError::Finding(finding),
         ApplyError::Denied { plugin, capability, message } => StepError::Denied { plugin, capability, message },
-        other => StepError::Plugin(other.to_string()),
+        ApplyError::Call(CallError::Storage(error)) => StepError::Rootfs(error),
+        other => StepError::Plugin(crate::chain(&other)),
     }
 }
 
@@ -305,32 +322,33 @@ pub fn directory_key(stages: &Stages<'_>, name: &str) -> Option<DefinitionKey> {
     if !stages.sighted(&directory_recipe(), &empty) {
         return None;
     }
-    let hash = trees::hash(&stages.directory(Some(name)), &whole()).ok()?;
-    Some(stages.rooted(DefinitionKey::directory(&hash)))
+    let hash = trees::first_hash(&stages.directory(Some(name)), &whole()).ok()?;
+    Some(stages.rooted(DefinitionKey::directory(&hash.digest)))
 }
 
 /// A directory becomes the one layer of a base, owned by root whoever owns the files here.
 ///
 /// # Errors
 /// The directory can't be read, or the layer can't be written.
-pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work<'_>) -> Result<Outcome, StepError> {
+pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work) -> Result<Outcome, StepError> {
     if let Some(key) = directory_key(stages, name)
         && let Some(entry) = stages.builder.lookup(&key.0)
     {
-        return Ok(cached(stages, entry, key));
+        return Ok(cached(stages, entry, key, work));
     }
+    work.carry_out();
     let tree = stages.directory(Some(name));
     let from: Arc<dyn Tree> = tree.clone();
     let mut rootfs = root(stages, &[])?;
     rootfs.copy_tree(&from, &RootPath::root(), &RootPath::root(), &CopyOptions::default())?;
-    let written = write(stages, &rootfs.take_changes(), work)?;
+    let written = write(stages, &rootfs.take_changes(), &directory_recipe(), work)?;
     let layer = written.map(|(layer, _)| layer);
     let hash = trees::hash(&tree, &whole())?;
-    if !trees::is_steady(&tree, &whole(), stages.builder.start_ns())? {
+    if !hash.is_steady_since(stages.builder.start_ns()) {
         work.note("warning: the directory changed during the build: this step is not kept for later builds".to_owned());
-        return Ok(Outcome { key: unrepeatable(&hash, layer.as_deref()), layer, cached: false });
+        return Ok(Outcome { key: unrepeatable(&hash.digest, layer.as_deref()), layer, cached: false });
     }
-    let key = stages.rooted(DefinitionKey::directory(&hash));
+    let key = stages.rooted(DefinitionKey::directory(&hash.digest));
     remember(stages, "FROM directory", layer.as_deref(), &[key.0], &directory_recipe(), &[state(&[])]);
     Ok(Outcome { layer, key, cached: false })
 }

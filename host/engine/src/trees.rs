@@ -1,11 +1,11 @@
 //! The hash of what a step reads of a tree.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use cofferdam_digest::Digest;
 use cofferdam_plan::{key::KeyHasher, step::TreeRead};
 use cofferdam_plugin_host::{Coverage, CoverageError};
-use cofferdam_rootfs::{Kind, RootPath, RootfsError, Tree};
+use cofferdam_rootfs::{Kind, RootPath, RootfsError};
 
 use crate::hashed_tree::HashedTree;
 
@@ -20,29 +20,58 @@ pub enum HashError {
     Tree(#[from] RootfsError),
 }
 
-/// The hash of everything that a read covers: names, kinds, modes, owners, link targets, attributes, contents. Not the
-/// times: a checkout makes new ones.
+/// What a read covers, as it was when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeHash {
+    /// Of names, kinds, modes, owners, link targets, attributes, contents. Not of the times: a checkout makes new ones.
+    pub digest: Digest,
+    /// The last change of anything that the read covers, in nanoseconds since 1970; `None` where nothing can change.
+    pub changed_ns: Option<i128>,
+}
+
+impl TreeHash {
+    /// Whether nothing has changed since `start_ns` (nanoseconds since 1970): only then do the hash and what was copied
+    /// before it come from the same state.
+    pub fn is_steady_since(&self, start_ns: i128) -> bool {
+        // The kernel's clock for files is behind by up to a tick.
+        const TICK_NS: i128 = 10_000_000;
+        self.changed_ns.is_none_or(|changed| changed < start_ns - TICK_NS)
+    }
+}
+
+/// The hash of everything that a read covers, as this build first found it.
 ///
 /// # Errors
 /// See [`HashError`].
-pub fn hash(tree: &Arc<HashedTree>, read: &TreeRead) -> Result<Digest, HashError> {
+pub fn first_hash(tree: &HashedTree, read: &TreeRead) -> Result<TreeHash, HashError> {
+    tree.first_hash(read, || hash(tree, read))
+}
+
+/// The hash of everything that a read covers, as it is now.
+///
+/// # Errors
+/// See [`HashError`].
+pub fn hash(tree: &HashedTree, read: &TreeRead) -> Result<TreeHash, HashError> {
     let mut hasher = KeyHasher::new("entries");
+    let mut changed_ns = None;
     let coverage = Coverage::new(read)?;
     let mut links: HashMap<u64, RootPath> = HashMap::new();
-    coverage.visit::<HashError>(&**tree, &mut |entry| {
+    coverage.visit::<HashError>(tree, &mut |covered| {
+        let entry = &covered.entry;
+        changed_ns = changed_ns.max(entry.changed_ns);
         let metadata = &entry.metadata;
-        hasher.part("entry").part(entry.path.as_bytes()).part(metadata.mode.to_le_bytes());
+        hasher.part("entry").part(covered.path.as_bytes()).part(metadata.mode.to_le_bytes());
         hasher.part(metadata.owner.uid.to_le_bytes()).part(metadata.owner.gid.to_le_bytes());
         let attributes: Vec<&Vec<u8>> = metadata.xattrs.iter().flat_map(|(name, value)| [name, value]).collect();
         hasher.list(attributes.into_iter());
         match &metadata.kind {
             Kind::File { .. } => {
                 // Hard links are kept as such, so which names belong together counts.
-                if let Some(identity) = tree.identity(&entry.real)? {
-                    let first = links.entry(identity).or_insert_with(|| entry.path.clone());
+                if let Some(identity) = entry.identity {
+                    let first = links.entry(identity).or_insert_with(|| covered.path.clone());
                     hasher.part("link").part(first.as_bytes());
                 }
-                hasher.part("file").digest(&tree.digest(&entry.real)?)
+                hasher.part("file").digest(&tree.digest(&covered.real, entry)?)
             }
             Kind::Directory => hasher.part("directory"),
             Kind::Symlink { target } => hasher.part("symlink").part(target),
@@ -57,22 +86,5 @@ pub fn hash(tree: &Arc<HashedTree>, read: &TreeRead) -> Result<Digest, HashError
         };
         Ok(())
     })?;
-    Ok(hasher.finish())
-}
-
-/// Whether nothing that a read covers has changed since `start_ns` (nanoseconds since 1970): only then do the hash and what
-/// was copied come from the same state.
-///
-/// # Errors
-/// See [`HashError`].
-pub fn is_steady(tree: &Arc<HashedTree>, read: &TreeRead, start_ns: i128) -> Result<bool, HashError> {
-    // The kernel's clock for files is behind by up to a tick.
-    const TICK_NS: i128 = 10_000_000;
-    let mut steady = true;
-    Coverage::new(read)?.visit::<HashError>(&**tree, &mut |entry| {
-        let changed = tree.changed_ns(&entry.real)?;
-        steady &= changed.is_none_or(|changed| changed < start_ns - TICK_NS);
-        Ok(())
-    })?;
-    Ok(steady)
+    Ok(TreeHash { digest: hasher.finish(), changed_ns })
 }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use cofferdam_image::{Descriptor, Store, export};
+use cofferdam_image::{Descriptor, Store, StoreError, export};
 
 use crate::{
     error::BuildError,
@@ -17,23 +17,30 @@ use crate::{
 /// # Errors
 /// The file can't be written, or a blob can't be read.
 pub fn write(store: &Store, image: &Descriptor, names: &[String], output: &Output) -> Result<(), BuildError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| BuildError::Output {
-        path: output.destination.clone(),
-        source,
+    let place = match output.destination.to_str() {
+        Some("-") => "standard output".into(),
+        _ => output.destination.clone(),
+    };
+    let failed = |error: StoreError| match error {
+        // That it was written is said by the error around it.
+        StoreError::Io { action: "create" | "write" | "open", source, .. } => {
+            BuildError::Output { path: place.clone(), source: source.into() }
+        }
+        error => BuildError::Output { path: place.clone(), source: error.into() },
     };
     let archive = |to: &mut dyn Write| match output.kind {
         OutputKind::DockerArchive => export::docker_archive(store, image, names, to),
         _ => export::oci_archive(store, image, names, to),
     };
     if output.kind == OutputKind::OciDirectory {
-        return export::oci_directory(store, image, names, &output.destination).map_err(|error| failed(error.into()));
+        return export::oci_directory(store, image, names, &output.destination).map_err(failed);
     }
     if output.destination == Path::new("-") {
         let mut out = BufWriter::new(io::stdout().lock());
-        archive(&mut out).map_err(|error| failed(error.into()))?;
-        return out.flush().map_err(|error| failed(error.into()));
+        archive(&mut out).map_err(failed)?;
+        return out.flush().map_err(|source| BuildError::Output { path: place.clone(), source: source.into() });
     }
-    let mut file = export::NewFile::create(&output.destination).map_err(|error| failed(error.into()))?;
-    archive(&mut file).map_err(|error| failed(error.into()))?;
-    file.persist().map_err(|error| failed(error.into()))
+    let mut file = export::NewFile::create(&output.destination).map_err(failed)?;
+    archive(&mut file).map_err(failed)?;
+    file.persist().map_err(failed)
 }

@@ -3,11 +3,15 @@
 use std::{
     fmt, fs,
     io::{self, Read, Write},
-    os::{fd::AsFd, unix::fs::PermissionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
     pipe::PipeFlags,
     process::WaitOptions,
     thread::{CapabilitySet, UnshareFlags},
@@ -433,32 +437,73 @@ fn rehearse(stage: &Rehearsal) -> Result<(), Trouble> {
 /// The directories of a rehearsal, gone with the value.
 struct Rehearsal {
     path: PathBuf,
+    /// Tells others that somebody is at it.
+    _lock: OwnedFd,
 }
+
+/// How the names of a rehearsal's directories begin.
+const REHEARSAL: &str = ".cofferdam-probe-";
 
 impl Rehearsal {
     fn new(directory: &Path) -> io::Result<Self> {
-        let stage = Self { path: directory.join(format!(".cofferdam-probe-{}", std::process::id())) };
-        stage.remove();
-        fs::create_dir(&stage.path)?;
-        for name in ["lower", "lower/proc", "upper", "work", "merged", "tree", "private"] {
-            fs::create_dir(stage.path.join(name))?;
+        for place in [Some(directory), directory.parent()].into_iter().flatten() {
+            remove_abandoned(place);
         }
-        Ok(stage)
-    }
-
-    fn remove(&self) {
-        // Overlayfs makes its own without any permission.
-        for name in ["work/work", "work/work/incompat", "work/work/incompat/volatile"] {
-            let _ = fs::set_permissions(self.path.join(name), fs::Permissions::from_mode(0o700));
+        for number in 0.. {
+            let path = directory.join(format!("{REHEARSAL}{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                // Of a process with the same id elsewhere.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made?,
+            }
+            // Between the two, another one may have taken it for abandoned.
+            let Some(lock) = locked(&path) else { continue };
+            if !path.is_dir() {
+                continue;
+            }
+            let stage = Self { path, _lock: lock };
+            for name in ["lower", "lower/proc", "upper", "work", "merged", "tree", "private"] {
+                fs::create_dir(stage.path.join(name))?;
+            }
+            return Ok(stage);
         }
-        let _ = fs::remove_dir_all(&self.path);
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 }
 
 impl Drop for Rehearsal {
     fn drop(&mut self) {
-        self.remove();
+        remove(&self.path);
     }
+}
+
+fn locked(path: &Path) -> Option<OwnedFd> {
+    let directory = open_directory_to_list(path).ok()?;
+    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(directory)
+}
+
+fn open_directory_to_list(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// Removes what killed builders left of their rehearsals.
+fn remove_abandoned(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let ours = entry.file_name().as_encoded_bytes().starts_with(REHEARSAL.as_bytes());
+        if ours && let Some(_lock) = locked(&entry.path()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    // Overlayfs makes its own without any permission.
+    for name in ["work/work", "work/work/incompat", "work/work/incompat/volatile"] {
+        let _ = fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o700));
+    }
+    let _ = fs::remove_dir_all(path);
 }
 
 /// Adds what would help.

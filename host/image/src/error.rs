@@ -75,7 +75,7 @@ pub enum ImageError {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The machine refused.
-    #[error("can't {action} `{}`{}", .path.display(), remedy(.source))]
+    #[error("can't {action} `{}`", .path.display())]
     Io {
         /// What was attempted: "create", "write" …
         action: &'static str,
@@ -93,16 +93,22 @@ pub enum StoreError {
         /// The store.
         store: PathBuf,
     },
-    /// Content that is not what its name says.
-    #[error("the blob {digest} in `{}` is damaged; it was not used: remove the file and build again", .path.display())]
+    /// Content that is not what its name says, as a machine leaves it that lost its power.
+    #[error(
+        "the blob `{}` was damaged and not used{}",
+        .path.display(),
+        if *.removed { "; it is removed from the store: build again" } else { "" }
+    )]
     Damaged {
         /// What it should have been.
         digest: Digest,
         /// The file.
         path: PathBuf,
+        /// Whether it was in the store, and is not any more.
+        removed: bool,
         /// The finding.
         #[source]
-        source: io::Error,
+        source: Option<io::Error>,
     },
     /// Bytes that were written are not those that were announced.
     #[error("the content that was written is {actual}, expected {expected}")]
@@ -142,22 +148,26 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What to do about it, where that is known and the message does not say it; the paths are the store's.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Self::Io { source, .. } = self else { return None };
+        match source.kind() {
+            io::ErrorKind::StorageFull => {
+                Some("the disk is full: free some space, or choose another place with `--store` or COFFERDAM_STORE")
+            }
+            io::ErrorKind::QuotaExceeded => Some(
+                "this user's quota is used up: free some space, or choose another place with `--store` or COFFERDAM_STORE",
+            ),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Some("it is not writable for this user: choose another place with `--store` or COFFERDAM_STORE")
+            }
+            _ => None,
+        }
+    }
+
     /// For `map_err`: names the action and the path.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
-    }
-}
-
-/// What the user can do about it, where that is known.
-fn remedy(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ": the disk is full; free some space, or choose another place with `--store` or COFFERDAM_STORE"
-        }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            ": it is not writable for this user; choose another place with `--store` or COFFERDAM_STORE"
-        }
-        _ => "",
     }
 }

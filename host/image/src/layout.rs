@@ -158,7 +158,7 @@ impl OciLayout {
         let mut bytes = Vec::new();
         self.open_blob(descriptor)?.read_to_end(&mut bytes).map_err(|source| {
             match source.get_ref().is_some_and(|inner| inner.is::<VerifyError>()) {
-                true => StoreError::Damaged { digest: descriptor.digest, path, source },
+                true => StoreError::Damaged { digest: descriptor.digest, path, removed: false, source: Some(source) },
                 false => StoreError::Io { action: "read", path, source },
             }
         })?;

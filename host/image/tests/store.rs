@@ -193,13 +193,47 @@ fn a_damaged_blob_is_found_when_it_is_read_and_replaced_when_it_is_short() {
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(error.to_string().contains(&document.digest.hex()));
 
-    fs::write(store.blob_path(&document.digest), b"").unwrap();
-    assert!(!store.has_blob(&document.digest, Some(document.size)));
-    assert!(matches!(store.read_document(&document), Err(StoreError::Damaged { .. })));
-    let mut writer = store.blob_writer().unwrap();
-    writer.write_all(b"{\"a\":1}").unwrap();
-    writer.commit(Some(&document.digest)).unwrap();
-    assert_eq!(store.read_document(&document).unwrap(), b"{\"a\":1}");
+    assert!(!store.has_blob(&document.digest, None), "the next build must not meet it again");
+
+    for damage in [&b""[..], b"{\"a\":2}", &[0; 7]] {
+        fs::write(store.blob_path(&document.digest), damage).unwrap();
+        assert_eq!(store.has_blob(&document.digest, Some(document.size)), damage.len() == 7);
+        let mut writer = store.blob_writer().unwrap();
+        writer.write_all(b"{\"a\":1}").unwrap();
+        writer.commit(Some(&document.digest)).unwrap();
+        assert_eq!(store.read_document(&document).unwrap(), b"{\"a\":1}");
+
+        fs::write(store.blob_path(&document.digest), damage).unwrap();
+        store.put_document(MediaType::Config(Family::Oci), b"{\"a\":1}").unwrap();
+        assert_eq!(store.read_document(&document).unwrap(), b"{\"a\":1}");
+        assert!(!store.remove_if_damaged(&document.digest));
+        fs::write(store.blob_path(&document.digest), damage).unwrap();
+        assert!(store.remove_if_damaged(&document.digest) && !store.has_blob(&document.digest, None));
+    }
+}
+
+#[test]
+fn what_was_unpacked_in_another_boot_is_unpacked_again_but_not_under_a_builder_at_work() {
+    let place = tempfile::tempdir().unwrap();
+    let layer = Digest::of(b"layer");
+    let store = Store::open(place.path()).unwrap();
+    let Unpacking::Started(guard) = store.begin_unpack("overlay", &layer).unwrap() else { panic!("it was there") };
+    fs::write(guard.directory().join("file"), "").unwrap();
+    guard.commit().unwrap();
+    let marker = place.path().join("unpacked/boot");
+    if !marker.exists() {
+        return; // No /proc.
+    }
+    let boot = fs::read(&marker).unwrap();
+    fs::write(&marker, "00000000-0000-0000-0000-000000000000\n").unwrap();
+    let second = Store::open(place.path()).unwrap();
+    assert!(second.unpacked("overlay", &layer).unwrap().is_some(), "the first one is at work");
+    drop((store, second));
+    let store = Store::open(place.path()).unwrap();
+    assert_eq!(store.unpacked("overlay", &layer).unwrap(), None);
+    assert_eq!(fs::read(&marker).unwrap(), boot);
+    drop(store);
+    assert!(fs::read_dir(place.path().join("tmp")).unwrap().all(|entry| entry.unwrap().path().is_file()));
 }
 
 #[test]
@@ -220,7 +254,7 @@ fn a_place_that_cannot_be_written_is_named_with_the_remedy() {
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
     let Err(error) = Store::open(&closed.join("store")) else { panic!("a store in a closed directory") };
-    assert!(error.to_string().contains("`--store`"), "{error}");
+    assert!(error.remedy().unwrap().contains("`--store`"), "{error}");
 }
 
 #[test]
@@ -231,7 +265,9 @@ fn a_full_disk_is_one_error_with_the_remedy() {
         source: std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()),
     };
     let text = error.to_string();
-    assert!(text.contains("/s/blobs/sha256/00") && text.contains("full") && text.contains("--store"), "{text}");
+    assert!(text.contains("/s/blobs/sha256/00"), "{text}");
+    let remedy = error.remedy().unwrap();
+    assert!(remedy.contains("full") && remedy.contains("--store"), "{remedy}");
 }
 
 #[test]

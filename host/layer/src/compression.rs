@@ -3,11 +3,16 @@
 use std::{
     fmt,
     io::{self, BufReader, Chain, Cursor, Read, Write},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LayerError, gzip};
+use crate::{
+    LayerError,
+    blocks::{BlockIndex, EarlierBlocks},
+    gzip,
+};
 
 /// Large enough that system calls and calls into the decoders don't matter, small enough to stay in the cache.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
@@ -196,8 +201,16 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     /// The compressor can't get its memory.
     pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
+        Self::reusing(inner, compression, None)
+    }
+
+    /// As [`Encoder::new`]; gzip takes compressed blocks from `earlier` where it can, which changes no byte.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub(crate) fn reusing(inner: W, compression: Compression, earlier: Option<Arc<EarlierBlocks>>) -> io::Result<Self> {
         Ok(Self(match compression {
-            Compression::Gzip { level } => Outer::Gzip(Box::new(gzip::Encoder::new(inner, level))),
+            Compression::Gzip { level } => Outer::Gzip(Box::new(gzip::Encoder::new(inner, level, earlier))),
             Compression::Zstd { level } => Outer::Zstd(zstd::stream::write::Encoder::new(inner, level.clamp(1, 22))?),
             Compression::None => Outer::Plain(inner),
         }))
@@ -208,10 +221,23 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     /// Those of the inner writer.
     pub fn finish(self) -> io::Result<W> {
+        Ok(self.finish_indexed()?.0)
+    }
+
+    /// As [`Encoder::finish`], with the blocks that a later encoder can use.
+    pub(crate) fn finish_indexed(self) -> io::Result<(W, BlockIndex)> {
         match self.0 {
             Outer::Gzip(encoder) => encoder.finish(),
-            Outer::Zstd(encoder) => encoder.finish(),
-            Outer::Plain(inner) => Ok(inner),
+            Outer::Zstd(encoder) => Ok((encoder.finish()?, BlockIndex::default())),
+            Outer::Plain(inner) => Ok((inner, BlockIndex::default())),
+        }
+    }
+
+    /// A place where a gzip block may end: it does if it has at least `min_bytes`. Nothing in the other formats.
+    pub(crate) fn cut(&mut self, min_bytes: usize) -> io::Result<()> {
+        match &mut self.0 {
+            Outer::Gzip(encoder) => encoder.cut(min_bytes),
+            Outer::Zstd(_) | Outer::Plain(_) => Ok(()),
         }
     }
 }

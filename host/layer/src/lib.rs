@@ -8,7 +8,9 @@
 //! - [`compression`] tells formats apart, decodes and encodes.
 
 mod assembly;
+mod blocks;
 pub mod compression;
+mod cuts;
 mod entries;
 mod error;
 mod gzip;
@@ -21,7 +23,8 @@ pub mod tar;
 mod whiteout;
 mod write;
 
+pub use blocks::{BlobBytes, BlockIndex, EarlierBlocks};
 pub use compression::{Compression, Format};
 pub use error::LayerError;
 pub use read::{IndexOnly, LayerSink, ReadLayer, ReadLimits, SinkError, read_layer};
-pub use write::{WriteOptions, WrittenLayer, write_layer};
+pub use write::{WriteOptions, WrittenLayer, archive_size_bytes, write_layer, write_layer_again};

@@ -51,8 +51,10 @@ pub struct ReadLimits {
     pub entries: u64,
     /// Bytes of the uncompressed archive.
     pub uncompressed_bytes: u64,
-    /// Uncompressed bytes for each compressed one, once there are 64 MiB. Deflate reaches 1032.
-    pub ratio: u64,
+    /// Bytes of the uncompressed archive where there are more than `suspicious_ratio` for each compressed one.
+    pub suspicious_bytes: u64,
+    /// More is what bombs have, and layers of zeros. Programs and data stay below 20; deflate reaches 1032, zstd much more.
+    pub suspicious_ratio: u64,
     /// Bytes of a name, or of a link's target. At most 4096 have an effect: the kernel's PATH_MAX.
     pub path_bytes: u64,
     /// Bytes of one PAX header.
@@ -66,13 +68,15 @@ pub struct ReadLimits {
 impl Default for ReadLimits {
     fn default() -> Self {
         Self {
-            entries: 5_000_000,
+            entries: 2_000_000,
             uncompressed_bytes: 256 << 30,
-            ratio: 2000,
+            // A layer of zeros that somebody needs is smaller, and a bomb ends after some seconds.
+            suspicious_bytes: 8 << 30,
+            suspicious_ratio: 200,
             path_bytes: 4096,
             pax_bytes: 1 << 20,
             xattr_bytes: 512 << 10,
-            index_bytes: 2 << 30,
+            index_bytes: 512 << 20,
         }
     }
 }

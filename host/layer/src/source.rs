@@ -9,8 +9,8 @@ use crate::{
     compression::{BUFFER_BYTES, Decoder, Format},
 };
 
-/// Below this many uncompressed bytes any ratio is harmless.
-const RATIO_AFTER_BYTES: u64 = 64 << 20;
+/// What is counted where the compression is suspiciously good.
+const SUSPICIOUS: &str = "uncompressed bytes, hundreds for each compressed one";
 
 pub(crate) struct Source<R: Read> {
     decoder: Decoder<R>,
@@ -20,7 +20,8 @@ pub(crate) struct Source<R: Read> {
     end: usize,
     decoded_bytes: u64,
     max_bytes: u64,
-    max_ratio: u64,
+    suspicious_bytes: u64,
+    suspicious_ratio: u64,
 }
 
 impl<R: Read> Source<R> {
@@ -33,7 +34,8 @@ impl<R: Read> Source<R> {
             end: 0,
             decoded_bytes: 0,
             max_bytes: limits.uncompressed_bytes,
-            max_ratio: limits.ratio,
+            suspicious_bytes: limits.suspicious_bytes,
+            suspicious_ratio: limits.suspicious_ratio,
         })
     }
 
@@ -59,11 +61,8 @@ impl<R: Read> Source<R> {
                 return Err(LayerError::Limit { what: "uncompressed bytes", limit: self.max_bytes });
             }
             let compressed = self.decoder.compressed_bytes().max(1);
-            if self.decoded_bytes > RATIO_AFTER_BYTES && self.decoded_bytes / compressed > self.max_ratio {
-                return Err(LayerError::Limit {
-                    what: "uncompressed bytes for each compressed one",
-                    limit: self.max_ratio,
-                });
+            if self.decoded_bytes > self.suspicious_bytes && self.decoded_bytes / compressed > self.suspicious_ratio {
+                return Err(LayerError::Limit { what: SUSPICIOUS, limit: self.suspicious_bytes });
             }
         }
         Ok(&self.buffer[self.start..self.end])

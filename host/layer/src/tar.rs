@@ -88,6 +88,11 @@ impl<W: Write> Writer<W> {
         Self { inner, buffer: vec![0; BUFFER_BYTES].into_boxed_slice() }
     }
 
+    /// The inner writer, which has all bytes of the members so far.
+    pub(crate) fn inner_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
     /// Appends a regular file of mode `mode`, owner 0:0, with exactly `size_bytes` bytes of `content`.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufWriter, IntoInnerError, Read, Write},
+    io::{self, Read, Write},
+    sync::Arc,
 };
 
 use cofferdam_digest::{Digest, HashingWriter};
@@ -12,7 +13,9 @@ use cofferdam_rootfs::{
 
 use crate::{
     LayerError,
-    compression::{BUFFER_BYTES, Compression, Encoder},
+    blocks::{BlockIndex, EarlierBlocks},
+    compression::{Compression, Encoder},
+    cuts::Cuts,
     tar::{Member, MemberKind, Writer},
     whiteout,
 };
@@ -73,11 +76,38 @@ pub fn write_layer<W: Write>(
     options: &WriteOptions,
     out: W,
 ) -> Result<(WrittenLayer, W), LayerError> {
-    let encoder = Encoder::new(HashingWriter::new(out), options.compression).map_err(LayerError::Write)?;
-    // Headers are small: gathered, they are hashed and compressed in large pieces.
-    let buffered = BufWriter::with_capacity(BUFFER_BYTES, HashingWriter::new(encoder));
+    write(changes, options, None, out, &mut |_| ()).map(|(written, _, out)| (written, out))
+}
+
+/// As [`write_layer`], and the same bytes, made with less work if `earlier` has blocks of them. Gives the index of the
+/// layer's own blocks for the next time. `watch` hears how many bytes of the archive are written, again and again. They
+/// reach about [`archive_size_bytes`].
+///
+/// # Errors
+/// As [`write_layer`].
+pub fn write_layer_again<W: Write>(
+    changes: &ChangeSet,
+    options: &WriteOptions,
+    earlier: EarlierBlocks,
+    out: W,
+    watch: &mut dyn FnMut(u64),
+) -> Result<(WrittenLayer, BlockIndex, W), LayerError> {
+    write(changes, options, Some(Arc::new(earlier)), out, watch)
+}
+
+fn write<W: Write>(
+    changes: &ChangeSet,
+    options: &WriteOptions,
+    earlier: Option<Arc<EarlierBlocks>>,
+    out: W,
+    watch: &mut dyn FnMut(u64),
+) -> Result<(WrittenLayer, BlockIndex, W), LayerError> {
+    let out = HashingWriter::new(out);
+    let encoder = Encoder::reusing(out, options.compression, earlier).map_err(LayerError::Write)?;
     let mut layer = LayerWriter {
-        archive: Writer::new(buffered),
+        // No buffer between: the encoders collect, and hashing 512 bytes costs hardly more than they do in a larger piece.
+        archive: Writer::new(Watched { inner: HashingWriter::new(encoder), watch }),
+        cuts: Cuts::default(),
         changes,
         options,
         kept: kept_sources(changes),
@@ -96,10 +126,9 @@ pub fn write_layer<W: Write>(
         leaf = (!is_directory).then_some(path);
         layer.change(path, change)?;
     }
-    let buffered = layer.archive.finish()?;
-    let hashing = buffered.into_inner().map_err(IntoInnerError::into_error).map_err(LayerError::Write)?;
-    let (encoder, diff_id, uncompressed_size_bytes) = hashing.finish();
-    let (out, digest, size_bytes) = encoder.finish().map_err(LayerError::Write)?.finish();
+    let (encoder, diff_id, uncompressed_size_bytes) = layer.archive.finish()?.inner.finish();
+    let (out, blocks) = encoder.finish_indexed().map_err(LayerError::Write)?;
+    let (out, digest, size_bytes) = out.finish();
     let written = WrittenLayer {
         diff_id,
         digest,
@@ -109,7 +138,21 @@ pub fn write_layer<W: Write>(
         index: layer.index,
         skipped_sockets: layer.skipped_sockets,
     };
-    Ok((written, out))
+    Ok((written, blocks, out))
+}
+
+/// The size of the archive that [`write_layer`] makes, without extended headers (POSIX.1-2001, "pax Interchange Format"):
+/// for people who wait, not for allocation.
+pub fn archive_size_bytes(changes: &ChangeSet) -> u64 {
+    const BLOCK_BYTES: u64 = 512;
+    let size = |change: &Change| match change {
+        Change::Put { metadata, hard_link: None, .. } if metadata.is_file() => {
+            metadata.size_bytes().div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
+        }
+        _ => 0,
+    };
+    let members = changes.changes.values().map(|change| size(change).saturating_add(BLOCK_BYTES));
+    members.fold(2 * BLOCK_BYTES, u64::saturating_add)
 }
 
 /// The files whose bytes the index keeps, by the path that has the bytes: another one if it is a hard link.
@@ -123,8 +166,9 @@ fn kept_sources(changes: &ChangeSet) -> BTreeMap<RootPath, Vec<RootPath>> {
     sources
 }
 
-struct LayerWriter<'a, W> {
-    archive: Writer<W>,
+struct LayerWriter<'a, W: Write> {
+    archive: Writer<Watched<'a, Encoder<W>>>,
+    cuts: Cuts,
     changes: &'a ChangeSet,
     options: &'a WriteOptions,
     kept: BTreeMap<RootPath, Vec<RootPath>>,
@@ -133,6 +177,15 @@ struct LayerWriter<'a, W> {
 }
 
 impl<W: Write> LayerWriter<'_, W> {
+    /// Every member of the archive comes through here.
+    fn append(&mut self, member: &Member<'_>, content: impl Read) -> Result<(), LayerError> {
+        let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
+        if let Some(min_bytes) = self.cuts.before(member.path, size_bytes) {
+            self.archive.inner_mut().inner.inner_mut().cut(min_bytes).map_err(LayerError::Write)?;
+        }
+        self.archive.append(member, content)
+    }
+
     fn change(&mut self, path: &RootPath, change: &Change) -> Result<(), LayerError> {
         match change {
             Change::Remove => self.whiteout(path),
@@ -185,7 +238,7 @@ impl<W: Write> LayerWriter<'_, W> {
             }
             (true, None) => return Err(inconsistent(path, "is a file without content")),
             (false, Some(_)) => return Err(inconsistent(path, "has content although it is not a file")),
-            (false, None) => self.archive.append(&member, io::empty())?,
+            (false, None) => self.append(&member, io::empty())?,
         }
         if opaque {
             // First in its directory, as layer.md recommends for whiteouts; the next entry is beneath or beyond it.
@@ -204,10 +257,10 @@ impl<W: Write> LayerWriter<'_, W> {
     ) -> Result<(), LayerError> {
         let kept = self.kept.remove(path).filter(|_| size <= LayerIndex::KEPT_CONTENT_LIMIT);
         let Some(kept) = kept else {
-            return self.archive.append(member, reader);
+            return self.append(member, reader);
         };
         let mut bytes = Vec::new();
-        self.archive.append(member, Tee { inner: &mut reader, copy: &mut bytes })?;
+        self.append(member, Tee { inner: &mut reader, copy: &mut bytes })?;
         for name in kept {
             self.index.contents.insert(name, bytes.clone());
         }
@@ -233,7 +286,7 @@ impl<W: Write> LayerWriter<'_, W> {
         };
         // Attributes belong to the file, which has them already.
         let kind = MemberKind::HardLink { target: &target };
-        self.archive.append(&Member { xattrs: None, ..member(path, kind, &metadata) }, io::empty())?;
+        self.append(&Member { xattrs: None, ..member(path, kind, &metadata) }, io::empty())?;
         let entry = IndexEntry::Present { metadata, hard_link: Some(target), opaque: false };
         self.index.entries.insert(path.clone(), entry);
         Ok(())
@@ -258,7 +311,7 @@ impl<W: Write> LayerWriter<'_, W> {
             mtime_seconds: self.options.epoch.seconds,
             xattrs: None,
         };
-        self.archive.append(&member, io::empty())
+        self.append(&member, io::empty())
     }
 
     fn mtime(&self, mtime: Timestamp) -> Timestamp {
@@ -286,6 +339,24 @@ fn join(directory: &RootPath, name: &[u8]) -> Vec<u8> {
 
 fn inconsistent(path: &RootPath, why: &'static str) -> LayerError {
     LayerError::Inconsistent { path: path.clone(), why }
+}
+
+/// Tells how much was written through it.
+struct Watched<'w, W> {
+    inner: HashingWriter<W>,
+    watch: &'w mut dyn FnMut(u64),
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(buffer)?;
+        (self.watch)(self.inner.bytes());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Keeps what is read through it.

@@ -213,11 +213,13 @@ fn a_bomb_ends_at_the_limit_without_being_unpacked() {
     }
     let blob = encoder.finish().unwrap();
     assert!(blob.len() < 100_000);
-    let error = read(&blob).unwrap_err();
-    assert!(
-        matches!(error, LayerError::Limit { what: "uncompressed bytes for each compressed one", limit: 2000 }),
-        "{error}"
-    );
+    let limits = ReadLimits { suspicious_bytes: 64 << 20, ..ReadLimits::default() };
+    let read = |limits| read_layer(&blob[..], None, &limits, &mut IndexOnly).unwrap_err();
+    let error = read(limits.clone());
+    assert!(matches!(error, LayerError::Limit { limit, .. } if limit == 64 << 20), "{error}");
+    // As much is fine where it was not made of nothing: what is wrong with it then is its end.
+    let error = read(ReadLimits { suspicious_ratio: 1 << 20, ..limits });
+    assert!(matches!(error, LayerError::Truncated { .. }), "{error}");
 }
 
 #[test]

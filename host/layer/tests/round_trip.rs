@@ -65,7 +65,7 @@ fn the_format_of_layers_has_not_changed() {
     let (written, _) = write(&everything(), Compression::Gzip { level: 6 });
     assert_eq!(written.diff_id.to_string(), "sha256:bd1dee97ffb7b9c3faf5c62ec6fef90b81266d6636ad584e5ff7ad72880b85f2");
     // This one also changes when zlib-rs finds other matches.
-    assert_eq!(written.digest.to_string(), "sha256:70d0533fafbe14ecc791e0f8c67aee7557246c9e3332214dbfd24d301e02e007");
+    assert_eq!(written.digest.to_string(), "sha256:56e037184457358465bcfd1c642d85f9f7e5ec0ec25c7b018a1b8ecf52951066");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cofferdam_digest::Digest;
-use cofferdam_dockerfile::Diagnostic;
+use cofferdam_dockerfile::{Diagnostic, ignore::IgnorePatterns};
 
 use crate::{Config, Platform};
 
@@ -23,6 +23,17 @@ pub struct ImageFacts {
     pub digest: Digest,
     /// Its configuration.
     pub config: Config,
+    /// The platform that it says it is for, which need not be the one that was asked for.
+    pub platform: Option<Platform>,
+}
+
+/// Why there is no such image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoImage {
+    /// In one sentence.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
 }
 
 /// A directory that was named with `--build-context`, used as a base or copied from.
@@ -41,7 +52,10 @@ pub enum NamedContext {
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Images, or the reason why there is none.
-    pub images: BTreeMap<ImageName, Result<ImageFacts, String>>,
+    pub images: BTreeMap<ImageName, Result<ImageFacts, NoImage>>,
+    /// What the context's ignore file hides; empty without one. Known before anything is planned, and only looked at by
+    /// lint rules.
+    pub ignore: IgnorePatterns,
 }
 
 /// The result of one call of the planner.

@@ -9,7 +9,7 @@ use crate::{
     Config, ImageName, Platform,
     facts::DirectoryName,
     key,
-    step::{HandlerFacts, Planned, Step, TreeRead},
+    step::{HandlerFacts, Planned, Read, Step, TreeRead},
 };
 
 /// The number of a stage in the Dockerfile, from 0.
@@ -78,6 +78,13 @@ pub struct PlannedStep {
     pub action: Option<Action>,
     /// The configuration after the step.
     pub config: Config,
+}
+
+impl PlannedStep {
+    /// Whether the step needs the stage's root file system as files: it runs commands.
+    pub fn needs_rootfs(&self) -> bool {
+        self.action.as_ref().is_some_and(|action| action.planned.reads.contains(&Read::WholeRootfs))
+    }
 }
 
 /// A stage that the target needs.

@@ -8,6 +8,8 @@ mod facts;
 mod graph;
 mod history;
 pub mod key;
+pub mod lint;
+pub mod outline;
 mod planner;
 mod scope;
 pub mod step;
@@ -15,7 +17,7 @@ mod words;
 
 pub use cofferdam_platform::{ParsePlatformError, Platform};
 pub use config::Config;
-pub use facts::{DirectoryName, Facts, ImageFacts, ImageName, NamedContext, Outcome};
+pub use facts::{DirectoryName, Facts, ImageFacts, ImageName, NamedContext, NoImage, Outcome};
 pub use graph::{Action, Base, DefinitionKey, Input, InputTree, Plan, PlannedStage, PlannedStep, StageNumber};
-pub use planner::{Options, Planner};
+pub use planner::{BASE_IMAGE, Options, Planner};
 pub use scope::Scope;

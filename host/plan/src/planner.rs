@@ -10,13 +10,16 @@ use cofferdam_dockerfile::{Diagnostic, FromClause, Instruction, Parsed, Severity
 use crate::{
     Base, Config, Facts, ImageName, Input, InputTree, NamedContext, Outcome, Plan, PlannedStage, PlannedStep, Platform,
     StageNumber,
-    facts::ImageFacts,
+    facts::{ImageFacts, NoImage},
     graph::Action,
-    history, key,
+    history, key, lint,
     scope::Scope,
     step::{Effect, Handlers, KeyValue, Read, TreeSource},
     words,
 };
+
+/// The code of the finding that an image can't be had.
+pub const BASE_IMAGE: &str = "BaseImage";
 
 /// What the user asked for beside the Dockerfile.
 #[derive(Debug, Clone)]
@@ -46,12 +49,53 @@ impl<'a> Planner<'a> {
         Self { parsed, handlers, options }
     }
 
-    /// All findings that need neither network nor base images: language, unknown instructions, and each handler's own
-    /// check, in every stage.
-    pub fn check(&self) -> Vec<Diagnostic> {
+    /// All findings that need neither network nor base images: language, unknown instructions, each handler's own check, and
+    /// lint, in every stage. What is in `facts` is made use of, nothing is asked for.
+    pub fn check(&self, facts: &Facts) -> Vec<Diagnostic> {
+        let mut findings = self.static_findings();
+        findings.extend(lint::check(self.surroundings(facts), None));
+        cofferdam_dockerfile::in_order(findings)
+    }
+
+    /// The plan, or what is needed for it, or everything that is wrong.
+    pub fn plan(&self, facts: &Facts) -> Outcome<Plan> {
+        let mut findings = self.static_findings();
+        if findings.iter().any(is_error) {
+            findings.extend(lint::check(self.surroundings(facts), None));
+            return Outcome::Failed(cofferdam_dockerfile::in_order(findings));
+        }
+        let run = Run::new(self, facts, Mode::Plan);
+        let target = match run.target() {
+            Ok(target) => target,
+            Err(finding) => return Outcome::Failed(vec![finding]),
+        };
+        run.stage(target);
+        let needs = run.needs.take();
+        findings.extend(run.findings.take());
+        let failed = findings.iter().any(is_error);
+        if !failed && !needs.is_empty() {
+            return Outcome::Needs(needs);
+        }
+        let reached: BTreeSet<StageNumber> = run.stages.borrow().keys().copied().collect();
+        findings.retain(|finding| run.concerns(finding, &reached));
+        findings.extend(lint::check(self.surroundings(facts), Some(&reached)));
+        if self.parsed.directives.check.error {
+            findings.extend(violations(&findings));
+        }
+        let all = cofferdam_dockerfile::in_order(findings);
+        if all.iter().any(is_error) {
+            return Outcome::Failed(all);
+        }
+        let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
+        Outcome::Plan(Plan { stages, target }, all)
+    }
+
+    /// What language and handlers find without any facts.
+    fn static_findings(&self) -> Vec<Diagnostic> {
         let keywords = self.handlers.keywords();
         let keywords: Vec<&str> = keywords.iter().map(String::as_str).collect();
         let mut findings = cofferdam_dockerfile::check(self.parsed, &keywords);
+        findings.extend(lint::unknown_rules(self.parsed));
         let facts = Facts::default();
         let run = Run::new(self, &facts, Mode::Check);
         for number in 0..run.sources.len() {
@@ -61,29 +105,26 @@ impl<'a> Planner<'a> {
         cofferdam_dockerfile::in_order(findings)
     }
 
-    /// The plan, or what is needed for it, or everything that is wrong.
-    pub fn plan(&self, facts: &Facts) -> Outcome<Plan> {
-        let findings = self.check();
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Outcome::Failed(findings);
-        }
-        let run = Run::new(self, facts, Mode::Plan);
-        let target = match run.target() {
-            Ok(target) => target,
-            Err(finding) => return Outcome::Failed(vec![finding]),
-        };
-        run.stage(target);
-        let needs = run.needs.take();
-        let all = cofferdam_dockerfile::in_order(findings.into_iter().chain(run.findings.take()).collect());
-        if all.iter().any(|finding| finding.severity == Severity::Error) {
-            return Outcome::Failed(all);
-        }
-        if !needs.is_empty() {
-            return Outcome::Needs(needs);
-        }
-        let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
-        Outcome::Plan(Plan { stages, target }, all)
+    fn surroundings<'b>(&'b self, facts: &'b Facts) -> lint::Surroundings<'b> {
+        lint::Surroundings { parsed: self.parsed, handlers: self.handlers, options: self.options, facts }
     }
+}
+
+fn is_error(finding: &Diagnostic) -> bool {
+    finding.severity == Severity::Error
+}
+
+/// `# check=error=true`: the error that the warnings are.
+fn violations(findings: &[Diagnostic]) -> Option<Diagnostic> {
+    let mut names: Vec<&str> = Vec::new();
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+        if lint::rule(&finding.code).is_some() && !names.contains(&finding.code.as_str()) {
+            names.push(&finding.code);
+        }
+    }
+    let message = format!("lint violation found for rules: {}", names.join(", "));
+    let help = "mend them, leave one out with `# check=skip=RULE`, or remove `error=true`".to_owned();
+    (!names.is_empty()).then(|| finding(None, "LintViolation", message, Some(help)))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -92,6 +133,14 @@ enum Mode {
     Check,
     /// What the target needs, with facts.
     Plan,
+}
+
+/// What a name in `--from` stands for.
+#[derive(Clone, Copy)]
+enum Named {
+    Directory,
+    Stage(StageNumber),
+    Image,
 }
 
 /// One stage's part of the text.
@@ -160,6 +209,18 @@ impl<'a> Run<'a> {
 
     fn error(&self, span: Span, code: &str, message: String, help: Option<String>) {
         self.findings.borrow_mut().push(finding(Some(span), code, message, help));
+    }
+
+    /// Whether a finding is of interest if only these stages are built: some lint rules look at those alone.
+    fn concerns(&self, finding: &Diagnostic, reached: &BTreeSet<StageNumber>) -> bool {
+        let of_stage = lint::rule(&finding.code).is_some_and(|rule| rule.reach == lint::Reach::Stage);
+        match finding.span {
+            Some(span) if of_stage => {
+                let after = self.sources.partition_point(|source| source.span.start <= span.start);
+                after.checked_sub(1).is_none_or(|number| reached.contains(&number))
+            }
+            _ => true,
+        }
     }
 
     fn target(&self) -> Result<StageNumber, Diagnostic> {
@@ -281,8 +342,8 @@ impl<'a> Run<'a> {
     fn image(&self, image: &ImageName, span: Span) -> Option<ImageFacts> {
         match self.facts.images.get(image) {
             Some(Ok(facts)) => Some(facts.clone()),
-            Some(Err(reason)) => {
-                self.error(span, "BaseImage", format!("image `{}`: {reason}", image.name), None);
+            Some(Err(NoImage { reason, remedy })) => {
+                self.error(span, BASE_IMAGE, format!("image `{}`: {reason}", image.name), remedy.clone());
                 None
             }
             None => {
@@ -353,23 +414,23 @@ impl<'a> Run<'a> {
     /// The trees behind the reads. An image whose facts are missing is noted as a need and left out: the plan is not
     /// used then.
     fn inputs(&self, walk: &Walk, span: &Span, reads: &[Read]) -> Vec<Input> {
-        if self.mode == Mode::Check {
-            return Vec::new();
-        }
         let mut inputs = Vec::new();
         for read in reads {
             let Read::Tree(read) = read else { continue };
             let tree = match &read.source {
                 TreeSource::Context => Some(InputTree::Context),
-                TreeSource::Named(name) => self.named_tree(walk, *span, name),
+                TreeSource::Named(name) => {
+                    let named = self.named(*span, name);
+                    named.filter(|_| self.mode == Mode::Plan).and_then(|named| self.tree(walk, *span, name, named))
+                }
             };
             inputs.extend(tree.map(|tree| Input { tree, read: read.clone() }));
         }
         inputs
     }
 
-    fn named_tree(&self, walk: &Walk, span: Span, name: &str) -> Option<InputTree> {
-        let options = self.planner.options;
+    /// What a name in `--from` stands for, as far as the text says.
+    fn named(&self, span: Span, name: &str) -> Option<Named> {
         if name.contains('$') {
             // The graph must not depend on what is only known while it is walked (as BuildKit decides too).
             let help = "name the stage itself, or give the image a stage of its own with FROM, where ARGs are expanded";
@@ -377,25 +438,34 @@ impl<'a> Run<'a> {
             self.error(span, "VariableInFrom", message, Some(help.to_owned()));
             return None;
         }
-        match options.contexts.get(name) {
-            Some(NamedContext::Directory) => return Some(InputTree::Directory(name.to_owned())),
-            Some(NamedContext::Image) => {}
-            None => {
-                let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
-                if let Some(stage) = self.stage_named(name, self.sources.len()).or_else(by_number) {
-                    return self.stage_tree(walk, span, name, stage);
-                }
-                if name == "scratch" || name.bytes().all(|byte| byte.is_ascii_digit()) {
-                    let message = format!("there is no stage `{name}` to copy from");
-                    let help = format!("stages have the numbers 0 to {}", self.sources.len() - 1);
-                    self.error(span, "UnknownStage", message, Some(help));
-                    return None;
-                }
+        match self.planner.options.contexts.get(name) {
+            Some(NamedContext::Directory) => return Some(Named::Directory),
+            Some(NamedContext::Image) => return Some(Named::Image),
+            None => {}
+        }
+        let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
+        if let Some(stage) = self.stage_named(name, self.sources.len()).or_else(by_number) {
+            return Some(Named::Stage(stage));
+        }
+        if name == "scratch" || name.bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("there is no stage `{name}` to copy from");
+            let help = format!("stages have the numbers 0 to {}", self.sources.len() - 1);
+            self.error(span, "UnknownStage", message, Some(help));
+            return None;
+        }
+        Some(Named::Image)
+    }
+
+    fn tree(&self, walk: &Walk, span: Span, name: &str, named: Named) -> Option<InputTree> {
+        match named {
+            Named::Directory => Some(InputTree::Directory(name.to_owned())),
+            Named::Stage(stage) => self.stage_tree(walk, span, name, stage),
+            Named::Image => {
+                let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
+                let facts = self.image(&image, span)?;
+                Some(InputTree::Image(image, facts.digest))
             }
         }
-        let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
-        let facts = self.image(&image, span)?;
-        Some(InputTree::Image(image, facts.digest))
     }
 
     fn stage_tree(&self, walk: &Walk, span: Span, name: &str, stage: StageNumber) -> Option<InputTree> {

@@ -100,6 +100,11 @@ impl Scope {
         self.values.get(name).map(String::as_str)
     }
 
+    /// The names that have a value, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// The build arguments that a command sees, in the order of their declaration.
     pub fn arguments(&self) -> &[KeyValue] {
         &self.arguments

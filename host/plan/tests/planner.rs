@@ -75,7 +75,8 @@ fn plan_with(text: &str, options: &Options, base: &Config) -> (Outcome<Plan>, Ve
                 for need in needs {
                     assert!(!facts.images.contains_key(&need), "asked twice for {need:?}");
                     asked.push(need.clone());
-                    let image = ImageFacts { digest: Digest::of(need.name.as_bytes()), config: base.clone() };
+                    let image =
+                        ImageFacts { digest: Digest::of(need.name.as_bytes()), config: base.clone(), platform: None };
                     facts.images.insert(need, Ok(image));
                 }
             }

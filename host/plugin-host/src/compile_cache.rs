@@ -6,12 +6,19 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use cofferdam_digest::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
 use crate::native::{self, OwnCode};
+
+/// How the names of files begin that are being written.
+const PARTIAL: &str = ".partial-";
+
+/// What was not written to for so long, nobody finishes.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// A private directory of compiled components.
 #[derive(Debug)]
@@ -64,15 +71,27 @@ impl CompileCache {
 
     /// Keeps a compiled component. A failure only costs the next run its time.
     pub(crate) fn store(&self, engine: &Engine, digest: &Digest, component: &Component) {
+        self.remove_abandoned();
         let write = || -> Option<()> {
             let code = component.serialize().ok()?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.directory).ok()?;
+            let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&self.directory).ok()?;
             file.write_all(Digest::of(&code).as_bytes()).ok()?;
             file.write_all(&code).ok()?;
             file.persist(self.path(engine, digest)).ok()?;
             Some(())
         };
         write();
+    }
+
+    /// Removes what killed builders were writing. Nobody takes minutes for it.
+    fn remove_abandoned(&self) {
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let age = entry.metadata().and_then(|file| file.modified()).map(|written| written.elapsed());
+            let old = age.is_ok_and(|age| age.is_ok_and(|age| age > ABANDONED_AFTER));
+            if old && entry.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn path(&self, engine: &Engine, digest: &Digest) -> PathBuf {

@@ -8,7 +8,7 @@ use cofferdam_dockerfile::{
     ignore::{IgnoreError, IgnorePatterns, ParentMatches},
 };
 use cofferdam_plan::step::TreeRead;
-use cofferdam_rootfs::{InvalidPath, Metadata, RootPath, RootfsError, Tree};
+use cofferdam_rootfs::{InvalidPath, Metadata, RootPath, RootfsError, Tree, TreeEntry};
 
 /// The patterns of one read, compiled.
 #[derive(Debug, Clone)]
@@ -58,9 +58,16 @@ pub struct CoveredEntry {
     pub path: RootPath,
     /// Where it really is.
     pub real: RootPath,
-    /// Of the real entry. A match that is a symlink is followed if it leads somewhere, as COPY follows its sources;
-    /// symlinks beneath are entries of their own.
-    pub metadata: Metadata,
+    /// The real entry. A match that is a symlink is followed if it leads somewhere, as COPY follows its sources; symlinks
+    /// beneath are entries of their own.
+    pub entry: TreeEntry,
+}
+
+impl CoveredEntry {
+    /// Of the real entry.
+    pub const fn metadata(&self) -> &Metadata {
+        &self.entry.metadata
+    }
 }
 
 impl Coverage {
@@ -139,14 +146,11 @@ impl Coverage {
     ) -> Result<(), E> {
         for path in self.matches(tree)? {
             let followed = tree.resolve(&path)?;
-            let (real, metadata) = match followed {
-                Some(real) => (real.clone(), tree.metadata(&real, false)?),
-                // A symlink that leads nowhere is read as itself.
-                None => (path.clone(), tree.metadata(&path, false)?),
-            };
-            let Some(metadata) = metadata else { continue };
-            let directory = metadata.is_directory();
-            visitor(CoveredEntry { path: path.clone(), real: real.clone(), metadata })?;
+            // A symlink that leads nowhere is read as itself.
+            let real = followed.unwrap_or_else(|| path.clone());
+            let Some(entry) = tree.entry(&real)? else { continue };
+            let directory = entry.metadata.is_directory();
+            visitor(CoveredEntry { path: path.clone(), real: real.clone(), entry })?;
             if directory {
                 self.visit_beneath(tree, &path, &real, &RootPath::root(), &ParentMatches::default(), visitor)?;
             }
@@ -163,14 +167,17 @@ impl Coverage {
         above: &ParentMatches,
         visitor: &mut dyn FnMut(CoveredEntry) -> Result<(), E>,
     ) -> Result<(), E> {
-        for name in tree.read_directory(real)? {
+        for (name, entry) in tree.entries(real, &|_| false)? {
             let child = |of: &RootPath| of.child(&name).map_err(RootfsError::from);
             let (path, real, relative) = (child(path)?, child(real)?, child(relative)?);
             let (excluded, matches) = self.exclude.excluded_in(above, &relative);
-            let Some(metadata) = tree.metadata(&real, false)? else { continue };
-            let directory = metadata.is_directory();
+            let directory = entry.metadata.is_directory();
+            if !excluded && !directory {
+                visitor(CoveredEntry { path, real, entry })?;
+                continue;
+            }
             if !excluded {
-                visitor(CoveredEntry { path: path.clone(), real: real.clone(), metadata })?;
+                visitor(CoveredEntry { path: path.clone(), real: real.clone(), entry })?;
             }
             if directory && (!excluded || self.exclude.might_reinclude_below(&relative)) {
                 self.visit_beneath(tree, &path, &real, &relative, &matches, visitor)?;

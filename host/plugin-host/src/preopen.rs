@@ -28,8 +28,8 @@ pub(crate) fn materialise(scratch: &Path, reads: &[(&dyn Tree, &Coverage)]) -> R
         coverage.visit::<RootfsError>(*tree, &mut |entry| {
             let place = below(directory.path(), &entry.path);
             put(*tree, &entry, &place).map_err(|error| error.named(&place))?;
-            if entry.metadata.is_directory() {
-                directories.push((place, entry.metadata.mtime));
+            if entry.metadata().is_directory() {
+                directories.push((place, entry.metadata().mtime));
             }
             Ok(())
         })?;
@@ -49,17 +49,17 @@ fn put(tree: &dyn Tree, entry: &CoveredEntry, place: &Path) -> Result<(), Failur
     if fs::symlink_metadata(place).is_ok_and(|there| !there.is_dir()) {
         return Ok(());
     }
-    match &entry.metadata.kind {
+    match &entry.metadata().kind {
         Kind::Directory => fs::create_dir_all(place)?,
         Kind::Symlink { target } => symlink(std::ffi::OsStr::from_bytes(target), place)?,
         Kind::File { .. } => {
             let mut from = tree.open(&entry.real)?;
             // Of the permissions only execution means something to a guest.
-            let mode = if entry.metadata.mode & 0o111 == 0 { 0o600 } else { 0o700 };
+            let mode = if entry.metadata().mode & 0o111 == 0 { 0o600 } else { 0o700 };
             let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(place)?;
             copy(&mut from, &mut file)?;
             drop(file);
-            set_time(place, entry.metadata.mtime)?;
+            set_time(place, entry.metadata().mtime)?;
         }
         Kind::CharacterDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo | Kind::Socket => {}
     }

@@ -16,11 +16,11 @@ use cofferdam_registry::{
     Action, BlobOutcome, Client, ClientOptions, Credential, ManifestName, ManifestType, Missing, NoCredentials,
     Reference, RegistryError, Repository, Secret, Tag,
 };
+use cofferdam_tests::fault_proxy::{Fault, FaultProxy};
+use cofferdam_tests::noise;
 
 use crate::support::{
-    anonymous, blob,
-    fault_proxy::{Fault, FaultProxy},
-    noise, quick,
+    anonymous, blob, quick,
     registry::{Access, Certificate, PASSWORD, Registry, USER},
     skipped, with,
 };

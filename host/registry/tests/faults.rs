@@ -14,12 +14,10 @@ use cofferdam_digest::Digest;
 use cofferdam_registry::{
     Client, ClientOptions, Credential, ManifestType, NoCredentials, Reference, RegistryError, Repository, Secret,
 };
+use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
+use cofferdam_tests::noise;
 
-use crate::support::{
-    anonymous,
-    fault_proxy::{Fault, FaultProxy, Request},
-    noise, quick, with,
-};
+use crate::support::{anonymous, quick, with};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"layers":[]}"#;
 

@@ -15,11 +15,11 @@ use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use cofferdam_registry::{
     Action, BlobOutcome, Client, ClientOptions, Credential, ManifestType, Reference, RegistryError, Repository, Secret,
 };
+use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
+use cofferdam_tests::noise;
 
 use crate::support::{
-    anonymous, blob,
-    fault_proxy::{Fault, FaultProxy, Request},
-    noise, quick,
+    anonymous, blob, quick,
     registry::{Access, Certificate, Registry},
     skipped, with,
 };

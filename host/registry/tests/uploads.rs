@@ -9,11 +9,11 @@ use cofferdam_digest::Digest;
 use cofferdam_registry::{
     Action, Client, ClientOptions, ManifestName, ManifestType, NoCredentials, RegistryError, Repository, Tag,
 };
+use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Request};
+use cofferdam_tests::noise;
 
 use crate::support::{
-    anonymous, blob,
-    fault_proxy::{Fault, FaultProxy, Request},
-    noise, quick,
+    anonymous, blob, quick,
     registry::{Access, Registry},
     skipped,
 };

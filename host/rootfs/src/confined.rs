@@ -5,6 +5,7 @@ mod remove;
 mod xattr;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs::File,
     io,
@@ -133,8 +134,7 @@ impl ConfinedDir {
         let Some(HostEntry { mut metadata, .. }) = self.entry(path)? else {
             return Ok(None);
         };
-        metadata.xattrs = self.xattrs(path, &metadata.kind)?;
-        metadata.xattrs.retain(|name, _| is_image_xattr(name));
+        metadata.xattrs = self.image_xattrs(path, &metadata.kind)?;
         Ok(Some(metadata))
     }
 
@@ -155,6 +155,12 @@ impl ConfinedDir {
         }
     }
 
+    fn image_xattrs(&self, path: &RootPath, kind: &Kind) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, RootfsError> {
+        let mut xattrs = self.xattrs(path, kind)?;
+        xattrs.retain(|name, _| is_image_xattr(name));
+        Ok(xattrs)
+    }
+
     /// The names in a directory, sorted by bytes.
     ///
     /// # Errors
@@ -164,11 +170,49 @@ impl ConfinedDir {
         names.map_err(|errno| self.failed("read the directory", path, errno))
     }
 
+    /// A directory's entries with their names, sorted by bytes, each looked at once; with the extended attributes that
+    /// belong into images, but for those of files that `is_plain` says to have none.
+    ///
+    /// # Errors
+    /// It is not a directory or can't be read.
+    pub fn entries(
+        &self,
+        path: &RootPath,
+        is_plain: &dyn Fn(&HostEntry) -> bool,
+    ) -> Result<Vec<(Vec<u8>, HostEntry)>, RootfsError> {
+        let directory = self.open_directory(path)?;
+        let names = directory.read_directory(&RootPath::root())?;
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let child = || path.child(&name);
+            let mut entry = match entry_in(directory.dir.as_fd(), &name) {
+                Ok(entry) => entry,
+                // Gone since the names were read.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(self.failed("look at", &child()?, errno)),
+            };
+            let has_attributes = matches!(entry.metadata.kind, Kind::Directory | Kind::File { .. });
+            if has_attributes && !is_plain(&entry) {
+                entry.metadata.xattrs = directory.image_xattrs(&RootPath::new(&name)?, &entry.metadata.kind)?;
+            }
+            entries.push((name, entry));
+        }
+        Ok(entries)
+    }
+
     /// Opens a regular file for reading. Never blocks on a fifo and never opens a device.
     ///
     /// # Errors
     /// It is not a regular file or can't be read.
     pub fn open_file(&self, path: &RootPath) -> Result<File, RootfsError> {
+        Ok(self.open_entry(path)?.0)
+    }
+
+    /// The same, with what was opened.
+    ///
+    /// # Errors
+    /// It is not a regular file or can't be read.
+    pub fn open_entry(&self, path: &RootPath) -> Result<(File, HostEntry), RootfsError> {
         // Opening a device can have effects of its own (a tape rewinds), so it is looked at first. NONBLOCK and the
         // second look cover an entry that is replaced in between.
         let before = self.entry(path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))?;
@@ -176,8 +220,9 @@ impl ConfinedDir {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.open_fd(path, flags, Mode::empty()).map_err(|errno| self.failed("open", path, errno))?;
         let after = rustix::fs::fstat(&fd).map_err(|errno| self.failed("look at", path, errno))?;
-        self.expect_file(path, &entry_of(&after, Vec::new()).metadata.kind)?;
-        Ok(File::from(fd))
+        let after = entry_of(&after, Vec::new());
+        self.expect_file(path, &after.metadata.kind)?;
+        Ok((File::from(fd), after))
     }
 
     fn expect_file(&self, path: &RootPath, kind: &Kind) -> Result<(), RootfsError> {
@@ -193,19 +238,19 @@ impl ConfinedDir {
             return Ok(entry_of(&rustix::fs::fstat(&self.dir)?, Vec::new()));
         }
         let (parent, name) = self.parent(path)?;
-        let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let target = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => rustix::fs::readlinkat(&parent, name, Vec::new())?.into_bytes(),
-            _ => Vec::new(),
-        };
-        Ok(entry_of(&stat, target))
+        entry_in(parent.as_fd(), name)
     }
 
     /// The directory that holds an entry, and the entry's name there. Root has none: INVAL.
-    fn parent<'p>(&self, path: &'p RootPath) -> rustix::io::Result<(OwnedFd, &'p [u8])> {
+    fn parent<'p>(&self, path: &'p RootPath) -> rustix::io::Result<(Parent<'_>, &'p [u8])> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
-        let parent = path.parent().unwrap_or_default();
-        Ok((self.open_fd(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name))
+        match path.parent().filter(|parent| !parent.is_root()) {
+            None => Ok((Parent::Root(self.dir.as_fd()), name)),
+            Some(parent) => {
+                let fd = self.open_fd(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+                Ok((Parent::Beneath(fd), name))
+            }
+        }
     }
 
     /// Opens beneath without following any symlink.
@@ -286,6 +331,30 @@ fn names_in(fd: OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The directory that holds an entry.
+enum Parent<'d> {
+    Root(BorrowedFd<'d>),
+    Beneath(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Root(fd) => *fd,
+            Self::Beneath(fd) => fd.as_fd(),
+        }
+    }
+}
+
+fn entry_in(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<HostEntry> {
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let target = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new())?.into_bytes(),
+        _ => Vec::new(),
+    };
+    Ok(entry_of(&stat, target))
 }
 
 // The widths and signs of stat's fields differ between processors.

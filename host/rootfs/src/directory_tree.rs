@@ -1,10 +1,14 @@
 //! A directory of this machine as a tree.
 
-use std::{io::Read, sync::Arc};
+use std::{
+    io::Read,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use crate::{
-    ConfinedDir, Fingerprint, HostEntry, Kind, Metadata, Owner, RootPath, RootfsError, Tree,
+    ConfinedDir, HostEntry, Kind, Metadata, OpenFile, Owner, RootPath, RootfsError, Tree, TreeEntry,
     resolve::{Node, Resolved, resolve},
+    tree::IsPlain,
 };
 
 /// Decides which paths of a tree are there at all: `true` is visible. The second argument tells whether the path is a
@@ -17,12 +21,31 @@ pub struct DirectoryTree {
     visible: Option<Filter>,
     may_hold_visible: Option<Filter>,
     owner: Option<Owner>,
+    /// Device of the root, and whether fingerprints can be trusted there; found out once.
+    device: OnceLock<Device>,
+    /// The directory in which the last file was opened: mostly the next one is there, too.
+    last: Mutex<Option<(RootPath, Arc<ConfinedDir>)>>,
+}
+
+/// What matters of the file system that holds a tree.
+#[derive(Debug, Clone, Copy)]
+struct Device {
+    number: u64,
+    /// tmpfs gives no new time to pages that are written through a mapping.
+    has_fingerprints: bool,
 }
 
 impl DirectoryTree {
     /// The directory as it is.
     pub fn new(root: Arc<ConfinedDir>) -> Self {
-        Self { root, visible: None, may_hold_visible: None, owner: None }
+        Self {
+            root,
+            visible: None,
+            may_hold_visible: None,
+            owner: None,
+            device: OnceLock::new(),
+            last: Mutex::default(),
+        }
     }
 
     /// The same, but only what `visible` lets through, each path by itself: what is excluded does not exist here. An
@@ -104,6 +127,47 @@ impl DirectoryTree {
     fn existing(&self, path: &RootPath) -> Result<RootPath, RootfsError> {
         self.resolve(path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))
     }
+
+    fn device(&self) -> Result<Device, RootfsError> {
+        if let Some(device) = self.device.get() {
+            return Ok(*device);
+        }
+        let number = self.root.entry(&RootPath::root())?.map_or(0, |root| root.device);
+        let device = Device { number, has_fingerprints: !self.root.is_on_tmpfs()? };
+        Ok(*self.device.get_or_init(|| device))
+    }
+
+    fn tree_entry(&self, entry: HostEntry, device: Device) -> TreeEntry {
+        let fingerprint = entry.fingerprint();
+        let is_file = entry.metadata.is_file();
+        // On another file system (a mount beneath), the same number would be another file.
+        let linked = is_file && entry.links > 1 && entry.device == device.number;
+        TreeEntry {
+            identity: linked.then_some(entry.inode),
+            changed_ns: Some(fingerprint.changed_ns()),
+            fingerprint: (is_file && device.has_fingerprints).then_some(fingerprint),
+            metadata: Metadata { owner: self.owner.unwrap_or(entry.metadata.owner), ..entry.metadata },
+        }
+    }
+
+    /// The directory at a path without symlinks.
+    fn directory(&self, path: &RootPath) -> Result<Arc<ConfinedDir>, RootfsError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, directory)) = &*last
+            && known == path
+        {
+            return Ok(directory.clone());
+        }
+        let directory = Arc::new(self.root.open_directory(path)?);
+        *last = Some((path.clone(), directory.clone()));
+        Ok(directory)
+    }
+
+    /// Opens a file whose path turns out to have no symlink, as nearly all; `None` for all others, whatever they are.
+    fn open_direct(&self, path: &RootPath) -> Option<(std::fs::File, HostEntry)> {
+        let (parent, name) = (path.parent()?, RootPath::new(path.file_name()?).ok()?);
+        self.directory(&parent).ok()?.open_entry(&name).ok()
+    }
 }
 
 impl Tree for DirectoryTree {
@@ -141,28 +205,53 @@ impl Tree for DirectoryTree {
     }
 
     fn open(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError> {
-        Ok(Box::new(self.root.open_file(&self.existing(path)?)?))
+        Ok(self.open_entry(path)?.reader)
     }
 
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {
+        let device = self.device()?;
         let entry = self.root.entry(&self.existing(path)?)?;
-        let device = self.root.entry(&RootPath::root())?.map(|root| root.device);
-        // On another file system (a mount beneath), the same number would be another file.
-        let linked = entry.filter(|entry| entry.metadata.is_file() && entry.links > 1 && Some(entry.device) == device);
-        Ok(linked.map(|entry| entry.inode))
+        Ok(entry.and_then(|entry| self.tree_entry(entry, device).identity))
     }
 
-    fn changed_ns(&self, path: &RootPath) -> Result<Option<i128>, RootfsError> {
-        Ok(self.root.entry(path)?.map(|entry| entry.fingerprint().changed_ns()))
-    }
-
-    fn fingerprint(&self, path: &RootPath) -> Result<Option<Fingerprint>, RootfsError> {
-        // tmpfs gives no new time to pages that are written through a mapping.
-        if self.root.is_on_tmpfs()? {
+    fn entry(&self, path: &RootPath) -> Result<Option<TreeEntry>, RootfsError> {
+        let device = self.device()?;
+        let Some(mut entry) = self.root.entry(path)? else { return Ok(None) };
+        if !self.is_visible(path, entry.metadata.is_directory())? {
             return Ok(None);
         }
-        let entry = self.root.entry(&self.existing(path)?)?;
-        Ok(entry.filter(|entry| entry.metadata.is_file()).map(|entry| entry.fingerprint()))
+        let Some(metadata) = self.root.metadata(path)? else { return Ok(None) };
+        entry.metadata.xattrs = metadata.xattrs;
+        Ok(Some(self.tree_entry(entry, device)))
+    }
+
+    fn entries(&self, path: &RootPath, is_plain: IsPlain<'_>) -> Result<Vec<(Vec<u8>, TreeEntry)>, RootfsError> {
+        let device = self.device()?;
+        let real = self.existing(path)?;
+        let found = self.root.entries(&real, &|entry| {
+            device.has_fingerprints && entry.metadata.is_file() && is_plain(&entry.fingerprint())
+        })?;
+        let mut entries = Vec::with_capacity(found.len());
+        for (name, entry) in found {
+            if self.visible.is_none() || self.is_visible(&real.child(&name)?, entry.metadata.is_directory())? {
+                entries.push((name, self.tree_entry(entry, device)));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn open_entry(&self, path: &RootPath) -> Result<OpenFile, RootfsError> {
+        let device = self.device()?;
+        let (file, entry, path) = match self.open_direct(path) {
+            Some((file, entry)) if self.is_visible(path, false)? => (file, entry, path.clone()),
+            _ => {
+                let real = self.existing(path)?;
+                let (file, entry) = self.root.open_entry(&real)?;
+                (file, entry, real)
+            }
+        };
+        let fingerprint = device.has_fingerprints.then(|| entry.fingerprint());
+        Ok(OpenFile { reader: Box::new(file), path, fingerprint })
     }
 }
 

@@ -43,5 +43,5 @@ pub use path::{InvalidPath, RootPath};
 pub use rootfs::{Attributes, Copied, CopyOptions, FileWriter, RootFs};
 pub use spool::{FileSpools, OpenSpoolFile, SpoolFactory, SpoolWriter};
 pub use stack::{Layer, LayerContents, LayerStack};
-pub use tree::{Fingerprint, Tree};
+pub use tree::{Fingerprint, IsPlain, OpenFile, Tree, TreeEntry};
 pub use unpack::{UnpackForm, Unpacker};

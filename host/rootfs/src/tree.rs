@@ -38,22 +38,66 @@ pub trait Tree: Send + Sync {
     /// The tree can't be read.
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError>;
 
-    /// When an entry of any kind last changed, in nanoseconds since 1970, at a path without symlinks; `None` where it can't
-    /// change.
+    /// All that one look at a path without symlinks tells; `None` if there is nothing.
     ///
     /// # Errors
     /// The tree can't be read.
-    fn changed_ns(&self, _path: &RootPath) -> Result<Option<i128>, RootfsError> {
-        Ok(None)
+    fn entry(&self, path: &RootPath) -> Result<Option<TreeEntry>, RootfsError> {
+        let Some(metadata) = self.metadata(path, false)? else { return Ok(None) };
+        let identity = if metadata.is_file() { self.identity(path)? } else { None };
+        Ok(Some(TreeEntry { metadata, identity, changed_ns: None, fingerprint: None }))
     }
 
-    /// What changes whenever the content of a regular file does; `None` where that can't be told without reading.
+    /// A directory's entries with their names, sorted by bytes, each looked at once. `is_plain` tells of a file by its
+    /// fingerprint that it is known to have no extended attributes: none are asked for then.
     ///
     /// # Errors
-    /// The tree can't be read.
-    fn fingerprint(&self, _path: &RootPath) -> Result<Option<Fingerprint>, RootfsError> {
-        Ok(None)
+    /// It is not a directory or can't be read.
+    fn entries(&self, path: &RootPath, _is_plain: IsPlain<'_>) -> Result<Vec<(Vec<u8>, TreeEntry)>, RootfsError> {
+        let names = self.read_directory(path)?;
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(entry) = self.entry(&path.child(&name)?)? {
+                entries.push((name, entry));
+            }
+        }
+        Ok(entries)
     }
+
+    /// Opens a regular file as [`Tree::open`] does, and tells what was opened.
+    ///
+    /// # Errors
+    /// It is not a regular file or can't be read.
+    fn open_entry(&self, path: &RootPath) -> Result<OpenFile, RootfsError> {
+        let real = self.resolve(path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))?;
+        Ok(OpenFile { reader: self.open(&real)?, path: real, fingerprint: None })
+    }
+}
+
+/// Answers whether the file with this fingerprint is known to have no extended attributes.
+pub type IsPlain<'a> = &'a dyn Fn(&Fingerprint) -> bool;
+
+/// What one look at an entry of a tree tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// As [`Tree::metadata`] tells it.
+    pub metadata: Metadata,
+    /// As [`Tree::identity`] tells it.
+    pub identity: Option<u64>,
+    /// When it last changed, in nanoseconds since 1970; `None` where it can't change.
+    pub changed_ns: Option<i128>,
+    /// What changes whenever the content of a regular file does; `None` where that can't be told without reading.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// A regular file of a tree, open for reading.
+pub struct OpenFile {
+    /// Its content.
+    pub reader: Box<dyn Read + Send>,
+    /// Where it really is.
+    pub path: RootPath,
+    /// What it was when it was opened, where that can be told.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Device, inode, size, mtime and ctime of a file of this machine. An edit that sets size and mtime back changes the ctime,

@@ -49,16 +49,21 @@ fn credential(key: &str, entry: &Value) -> Result<Option<Credential>, Diagnostic
     let Value::Object(_) = entry else {
         return Err(malformed(&format!("the entry `{}` is not an object", shown(key))));
     };
-    let field = |name: &str| entry.get(name).and_then(Value::as_str).filter(|value| !value.is_empty());
-    if let Some(token) = field("identitytoken") {
+    // A credential of another type is a mistake that the registry would only call "unauthorized".
+    let field = |name: &str| match entry.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(value)) => Ok(Some(value.as_str()).filter(|value| !value.is_empty())),
+        Some(_) => Err(malformed(&format!("`{name}` of the entry `{}` is not a text", shown(key)))),
+    };
+    if let Some(token) = field("identitytoken")? {
         return Ok(Some(Credential::IdentityToken(token.to_owned())));
     }
-    if let Some(token) = field("registrytoken") {
+    if let Some(token) = field("registrytoken")? {
         return Ok(Some(Credential::Bearer(token.to_owned())));
     }
-    let (username, password) = match field("auth") {
+    let (username, password) = match field("auth")? {
         Some(encoded) => decode(key, encoded)?,
-        None => match (field("username"), field("password")) {
+        None => match (field("username")?, field("password")?) {
             (Some(username), Some(password)) => (username.to_owned(), password.to_owned()),
             _ => return Ok(None),
         },
@@ -127,6 +132,7 @@ mod tests {
             (r#"{"auth": "dTpwAAA="}"#, "basic u p"),
             ("{}", "none"),
             (r#"{"auth": ""}"#, "none"),
+            (r#"{"auth": null}"#, "none"),
         ] {
             let config = format!(r#"{{"auths": {{"registry.example": {entry}}}}}"#);
             assert_eq!(shape(get(&config, "registry.example", None).unwrap()), expected, "{entry}");
@@ -155,6 +161,11 @@ mod tests {
             r#"{"auths": {"registry.example": {"auth": "c2VjcmV0"}}}"#,
             r#"{"auths": {"registry.example": {"auth": "s3cret!!"}}}"#,
             r#"{"auths": {"registry.example": "s3cret"}}"#,
+            r#"{"auths": {"registry.example": {"auth": ["s3cret"]}}}"#,
+            r#"{"auths": {"registry.example": {"auth": {"s3cret": 1}}}}"#,
+            r#"{"auths": {"registry.example": {"auth": 7}}}"#,
+            r#"{"auths": {"registry.example": {"identitytoken": true, "auth": "dTpw"}}}"#,
+            r#"{"auths": {"registry.example": {"username": "s3cret", "password": 7}}}"#,
             r#"{"auths": ["s3cret"]}"#,
             r#"{"auths": s3cret"#,
             "s3cret",

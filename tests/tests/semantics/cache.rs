@@ -149,3 +149,79 @@ fn builds_at_the_same_time_share_a_store() {
     // Each may have run its own `date`; afterwards there is one answer for everybody.
     assert_cached(&site.build(&[]).success(), &[true; 4]);
 }
+
+/// Builds, and tells how many bytes the builder and everything that it started have read.
+fn bytes_read(site: &Site) -> (Finished, u64) {
+    let program = site.program(&[]).into_command();
+    let mut shell = Command::new("sh");
+    // The shell's own account has what its children, reaped, have read.
+    shell.args(["-c", r#""$@"; code=$?; cat /proc/$$/io >&2; exit $code"#, "sh"]).arg(program.get_program());
+    shell.args(program.get_args()).env_clear().current_dir(site.path());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let built = run(&mut shell).success();
+    let line = built.stderr.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("/proc/PID/io");
+    let bytes = line.parse().expect("a number");
+    (built, bytes)
+}
+
+#[test]
+fn a_file_that_did_not_change_for_a_minute_is_not_read_again_and_an_edit_in_place_is_seen() {
+    const SIZE: usize = 8 << 20;
+    let site = Site::new();
+    if run(Command::new("stat").args(["-f", "-c", "%T"]).arg(site.path())).success().stdout.trim() == "tmpfs" {
+        return cofferdam_tests::skip("files on a tmpfs are read in every build: TMPDIR is one");
+    }
+    site.file("large", vec![b'a'; SIZE]).file("small", "1").dockerfile("FROM scratch\nCOPY . /\n");
+    let path = site.context().join("large");
+    let before = fs::metadata(&path).expect("there").modified().expect("a time");
+    // Times of files that just changed say nothing yet: their hashes are not kept.
+    std::thread::sleep(std::time::Duration::from_secs(62));
+    site.file("small", "2");
+    let (first, read) = bytes_read(&site);
+    assert!(read >= SIZE as u64, "{read} bytes read, which can't be");
+    let (second, read) = bytes_read(&site);
+    assert_eq!(first.digest(), second.digest());
+    assert!(read < SIZE as u64 / 4, "{read} bytes read again");
+
+    let file = fs::File::options().write(true).open(&path).expect("ours");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"b", SIZE as u64 - 1).expect("writable");
+    file.set_modified(before).expect("ours");
+    drop(file);
+    let third = site.image(&[]);
+    assert!(third.content("/large").ends_with("ab"), "the edit was not seen");
+}
+
+#[test]
+fn a_step_with_an_edited_file_gives_the_image_of_an_empty_store() {
+    let site = Site::new();
+    site.dockerfile("FROM scratch\nCOPY . /data/\n");
+    // Words in an order that is not the same twice, so that there is something to compress: 3 MB in all.
+    let text = |seed: u64, words: u64| -> String {
+        (0..words).map(|n| format!("{:x} ", (n + seed * 7919).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40)).collect()
+    };
+    for n in 0..300 {
+        site.file(&format!("source/file-{n}"), text(n, 1500));
+    }
+    let first = site.build(&[]).success();
+    let indexes = || fs::read_dir(site.store().join("block-indexes")).expect("the store has them").count();
+    assert_eq!(indexes(), 1);
+    site.file("source/file-150", text(150, 2000)).file("source/new", "new");
+    let edited = site.build(&[]).success();
+    assert_ne!(edited.digest(), first.digest());
+    assert_eq!(indexes(), 1, "there is one for the step");
+    let elsewhere = site.path().join("another-store");
+    let fresh = site.build(&["--store", elsewhere.to_str().expect("UTF-8")]).success();
+    assert_eq!(edited.digest(), fresh.digest());
+    // Whatever became of the blob and of its index.
+    for entry in fs::read_dir(site.store().join("blobs/sha256")).expect("the store has blobs") {
+        let path = entry.expect("listed").path();
+        let bytes = fs::read(&path).expect("a blob");
+        if bytes.len() > 100_000 {
+            fs::write(&path, &bytes[..bytes.len() / 2]).expect("ours");
+        }
+    }
+    site.file("source/newer", "newer");
+    let damaged = site.build(&[]).success();
+    let fresh = site.build(&["--store", elsewhere.to_str().expect("UTF-8")]).success();
+    assert_eq!(damaged.digest(), fresh.digest());
+}

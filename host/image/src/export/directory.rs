@@ -1,14 +1,10 @@
 //! An OCI layout directory.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use oci_spec::image::ANNOTATION_REF_NAME;
 
-use super::{Parts, entries};
+use super::{NewFile, Parts, entries, write_file};
 use crate::{Descriptor, Family, Index, OciLayout, Store, StoreError, store::OCI_LAYOUT};
 
 /// Writes an image as an OCI layout directory (OCI image specification, image-layout.md), or adds it to the layout that is
@@ -19,6 +15,15 @@ use crate::{Descriptor, Family, Index, OciLayout, Store, StoreError, store::OCI_
 /// # Errors
 /// A blob is missing or damaged, `directory` holds something else, or the machine refused.
 pub fn oci_directory(store: &Store, image: &Descriptor, names: &[String], directory: &Path) -> Result<(), StoreError> {
+    let new = !directory.exists();
+    let written = write_directory(store, image, names, directory);
+    if written.is_err() && new {
+        drop(fs::remove_dir_all(directory));
+    }
+    written
+}
+
+fn write_directory(store: &Store, image: &Descriptor, names: &[String], directory: &Path) -> Result<(), StoreError> {
     let parts = Parts::collect(store, image)?;
     let existing = directory.join("oci-layout").exists();
     let mut index =
@@ -40,10 +45,7 @@ pub fn oci_directory(store: &Store, image: &Descriptor, names: &[String], direct
     }
     // Last, so that a reader never finds a name without its blobs.
     let path = directory.join("index.json");
-    let temporary = directory.join(format!("index.json.{}", std::process::id()));
-    fs::write(&temporary, index.to_json())
-        .and_then(|()| fs::rename(&temporary, &path))
-        .map_err(StoreError::io("write", &path))
+    write_file(&path, &index.to_json())
 }
 
 /// A copy, not a link: whoever changes the export must not change the store.
@@ -52,20 +54,11 @@ fn copy_blob(store: &Store, descriptor: &Descriptor, blobs: &Path) -> Result<(),
     if fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == descriptor.size) {
         return Ok(());
     }
-    let temporary = blobs.join(format!(".{}.{}", descriptor.digest.hex(), std::process::id()));
     let mut source = store.open_verified(descriptor)?;
-    let mut file = File::create(&temporary).map_err(StoreError::io("create", &temporary))?;
-    let copied = copy(
-        &mut source,
-        &mut file,
-        |source| store.reading(&descriptor.digest, source),
-        StoreError::io("write", &path),
-    );
-    let placed = copied.and_then(|()| fs::rename(&temporary, &path).map_err(StoreError::io("write", &path)));
-    if placed.is_err() {
-        drop(fs::remove_file(&temporary));
-    }
-    placed
+    let mut file = NewFile::create(&path)?;
+    let reading = |source| store.reading(&descriptor.digest, source);
+    copy(&mut source, &mut file, reading, StoreError::io("write", &path))?;
+    file.persist()
 }
 
 /// Copies to the end, and keeps the two sides' errors apart.

@@ -1,12 +1,17 @@
 //! A file of the user's that appears whole or not at all.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use crate::StoreError;
+
+/// How the names of files end that are on their way.
+const SUFFIX: &str = ".partial";
 
 /// A file on its way. It is written beside its place and moved there by [`NewFile::persist`]; dropped without that, it
 /// leaves nothing. A place that is no regular file (a named pipe, `/dev/stdout`) is written to directly.
@@ -28,9 +33,13 @@ impl NewFile {
             return Ok(Self { place: place.to_path_buf(), temporary: None, out: BufWriter::new(file) });
         }
         let mut name = place.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
+        name.push(".");
+        remove_abandoned(place, &name);
+        name.push(format!("{}{SUFFIX}", std::process::id()));
         let temporary = place.with_file_name(name);
         let file = File::create(&temporary).map_err(StoreError::io("create", place))?;
+        // Shows that somebody is at work on it. Where files can't be locked, nobody takes them for abandoned either.
+        let _ = file.try_lock();
         Ok(Self { place: place.to_path_buf(), temporary: Some(temporary), out: BufWriter::new(file) })
     }
 
@@ -48,6 +57,23 @@ impl NewFile {
             renamed.map_err(StoreError::io("write", &self.place))?;
         }
         Ok(())
+    }
+}
+
+/// Removes what killed builders left beside a place: files that begin so, and that nobody has locked.
+fn remove_abandoned(place: &Path, begin: &OsStr) {
+    let directory = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let number = name.as_bytes().strip_prefix(begin.as_bytes());
+        let number = number.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+        if number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -93,5 +119,24 @@ mod tests {
         write_file(&place, b"new").unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"new");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_builder_left_is_removed_and_what_another_one_writes_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = fs::read_dir(directory.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let at_work = File::create(directory.path().join("out.tar.7.partial")).unwrap();
+        at_work.try_lock().unwrap();
+        for name in ["out.tar.8.partial", "out.tar.x.partial", "out.tar..partial", "other.9.partial"] {
+            fs::write(directory.path().join(name), "half").unwrap();
+        }
+        write_file(&directory.path().join("out.tar"), b"new").unwrap();
+        let left = ["other.9.partial", "out.tar", "out.tar..partial", "out.tar.7.partial", "out.tar.x.partial"];
+        assert_eq!(names(), left);
     }
 }

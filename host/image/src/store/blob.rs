@@ -58,7 +58,7 @@ impl Store {
 }
 
 impl BlobWriter {
-    /// Puts the blob into its place; one that is there already is kept.
+    /// Puts the blob into its place.
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if another digest was expected; or the machine refused.
@@ -82,10 +82,8 @@ impl RawBlobWriter {
         if let Some(mut file) = self.file.take() {
             file.flush().map_err(StoreError::io("write", &path))?;
         }
-        // One of another size is what a power failure left of it.
-        if !self.store.has_blob(&digest, Some(info.size)) {
-            fs::rename(&self.temporary, &path).map_err(StoreError::io("write", &path))?;
-        }
+        // Also over one that is there: it may be what a power failure left.
+        fs::rename(&self.temporary, &path).map_err(StoreError::io("write", &path))?;
         Ok(info)
     }
 }

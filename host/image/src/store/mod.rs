@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `oci-layout`, `index.json`, `blobs/sha256/` | an OCI layout that every tool reads | readers verify digests |
 //! | `indexes/HEX` | the [`LayerIndex`](cofferdam_rootfs::LayerIndex) of a DiffID | a checksum in the file |
+//! | `block-indexes/HEX` | the compressed blocks of the last layer of a recipe | a checksum in the file |
 //! | `diff-ids/HEX`, `layer-blobs/HEX/HEX` | blob → DiffID and back | read with bounds |
 //! | `unpacked/FORM/HEX/` | a layer's files | only this user can write there |
 //! | `cache/` | records of the layer cache (`cofferdam-cache`) | a checksum in the file |
@@ -14,12 +15,14 @@
 //! that make the same thing at once both succeed; the first one's stays. Only unpacking takes a lock, to save work.
 //!
 //! **After a crash.** A killed builder leaves nothing but its directory in `tmp/`, which the next builder removes. When
-//! the *machine* stops, a blob that was just written may be short or empty: blobs are not synced (for a builder that costs
-//! more than building again), so [`Store::has_blob`] compares the size where it is known, and every reader verifies
-//! the digest. `index.json` is synced. Unpacked layers are neither synced nor verified: after a power failure, remove
-//! `unpacked/`.
+//! the *machine* stops, a file that was just written may be short, empty, or full of zeros. Only `index.json` is synced: for a
+//! builder, waiting for the disk costs more than building again. So nothing is trusted that was not looked at: records
+//! and indexes have checksums; [`Store::has_blob`] compares the size, every reader verifies the digest (or the DiffID), and a
+//! blob that turns out to be damaged is removed; unpacked layers, of which nobody can tell, are used in the boot of
+//! the machine in which they were unpacked (`unpacked/boot`), and made anew after that.
 
 mod blob;
+mod block_index;
 mod images;
 mod layer_blob;
 mod layer_index;
@@ -35,13 +38,15 @@ use std::{
     sync::Arc,
 };
 
-use cofferdam_digest::{Digest, VerifyError, VerifyingReader};
+use cofferdam_digest::{Digest, HashingReader, VerifyError, VerifyingReader};
 use rustix::io::Errno;
 
 use crate::{Descriptor, ImageError, MediaType, StoreError, json};
 use session::Session;
+use unpacked::forget_unpacked_of_another_boot;
 
 pub use blob::{BlobInfo, BlobWriter, RawBlobWriter};
+pub use block_index::StoredBlocks;
 pub use images::StoredImage;
 pub use layer_blob::LayerBlob;
 pub use location::StoreLocation;
@@ -52,6 +57,9 @@ pub(crate) use session::sync_directory;
 
 /// What `oci-layout` holds (OCI image specification, image-layout.md).
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// With less room than this a disk counts as full.
+const FULL_BELOW_BYTES: u64 = 1 << 20;
 
 /// A handle to the content store; clones share it. Temporary files vanish when the last clone is dropped.
 #[derive(Clone)]
@@ -72,7 +80,17 @@ impl Store {
         private.recursive(true).mode(0o700);
         private.create(path).map_err(StoreError::io("create the store's directory", path))?;
         let root = fs::canonicalize(path).map_err(StoreError::io("open the store's directory", path))?;
-        for name in ["blobs/sha256", "indexes", "diff-ids", "layer-blobs", "cache", "images", "unpacked", "tmp"] {
+        for name in [
+            "blobs/sha256",
+            "indexes",
+            "block-indexes",
+            "diff-ids",
+            "layer-blobs",
+            "cache",
+            "images",
+            "unpacked",
+            "tmp",
+        ] {
             let directory = root.join(name);
             if !directory.is_dir() {
                 private.create(&directory).map_err(StoreError::io("create the store's directory", &directory))?;
@@ -93,10 +111,11 @@ impl Store {
                 Err(errno) => return Err(StoreError::io("remove the default ACL of", &directory)(errno.into())),
             }
         }
-        let session = Arc::new(Session::begin(&root.join("tmp"))?);
-        let store = Self { root: root.into(), session };
-        if !store.root.join("oci-layout").is_file() {
-            store.write_atomically(&store.root.join("oci-layout"), OCI_LAYOUT)?;
+        let session = Session::begin(&root.join("tmp"), |session| forget_unpacked_of_another_boot(&root, session))?;
+        let store = Self { root: root.into(), session: Arc::new(session) };
+        let layout = store.root.join("oci-layout");
+        if read_small(&layout, json::DOCUMENT_LIMIT_BYTES)?.as_deref() != Some(OCI_LAYOUT) {
+            store.write_atomically(&layout, OCI_LAYOUT)?;
         }
         store.ensure_image_list()?;
         Ok(store)
@@ -105,6 +124,12 @@ impl Store {
     /// The store's directory, absolute.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether there is next to no room left, so that a command that failed may have failed for that.
+    pub fn is_full(&self) -> bool {
+        rustix::fs::statvfs(&*self.root)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
     }
 
     /// Where the records of the layer cache are.
@@ -164,10 +189,28 @@ impl Store {
     /// The machine refused.
     pub fn put_document(&self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, StoreError> {
         let descriptor = Descriptor::of(media_type, bytes);
-        if !self.has_blob(&descriptor.digest, Some(descriptor.size)) {
-            self.write_atomically(&self.blob_path(&descriptor.digest), bytes)?;
+        let path = self.blob_path(&descriptor.digest);
+        // Not by its size alone: after a power failure a file may have its length, and zeros for its content.
+        if read_small(&path, json::DOCUMENT_LIMIT_BYTES).ok().flatten().as_deref() != Some(bytes) {
+            self.write_atomically(&path, bytes)?;
         }
         Ok(descriptor)
+    }
+
+    /// Removes a blob if its bytes are not those of its name, and says whether it did: so the next build makes or fetches
+    /// it again. For whoever met something that can't be, as all of it is read.
+    pub fn remove_if_damaged(&self, digest: &Digest) -> bool {
+        let Ok(file) = self.open_blob(digest) else { return false };
+        let mut hashing = HashingReader::new(file);
+        match io::copy(&mut hashing, &mut io::sink()) {
+            Ok(_) => hashing.finish().0 != *digest && self.remove_blob(digest).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// The error for a blob that [`Store::remove_if_damaged`] has removed.
+    pub fn damaged(&self, digest: &Digest) -> StoreError {
+        StoreError::Damaged { digest: *digest, path: self.blob_path(digest), removed: true, source: None }
     }
 
     /// Removes a blob; one that is not there is fine.
@@ -236,11 +279,15 @@ impl Store {
         renamed
     }
 
-    /// The error of a reader of [`Store::open_verified`].
+    /// The error of a reader of [`Store::open_verified`]. What is damaged is removed, so that the next build does not meet
+    /// it again.
     pub(crate) fn reading(&self, digest: &Digest, source: io::Error) -> StoreError {
         let path = self.blob_path(digest);
         match source.get_ref().is_some_and(|inner| inner.is::<VerifyError>()) {
-            true => StoreError::Damaged { digest: *digest, path, source },
+            true => {
+                let removed = self.remove_blob(digest).is_ok();
+                StoreError::Damaged { digest: *digest, path, removed, source: Some(source) }
+            }
             false => StoreError::Io { action: "read", path, source },
         }
     }

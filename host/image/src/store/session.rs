@@ -31,14 +31,18 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Makes a directory for this builder, and removes those whose builder is gone.
-    pub(super) fn begin(tmp: &Path) -> Result<Self, StoreError> {
+    /// Makes a directory for this builder, and removes those whose builder is gone. If no other builder is at work, `alone`
+    /// is called, and none begins before it ends.
+    pub(super) fn begin(tmp: &Path, alone: impl FnOnce(&Self) -> Result<(), StoreError>) -> Result<Self, StoreError> {
         // Held while locks are made and looked at, so that nobody takes a lock that its owner is about to take.
         let gate_path = tmp.join("gate");
         let gate = lock_file(&gate_path)?;
         gate.lock().map_err(StoreError::io("lock", &gate_path))?;
-        let abandoned = abandoned(tmp)?;
+        let (abandoned, are_all) = abandoned(tmp)?;
         let session = Self::create(tmp)?;
+        if are_all {
+            alone(&session)?;
+        }
         drop(gate);
         for (directory, lock_path, lock) in abandoned {
             // What belongs to subordinate ids can be removed only inside the user namespace: the next builder that enters
@@ -61,12 +65,20 @@ impl Session {
             if lock_path.exists() {
                 continue;
             }
-            match fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                created => created.map_err(StoreError::io("create", &directory))?,
-            }
+            // Before the directory: one without a lock would belong to nobody, if this process ended between the two.
             let lock = lock_file(&lock_path)?;
             lock.lock().map_err(StoreError::io("lock", &lock_path))?;
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    drop(fs::remove_file(&lock_path));
+                    continue;
+                }
+                Err(error) => {
+                    drop(fs::remove_file(&lock_path));
+                    return Err(StoreError::io("create", &directory)(error));
+                }
+                Ok(()) => {}
+            }
             return Ok(Self { directory, lock_path, counter: AtomicU64::new(0), _lock: lock });
         }
     }
@@ -150,9 +162,12 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(StoreError::io("create", path))
 }
 
-/// The sessions whose owner is gone: directory, lock file, and the lock, now ours.
-fn abandoned(tmp: &Path) -> Result<Vec<(PathBuf, PathBuf, File)>, StoreError> {
-    let mut found = Vec::new();
+/// A session whose owner is gone: directory, lock file, and the lock, now ours.
+type Abandoned = (PathBuf, PathBuf, File);
+
+/// The sessions whose owner is gone, and whether those are all.
+fn abandoned(tmp: &Path) -> Result<(Vec<Abandoned>, bool), StoreError> {
+    let (mut found, mut all) = (Vec::new(), true);
     for entry in fs::read_dir(tmp).map_err(StoreError::io("list", tmp))? {
         let lock_path = entry.map_err(StoreError::io("list", tmp))?.path();
         if lock_path.extension().is_none_or(|extension| extension != "lock") {
@@ -161,10 +176,10 @@ fn abandoned(tmp: &Path) -> Result<Vec<(PathBuf, PathBuf, File)>, StoreError> {
         let Ok(lock) = OpenOptions::new().write(true).open(&lock_path) else { continue };
         match lock.try_lock() {
             Ok(()) => found.push((lock_path.with_extension(""), lock_path, lock)),
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => all = false,
         }
     }
-    Ok(found)
+    Ok((found, all))
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -2,14 +2,15 @@
 
 use std::{
     fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
 };
 
 use cofferdam_digest::Digest;
 
 use super::{
-    Store, TempDir,
-    session::{lock_file, move_directory},
+    Store, TempDir, read_small,
+    session::{Session, lock_file, move_directory},
 };
 use crate::StoreError;
 
@@ -84,6 +85,32 @@ impl Store {
         lock.lock().map_err(StoreError::io("lock", &lock_path))?;
         Ok((place, lock))
     }
+}
+
+/// Puts aside what was unpacked before the machine was started anew: some of it may never have reached the disk, and
+/// nothing tells. Its removal is the session's, as for everything temporary.
+///
+/// To be called while no other builder is at work: it would use what is there.
+pub(super) fn forget_unpacked_of_another_boot(root: &Path, session: &Session) -> Result<(), StoreError> {
+    // Without it (no /proc), what is there is trusted, as it may be when there was no power failure.
+    let Some(boot) = read_small(Path::new("/proc/sys/kernel/random/boot_id"), 100).ok().flatten() else {
+        return Ok(());
+    };
+    let unpacked = root.join("unpacked");
+    let marker = unpacked.join("boot");
+    if read_small(&marker, 100)?.as_deref() == Some(&boot) {
+        return Ok(());
+    }
+    for form in fs::read_dir(&unpacked).map_err(StoreError::io("list", &unpacked))? {
+        let form = form.map_err(StoreError::io("list", &unpacked))?.path();
+        if form.is_dir() {
+            let aside = session.fresh_path("unpacked");
+            move_directory(&form, &aside).map_err(StoreError::io("move", &form))?;
+        }
+    }
+    let (mut file, temporary) = session.create_file("write")?;
+    let written = file.write_all(&boot).and_then(|()| fs::rename(&temporary, &marker));
+    written.map_err(StoreError::io("write", &marker))
 }
 
 impl UnpackGuard {

@@ -1,6 +1,6 @@
 //! The components of this program.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use cofferdam_plan::step::{Effect, Handlers, KeyValue, Step, Syntax};
 use cofferdam_plugin_host::{
@@ -180,27 +180,4 @@ fn a_host_serves_many_threads() {
             scope.spawn(|| (0..50).for_each(|_| drop(host.plan(&step("WORKDIR", "/app")).unwrap())));
         }
     });
-}
-
-/// Not a bound, a figure for the README: `cargo test --release -- --ignored --nocapture first_party::speed`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let begun = Instant::now();
-    let host = host();
-    println!("load: {:?}", begun.elapsed());
-    let workdir = step("WORKDIR", "/app");
-    let begun = Instant::now();
-    host.plan(&workdir).unwrap();
-    println!("first call: {:?}", begun.elapsed());
-    let begun = Instant::now();
-    for _ in 0..1000 {
-        host.plan(&workdir).unwrap();
-    }
-    println!("call: {:?}", begun.elapsed() / 1000);
-    let begun = Instant::now();
-    for keyword in host.keywords() {
-        let _ = host.check(&step(&keyword, "a b"));
-    }
-    println!("a first call of each keyword: {:?}", begun.elapsed());
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make the files that they need")]
 
+mod component;
 mod first_party;
 mod guest;
 mod hostile;

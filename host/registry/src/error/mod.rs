@@ -220,10 +220,15 @@ pub enum RegistryError {
         reason: String,
     },
     /// No connection.
-    #[error("no connection to `{host}` for {request}: {reason}")]
+    #[error(
+        "no connection to `{host}`{} for {request}: {reason}",
+        .proxy.as_ref().map(|proxy| format!(" through the proxy `{proxy}`")).unwrap_or_default()
+    )]
     Connect {
         /// Host and port.
         host: String,
+        /// The proxy that the environment names for it.
+        proxy: Option<String>,
         /// The request.
         request: RequestLine,
         /// What the system says.

@@ -48,6 +48,10 @@ impl RegistryError {
                 "add the registry's CA certificate to the system's, or, for a registry you trust without it, give \
                  `--skip-tls-verify-registry {host}` (certificate not checked) or `--insecure-registry {host}` (plain HTTP)"
             ),
+            Self::Connect { host, proxy: Some(_), .. } => format!(
+                "check the proxy, which HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names; if `{host}` is to be reached without it, \
+                 list it in NO_PROXY"
+            ),
             Self::Connect { host, .. } => {
                 format!("check that `{host}` is spelt right and can be reached from here (proxy variables, firewall)")
             }
@@ -60,6 +64,9 @@ impl RegistryError {
             }
             Self::Elsewhere { .. } => {
                 "if the registry is meant to be used without TLS, name it with `--insecure-registry`".to_owned()
+            }
+            Self::Status { status, .. } if status.as_u16() == 407 => {
+                "the proxy on the way wants a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT".to_owned()
             }
             Self::Status { status, .. } if status.is_server_error() => {
                 "the registry has a fault of its own: run the same command again later".to_owned()

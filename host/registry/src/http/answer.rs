@@ -81,7 +81,7 @@ impl Answer {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         match tokio::time::timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(failure::classify(&error, String::new(), self.request.clone(), self.idle)),
+            Ok(Err(error)) => Err(failure::classify(&error, String::new(), self.request.clone(), self.idle, || None)),
             Err(_) => {
                 Err(RegistryError::Timeout { request: self.request.clone(), waited: Waited::Receive, after: self.idle })
             }

@@ -36,6 +36,11 @@ impl Profile {
         };
         Self { tls, direct: url.host_str().is_some_and(is_loopback) }
     }
+
+    /// Whether no proxy is used.
+    pub(super) fn is_direct(self) -> bool {
+        self.direct
+    }
 }
 
 /// The clients made so far.

@@ -2,22 +2,48 @@
 
 use std::{error::Error, io, time::Duration};
 
+use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
+
 use crate::{RegistryError, RequestLine, error::Waited};
 
 /// Sorts an error of the HTTP library by its causes.
-pub(super) fn classify(error: &reqwest::Error, host: String, request: RequestLine, connect: Duration) -> RegistryError {
+///
+/// `proxy` is what stands before the host.
+pub(super) fn classify(
+    error: &reqwest::Error,
+    host: String,
+    request: RequestLine,
+    connect: Duration,
+    proxy: impl FnOnce() -> Option<String>,
+) -> RegistryError {
     if let Some(tls) = tls_cause(error) {
         let certificate = matches!(tls, rustls::Error::InvalidCertificate(_));
         return RegistryError::Tls { host, request, certificate, reason: tls_reason(tls) };
     }
     if error.is_connect() && error.is_timeout() {
-        return RegistryError::Timeout { request, waited: Waited::Connect, after: connect };
+        return match proxy() {
+            None => RegistryError::Timeout { request, waited: Waited::Connect, after: connect },
+            proxy => {
+                let reason = format!("it did not answer within {} s", connect.as_secs_f32());
+                RegistryError::Connect { host, proxy, request, reason }
+            }
+        };
     }
     let reason = innermost(error);
     if error.is_connect() {
-        return RegistryError::Connect { host, request, reason };
+        return RegistryError::Connect { host, proxy: proxy(), request, reason };
     }
     RegistryError::Transport { request, reason }
+}
+
+/// The proxy that the environment names for a URL, without the password that may stand in it. The HTTP library decides by
+/// the same rules, and tells nobody.
+pub(super) fn proxy_of(url: &Url) -> Option<String> {
+    let proxy = Matcher::from_system().intercept(&url.as_str().parse().ok()?)?;
+    let uri = proxy.uri();
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{}{port}", uri.scheme_str()?, uri.host()?))
 }
 
 /// The message of the first cause: the ones above it only say in which layer it was met, or repeat the URL with its

@@ -80,6 +80,8 @@ impl Http {
         let host = authority(&outgoing.url);
         let client = self.clients.get(profile, &host, &line)?;
         let timeouts = &self.options.timeouts;
+        let url = outgoing.url.clone();
+        let proxy = || if profile.is_direct() { None } else { failure::proxy_of(&url) };
         let streams = outgoing.upload.is_some();
         let watch = Arc::new(Watch::new(streams));
 
@@ -117,7 +119,7 @@ impl Http {
             Ok(response) => Ok(Answer::new(response, line, timeouts.idle)),
             Err(error) => Err(match watch.take_failure() {
                 Some(failure) => failure.into_error(line),
-                None => failure::classify(&error, host, line, timeouts.connect),
+                None => failure::classify(&error, host, line, timeouts.connect, proxy),
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! Removing what is beneath a directory.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, Stat},
@@ -20,7 +20,7 @@ impl ConfinedDir {
         let removed = match path.is_root() {
             true => open_directory(&self.dir, b".").and_then(|(fd, _)| empty(fd)),
             false => match self.parent(path) {
-                Ok((parent, name)) => remove(&parent, name),
+                Ok((parent, name)) => remove(parent.as_fd(), name),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
                 Err(errno) => Err(errno),
             },
@@ -35,7 +35,7 @@ struct Level {
     names: Vec<Vec<u8>>,
 }
 
-fn remove(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // unlink(2): EISDIR on Linux, EPERM by POSIX.

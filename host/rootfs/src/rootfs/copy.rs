@@ -3,7 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{RootFs, put::expect_node};
-use crate::{Content, Kind, Metadata, ModeChange, Owner, RootPath, RootfsError, Tree, is_image_xattr, pending::LinkId};
+use crate::{
+    Content, Kind, Metadata, ModeChange, Owner, RootPath, RootfsError, Tree, TreeEntry, is_image_xattr, pending::LinkId,
+};
 
 /// How [`RootFs::copy_tree`] copies.
 #[derive(Clone, Default)]
@@ -53,7 +55,7 @@ impl RootFs {
     ) -> Result<Copied, RootfsError> {
         let missing = || RootfsError::NotFound(source.clone());
         let source = from.resolve(source)?.ok_or_else(missing)?;
-        let metadata = from.metadata(&source, false)?.ok_or_else(missing)?;
+        let entry = from.entry(&source)?.ok_or_else(missing)?;
         let place = self.walk(destination, true)?;
         if let Some(blocking) = place.blocked_by {
             return Err(RootfsError::NotADirectory(blocking));
@@ -62,7 +64,7 @@ impl RootFs {
         self.make_parents(&place.path, owner)?;
         let mut copier =
             Copier { rootfs: self, from, options, links: HashMap::new(), copied: Copied::default(), open: Vec::new() };
-        if metadata.is_directory() {
+        if entry.metadata.is_directory() {
             if place.exists && !place.is_directory {
                 return Err(RootfsError::NotADirectory(place.path));
             }
@@ -77,7 +79,7 @@ impl RootFs {
             if place.is_directory {
                 return Err(RootfsError::IsADirectory(place.path));
             }
-            copier.copy_entry(&source, place.path, metadata)?;
+            copier.copy_entry(&source, place.path, entry)?;
         }
         Ok(copier.copied)
     }
@@ -99,7 +101,7 @@ struct OpenDirectory {
     /// From the source's root.
     relative: RootPath,
     /// What is still to be copied.
-    names: std::vec::IntoIter<Vec<u8>>,
+    entries: std::vec::IntoIter<(Vec<u8>, TreeEntry)>,
     /// Excluded, so it is only made for the sake of something in it that is not.
     unmade: Option<Metadata>,
 }
@@ -108,16 +110,15 @@ impl Copier<'_> {
     fn copy_content(&mut self, source: RootPath, destination: RootPath) -> Result<(), RootfsError> {
         self.enter(source, destination, RootPath::root(), None)?;
         while let Some(directory) = self.open.last_mut() {
-            let Some(name) = directory.names.next() else {
+            let Some((name, entry)) = directory.entries.next() else {
                 self.open.pop();
                 continue;
             };
             let (source, destination) = (directory.source.child(&name)?, directory.destination.child(&name)?);
             let relative = directory.relative.child(&name)?;
-            let Some(metadata) = self.from.metadata(&source, false)? else { continue };
             let excluded = self.options.exclude.is_some_and(|exclude| exclude(&relative));
-            if metadata.is_directory() {
-                let metadata = self.changed(metadata);
+            if entry.metadata.is_directory() {
+                let metadata = self.changed(entry.metadata);
                 if excluded {
                     self.enter(source, destination, relative, Some(metadata))?;
                 } else {
@@ -128,7 +129,7 @@ impl Copier<'_> {
                 }
             } else if !excluded {
                 self.make_excluded_parents();
-                self.copy_entry(&source, destination, metadata)?;
+                self.copy_entry(&source, destination, entry)?;
             }
         }
         Ok(())
@@ -141,8 +142,8 @@ impl Copier<'_> {
         relative: RootPath,
         unmade: Option<Metadata>,
     ) -> Result<(), RootfsError> {
-        let names = self.from.read_directory(&source)?.into_iter();
-        self.open.push(OpenDirectory { source, destination, relative, names, unmade });
+        let entries = self.from.entries(&source, &|_| false)?.into_iter();
+        self.open.push(OpenDirectory { source, destination, relative, entries, unmade });
         Ok(())
     }
 
@@ -157,13 +158,13 @@ impl Copier<'_> {
         }
     }
 
-    fn copy_entry(&mut self, source: &RootPath, destination: RootPath, metadata: Metadata) -> Result<(), RootfsError> {
+    fn copy_entry(&mut self, source: &RootPath, destination: RootPath, entry: TreeEntry) -> Result<(), RootfsError> {
+        let TreeEntry { metadata, identity, .. } = entry;
         let metadata = self.changed(metadata);
         let (content, link) = match &metadata.kind {
             Kind::Socket => return Ok(()),
             Kind::File { size } => {
                 let content = Content::Tree { tree: self.from.clone(), path: source.clone() };
-                let identity = self.from.identity(source)?;
                 let seen = identity.and_then(|identity| self.links.get(&identity).copied());
                 if seen.is_none() {
                     self.copied.bytes += size;

@@ -1,5 +1,7 @@
 //! An HTTP/1.1 server that stands before a registry, or alone, and does what a test tells it: pass on, answer itself,
 //! break off, stall, or spoil what comes. One request for each connection; bodies are held in memory.
+//!
+//! What it does is a function of the request, or a list of [`Rules`].
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +18,20 @@ use std::{
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// In capitals.
     pub method: String,
+    /// Without the query.
     pub path: String,
     /// Without the `?`; empty if there is none.
     pub query: String,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// Empty until it was read.
     pub body: Vec<u8>,
 }
 
 impl Request {
+    /// A header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -100,6 +106,74 @@ impl Fault {
     }
 }
 
+/// When a rule applies, among the requests that fit it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Each time.
+    Always,
+    /// The first so many times.
+    First(usize),
+    /// Once, counted from 0.
+    Nth(usize),
+}
+
+/// Faults by method, path, and how often a request came.
+#[derive(Debug, Default)]
+pub struct Rules(Vec<(Rule, Mutex<usize>)>);
+
+#[derive(Debug)]
+struct Rule {
+    method: &'static str,
+    path: String,
+    when: When,
+    fault: Fault,
+}
+
+impl Rules {
+    /// Everything is passed on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Requests with this method (empty for any) and a path of this form, in which `*` stands for anything. The first
+    /// rule that applies decides; each counts the requests that fit it, whether or not it applies to them.
+    #[must_use]
+    pub fn on(mut self, method: &'static str, path: &str, when: When, fault: Fault) -> Self {
+        self.0.push((Rule { method, path: path.to_owned(), when, fault }, Mutex::new(0)));
+        self
+    }
+
+    /// What is done to a request.
+    pub fn decide(&self, request: &Request) -> Fault {
+        let mut decided = None;
+        for (rule, seen) in &self.0 {
+            if (rule.method.is_empty() || rule.method == request.method) && fits(&rule.path, &request.path) {
+                let mut seen = seen.lock().unwrap();
+                let applies = match rule.when {
+                    When::Always => true,
+                    When::First(times) => *seen < times,
+                    When::Nth(number) => *seen == number,
+                };
+                *seen += 1;
+                if applies && decided.is_none() {
+                    decided = Some(rule.fault.clone());
+                }
+            }
+        }
+        decided.unwrap_or(Fault::None)
+    }
+}
+
+/// Whether a text has a form in which `*` stands for anything.
+fn fits(form: &str, text: &str) -> bool {
+    match form.split_once('*') {
+        None => form == text,
+        Some((before, after)) => text
+            .strip_prefix(before)
+            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && fits(after, &rest[at..]))),
+    }
+}
+
 /// What a test decides by: the request, and how many requests came before it.
 type Decide = dyn Fn(&Request, usize) -> Fault + Send + Sync;
 
@@ -135,6 +209,11 @@ impl FaultProxy {
             }
         });
         Self { address, requests, stopped }
+    }
+
+    /// One with rules.
+    pub fn with_rules(backend: Option<u16>, rules: Rules) -> Self {
+        Self::start(backend, move |request, _| rules.decide(request))
     }
 
     /// Host and port, as in a reference.

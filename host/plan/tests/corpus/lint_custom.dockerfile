@@ -1,0 +1,3 @@
+FROM scratch
+TEMPLATE $NAME SETS=1
+LABEL a=$SETS
