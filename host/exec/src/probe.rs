@@ -246,6 +246,16 @@ fn probe_emulated(directory: &Path) -> Result<(), Reason> {
         Exit, Network, ResolvedUser, Root, RunRequest,
         wire::{Failure, Start},
     };
+    // Without it, nothing but the translation would stand between a hostile command and the builder's files.
+    if sys::landlock_abi() < 2 {
+        return Err(Reason {
+            step: "keep a translated command from the builder's files".into(),
+            problem: "the kernel has no Landlock that allows renames (ABI 2)".into(),
+            remedy: "use Linux 5.19 or later with Landlock among the security modules (lsm= on the kernel's command \
+                     line)"
+                .into(),
+        });
+    }
     let attempt = in_child(directory, |stage| {
         let tree = stage.path.join("tree");
         let program = tree.join("probe");
