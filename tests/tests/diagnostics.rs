@@ -8,8 +8,13 @@ fn assert_finding(built: &Finished, message: &str, line: usize, source: &str, he
     let text = format!("\n{}", built.stderr);
     let block =
         text.split("\nERROR: ").skip(1).find(|block| block.lines().next().is_some_and(|line| line.contains(message)));
-    let block = block.unwrap_or_else(|| panic!("no `{message}` in\n{text}"));
-    for expected in [format!("Dockerfile:{line}\n"), format!("{line} | >>> {source}"), format!("help: {help}")] {
+    // A step that failed has its place before its message, and the remedy behind it.
+    let step = || text.lines().any(|line| line.starts_with("error: ") && line.contains(message)).then_some(&*text);
+    let (block, remedy) = match block {
+        Some(block) => (block, format!("help: {help}")),
+        None => (step().unwrap_or_else(|| panic!("no `{message}` in\n{text}")), format!("\n  {help}")),
+    };
+    for expected in [format!("Dockerfile:{line}\n"), format!("{line} | >>> {source}"), remedy] {
         assert!(block.contains(&expected), "no `{expected}` in\n{block}");
     }
 }
