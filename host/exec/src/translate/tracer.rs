@@ -229,6 +229,7 @@ impl Tracer {
     /// # Errors
     /// ESRCH when the task is gone.
     pub fn run_to_end_of_call(&mut self, id: Pid, mut begun: bool) -> Result<i64, Errno> {
+        let mut held_back = Vec::new();
         loop {
             trace::resume(id, Resume::ToExit, 0)?;
             let waited = trace::wait_for(id)?;
@@ -240,18 +241,20 @@ impl Tracer {
             match (status >> 16, libc::WSTOPSIG(status)) {
                 (0, signal) if signal == libc::SIGTRAP | 0x80 => {
                     if begun {
-                        return Ok(Registers::read(id)?.result());
+                        break;
                     }
                     begun = true;
                 }
                 // SIGSTOP alone can't be held back by a mask: it comes again afterwards.
-                (0, signal) => {
-                    let process = self.tasks.get(&id).map_or(id, |task| task.process);
-                    let _ = trace::kill(process, Some(id), signal);
-                }
+                (0, signal) => held_back.push(signal),
                 _ => {}
             }
         }
+        let process = self.tasks.get(&id).map_or(id, |task| task.process);
+        for signal in held_back {
+            let _ = trace::kill(process, Some(id), signal);
+        }
+        Ok(Registers::read(id)?.result())
     }
 
     /// Puts bytes into the memory of a task for the time of its call, and answers where.

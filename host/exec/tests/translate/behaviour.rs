@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("thousands_of_short_processes_leave_nothing", thousands_of_short_processes_leave_nothing),
     ("a_command_that_takes_too_long_is_stopped_with_all_it_started", a_command_that_takes_too_long_is_stopped),
     ("what_runs_in_the_background_ends_with_the_command", what_runs_in_the_background_ends_with_the_command),
+    ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
     ("setuid_programs_give_root", setuid_programs_give_root),
 ];
 
@@ -133,4 +134,12 @@ fn setuid_programs_give_root(world: &World) {
                   cat /proc/self/status >/dev/null && echo own'; id -u";
     step.request.arguments = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     assert_eq!(world.output_of(&step), "33 0\n33\nrefused\nown\n0\n");
+}
+
+fn processes_that_are_stopped_while_they_start_go_on(world: &World) {
+    let said = world.output(
+        "i=0; while [ $i -lt 300 ]; do /bin/busybox true & kill -STOP $! 2>/dev/null; kill -CONT $! 2>/dev/null; wait $! || \
+         echo bad; i=$((i+1)); done; echo $i",
+    );
+    assert_eq!(said, "300\n");
 }
