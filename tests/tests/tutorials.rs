@@ -1,5 +1,5 @@
-//! The tutorials that people follow today, unchanged: their bases in a registry with a password, built and pushed as root
-//! and as an ordinary user, then judged by other tools: pulled by skopeo, unpacked by umoci, run by runc.
+//! The tutorials that people follow today, unchanged: their bases in a registry with a password, built and pushed as root,
+//! as an ordinary user and in pods, then judged by other tools: pulled by skopeo, unpacked by umoci, run by runc.
 
 use std::path::PathBuf;
 
@@ -55,6 +55,10 @@ impl Tutorial {
     }
 
     fn build_as_user(&self) -> Option<Finished> {
+        self.build_in(Environment::Userns)
+    }
+
+    fn build_in(&self, environment: Environment) -> Option<Finished> {
         let lab = Lab::new()?;
         let binds = [
             format!("{}:/context:ro", self.directory.display()),
@@ -62,7 +66,7 @@ impl Tutorial {
         ];
         let arguments = self.arguments("/context").join(" ");
         let text = format!("DOCKER_CONFIG=/docker COFFERDAM_STORE=/x/store {} {arguments}", Lab::PROGRAM);
-        Some(lab.shell(Environment::Userns, &binds, &text))
+        Some(lab.shell(environment, &binds, &text))
     }
 
     /// The image was pushed, and its digest printed. Nothing of the password is seen by a reader of the job's log.
@@ -140,4 +144,27 @@ fn nginx_serves_its_page_when_built_by_an_ordinary_user() {
     }
     let by_root = tutorial.build_as_root().success().digest();
     assert_eq!(by_user, by_root, "who builds makes a difference");
+}
+
+/// The pods where nothing can be mounted.
+const PODS: [Environment; 2] = [Environment::Restricted, Environment::RootPod];
+
+#[test]
+fn go_hello_is_the_same_when_built_in_pods() {
+    let Some(tutorial) = Tutorial::new("go-hello", GO_HELLO, "tutorial/go-hello:pod") else { return };
+    let by_root = tutorial.build_as_root().success().digest();
+    for environment in PODS {
+        let Some(built) = tutorial.build_in(environment) else { return };
+        assert_eq!(tutorial.check(built), by_root, "{environment:?}");
+    }
+}
+
+#[test]
+fn nginx_is_the_same_when_built_in_pods() {
+    let Some(tutorial) = Tutorial::new("nginx", NGINX, "tutorial/nginx:pod") else { return };
+    let by_root = tutorial.build_as_root().success().digest();
+    for environment in PODS {
+        let Some(built) = tutorial.build_in(environment) else { return };
+        assert_eq!(tutorial.check(built), by_root, "{environment:?}");
+    }
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use cofferdam_exec::{
-    Cancel, Changes, ExecError, Executor, Exit, Ids, Network, Note, PrivateFile, Root, RunRequest, Stream, resolve_user,
+    Cancel, Changes, ExecError, Executor, Exit, Ids, Network, Note, PrivateFile, Root, RootForm, RunRequest, Stream,
+    resolve_user,
 };
 use cofferdam_image::{Store, TempDir};
 use cofferdam_plugin_host::{Command, Exit as CommandExit, Network as CommandNetwork, RunCommand, RunCommandError};
@@ -19,6 +20,7 @@ use cofferdam_rootfs::{
 use crate::{
     error::StepError,
     events::{Event, Stream as EventStream, Vertex},
+    flat::FlatRoot,
     layers::{LayerFailure, StageLayer},
     work::{Meter, Talk},
 };
@@ -51,6 +53,8 @@ pub struct StepCommands {
     pub cancel: Option<Cancel>,
     /// What was made for the first command.
     pub mounted: Option<Mounted>,
+    /// The same, where nothing can be mounted.
+    pub flat: Option<FlatRoot>,
     /// Why a command could not be run, in the executor's own words.
     pub failure: Option<StepError>,
     /// How the last command ended.
@@ -116,8 +120,10 @@ impl RunCommand for SharedCommands {
 
 impl StepCommands {
     fn run(&mut self, command: Command) -> Result<Exit, StepError> {
-        if self.mounted.is_none() {
-            self.mounted = Some(self.mount()?);
+        match self.executor.form() {
+            RootForm::Overlay if self.mounted.is_none() => self.mounted = Some(self.mount()?),
+            RootForm::Flat if self.flat.is_none() => self.flat = Some(self.write_flat()?),
+            RootForm::Overlay | RootForm::Flat => {}
         }
         let request = self.request(command)?;
         let (talk, vertex) = (self.talk.clone(), self.vertex);
@@ -129,8 +135,10 @@ impl StepCommands {
             talk.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
         };
         let outcome = self.executor.run(&request, &mut sink)?;
-        let Changes::Upper { leave_out } = outcome.changes else {
-            return Err(StepError::Exec(ExecError::Form { wanted: self.executor.form() }));
+        let leave_out = match (outcome.changes, self.executor.form()) {
+            (Changes::Upper { leave_out }, RootForm::Overlay) => leave_out,
+            (Changes::Tree, RootForm::Flat) => Vec::new(),
+            (_, wanted) => return Err(StepError::Exec(ExecError::Form { wanted })),
         };
         if let Some(mounted) = &mut self.mounted {
             for path in leave_out {
@@ -162,6 +170,27 @@ impl StepCommands {
         Ok(Mounted { directory, lower, leave_out: Vec::new() })
     }
 
+    /// The same as one tree.
+    fn write_flat(&self) -> Result<FlatRoot, StepError> {
+        unpack(&self.layers, &self.talk, self.vertex)?;
+        let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
+        let below = rootfs.below().clone();
+        let pending = rootfs.take_changes();
+        drop(rootfs);
+        FlatRoot::write(&self.store, &below, &pending)
+    }
+
+    /// The root in the executor's form, and where a command may keep things.
+    fn root(&self) -> Result<(Root, PathBuf), StepError> {
+        if let Some(flat) = &self.flat {
+            return Ok((Root::Flat { directory: flat.tree(), journal: flat.journal() }, flat.scratch()));
+        }
+        let mounted = self.mounted.as_ref().ok_or_else(|| StepError::Plugin("nothing is mounted".to_owned()))?;
+        let base = mounted.directory.path();
+        let root = Root::Overlay { lower: mounted.lower.clone(), upper: mounted.upper(), work: base.join("work") };
+        Ok((root, base.join("scratch")))
+    }
+
     fn request(&self, command: Command) -> Result<RunRequest, StepError> {
         let rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
         if rootfs.is_changed() {
@@ -188,10 +217,9 @@ impl StepCommands {
         for (name, value) in &self.proxies {
             missing(name, value);
         }
-        let mounted = self.mounted.as_ref().ok_or_else(|| StepError::Plugin("nothing is mounted".to_owned()))?;
-        let base = mounted.directory.path();
+        let (root, scratch_directory) = self.root()?;
         Ok(RunRequest {
-            root: Root::Overlay { lower: mounted.lower.clone(), upper: mounted.upper(), work: base.join("work") },
+            root,
             arguments: command.arguments,
             environment,
             working_directory: command.working_directory,
@@ -204,7 +232,7 @@ impl StepCommands {
             stdin: command.input,
             files: PrivateFile::standard(HOSTNAME),
             mounts: Vec::new(),
-            scratch_directory: base.join("scratch"),
+            scratch_directory,
             timeout: None,
             cancel: self.cancel.clone(),
         })
@@ -216,13 +244,17 @@ impl StepCommands {
     /// The upper directory can't be read, or the handler changed files after its last command.
     pub fn changes(&self) -> Result<ChangeSet, StepError> {
         let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mounted) = &self.mounted else {
+        if self.mounted.is_none() && self.flat.is_none() {
             return Ok(rootfs.take_changes());
-        };
+        }
         if rootfs.is_changed() {
             let message = "a handler that has run a command can't change files afterwards";
             return Err(StepError::Plugin(message.to_owned()));
         }
+        if let Some(flat) = &self.flat {
+            return flat.changes(rootfs.below());
+        }
+        let Some(mounted) = &self.mounted else { return Ok(ChangeSet::default()) };
         let upper = Arc::new(ConfinedDir::open(&mounted.upper())?);
         Ok(upper::compared_changes(&upper, rootfs.below(), self.owners(), &mounted.leave_out)?)
     }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use cofferdam_exec::{Executor, Finding, Ids, Launcher};
+use cofferdam_exec::{Executor, Finding, Ids, Launcher, RootForm, TranslatorExecutor};
 use cofferdam_plan::Plan;
 use cofferdam_rootfs::UnpackForm;
 
@@ -34,18 +34,31 @@ impl Surroundings {
         match wanted {
             Some("native" | "native-root") => report.userns = Err(unwanted("a user namespace")),
             Some("userns") => report.native = Err(unwanted("native root")),
+            Some("emulated") => {
+                report.native = Err(unwanted("native root"));
+                report.userns = Err(unwanted("a user namespace"));
+            }
             _ => {}
         }
-        let executor = report
+        let mut executor = report
             .settle(Launcher::default())
+            .map(|executor| executor.map(|executor| Arc::new(executor) as Arc<dyn Executor>))
             .map_err(|error| BuildError::Executor { name: "userns".to_owned(), reason: error.to_string() })?;
         // Nobody may look into this process: it will hold credentials.
         let _ = cofferdam_exec::harden_process();
-        Ok(Self { findings, executor: executor.map(|executor| Arc::new(executor) as Arc<dyn Executor>) })
+        let translator = || Arc::new(TranslatorExecutor::new(Launcher::default())) as Arc<dyn Executor>;
+        let may = !matches!(wanted, Some("native" | "native-root" | "userns"));
+        if may && report.emulated.is_ok() {
+            executor = executor.or_else(|| Some(translator()));
+        }
+        Ok(Self { findings, executor })
     }
 
     /// How layers are unpacked.
     pub fn form(&self) -> UnpackForm {
+        if self.is_flat() {
+            return UnpackForm::Plain;
+        }
         match self.executor.as_ref().map(|executor| executor.ids()) {
             Some(Ids::All | Ids::Range { .. }) => UnpackForm::Real,
             Some(Ids::Single) => UnpackForm::SingleId,
@@ -53,8 +66,15 @@ impl Surroundings {
         }
     }
 
+    fn is_flat(&self) -> bool {
+        self.executor.as_ref().is_some_and(|executor| executor.form() == RootForm::Flat)
+    }
+
     /// The name of the form in the store: what was unpacked with other ids is something else on the disk.
     pub fn form_name(&self) -> String {
+        if self.is_flat() {
+            return "plain".to_owned();
+        }
         match self.executor.as_ref().map(|executor| (executor.tier(), executor.ids())) {
             Some((tier, Ids::Single)) => format!("{tier}-single"),
             Some((tier, _)) => tier.to_string(),
@@ -77,9 +97,9 @@ impl Executors {
         plan: &Plan,
     ) -> Result<Option<Arc<dyn Executor>>, BuildError> {
         if let Some(name) = wanted
-            && !matches!(name, "auto" | "native" | "native-root" | "userns")
+            && !matches!(name, "auto" | "native" | "native-root" | "userns" | "emulated")
         {
-            let reason = "there are native and userns".to_owned();
+            let reason = "there are native, userns and emulated".to_owned();
             return Err(BuildError::Executor { name: name.to_owned(), reason });
         }
         let steps = plan.stages.values().flat_map(|stage| &stage.steps);

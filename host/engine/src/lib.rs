@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod executors;
 mod file_hashes;
+mod flat;
 mod hashed_tree;
 mod images;
 mod inspect;

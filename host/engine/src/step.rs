@@ -200,6 +200,7 @@ fn apply(
             proxies: builder.proxies.clone(),
             cancel: builder.stop.cancel(),
             mounted: None,
+            flat: None,
             failure: None,
             last: None,
         })))

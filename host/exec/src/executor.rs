@@ -189,11 +189,8 @@ pub enum Changes {
         /// that are still empty are to be left out, and a whiteout that they replaced is to be kept.
         leave_out: Vec<Vec<u8>>,
     },
-    /// In the flat tree, at these places.
-    Journal {
-        /// Relative paths whose entry was made, changed or removed; sorted. Directories stand for themselves only.
-        touched: Vec<Vec<u8>>,
-    },
+    /// In the flat tree and its journal, which say all that there is to say.
+    Tree,
 }
 
 /// Something to tell the user about a command that ran.

@@ -18,11 +18,15 @@ mod cancel;
 mod error;
 mod executor;
 mod harden;
+mod journal;
 mod namespace;
 mod probe;
 mod request;
 mod stage;
 mod sys;
+#[cfg(target_arch = "x86_64")]
+mod translate;
+mod translator;
 mod user;
 mod userns;
 mod wire;
@@ -33,9 +37,11 @@ pub use executor::{
     Changes, Executor, Exit, Ids, Isolation, Landlock, Note, OutputSink, RootForm, RunOutcome, Stream, Tier,
 };
 pub use harden::harden_process;
+pub use journal::{DeviceNode, Journal, Recorded, Seen};
 pub use namespace::{Launcher, NamespaceExecutor};
 pub use probe::{Finding, ProbeReport, Reason, probe};
 pub use request::{Binding, Network, PrivateFile, Root, RunRequest};
 pub use stage::{STAGE_ARGUMENT, run_stage_main};
+pub use translator::TranslatorExecutor;
 pub use user::{ResolvedUser, UserError, resolve_user};
 pub use userns::{EnterError, IdRange, MapWriter, UsernsKind, enter_user_namespace};

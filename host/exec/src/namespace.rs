@@ -67,7 +67,7 @@ impl NamespaceExecutor {
         Self { launcher, ids: userns::mapped_ids(), isolation }
     }
 
-    fn start(&self, start: &Start) -> Result<Conversation, ExecError> {
+    pub(crate) fn start(&self, start: &Start) -> Result<Conversation, ExecError> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
                 .map_err(|error| ExecError::Launch(error.into()))?;
@@ -127,7 +127,7 @@ impl Executor for NamespaceExecutor {
 }
 
 /// Refuses what could not even be handed over.
-fn check(request: &RunRequest) -> Result<(), ExecError> {
+pub(crate) fn check(request: &RunRequest) -> Result<(), ExecError> {
     let refuse = |what: &str| Err(ExecError::Request(what.into()));
     let mut words = request.arguments.iter().chain(request.environment.iter().flat_map(|(name, value)| [name, value]));
     if request.arguments.first().is_none_or(String::is_empty) {
@@ -158,7 +158,7 @@ impl Drop for StageProcess {
     }
 }
 
-struct Conversation {
+pub(crate) struct Conversation {
     child: StageProcess,
     control: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
@@ -167,7 +167,7 @@ struct Conversation {
 
 impl Conversation {
     /// Passes the output on until the command has ended.
-    fn listen(mut self, request: &RunRequest, output: &mut dyn OutputSink) -> Result<RunOutcome, ExecError> {
+    pub(crate) fn listen(mut self, request: &RunRequest, output: &mut dyn OutputSink) -> Result<RunOutcome, ExecError> {
         let deadline = request.timeout.map(|timeout| (Instant::now() + timeout, timeout));
         let mut reports = Reports::default();
         let mut notes = Vec::new();
@@ -260,12 +260,12 @@ fn pump(source: &mut Option<OwnedFd>, buffer: &mut [u8], mut take: impl FnMut(&[
 }
 
 /// A directory that lives as long as a command.
-struct PrivateDirectory {
-    path: PathBuf,
+pub(crate) struct PrivateDirectory {
+    pub(crate) path: PathBuf,
 }
 
 impl PrivateDirectory {
-    fn new(parent: &Path) -> Result<Self, ExecError> {
+    pub(crate) fn new(parent: &Path) -> Result<Self, ExecError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("run-{}-{number}", std::process::id()));

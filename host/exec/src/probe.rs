@@ -159,18 +159,18 @@ pub fn probe(store: &Path) -> ProbeReport {
     let directory = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let native = probe_native(&directory);
     let (userns, many_ids) = probe_userns(&directory);
-    let later = |tier: &str| {
-        let remedy = "run the builder as root with CAP_SYS_ADMIN, or as a user who may make user namespaces";
-        let (step, problem) = (format!("run commands in the tier `{tier}`"), "this version does not have it yet");
-        Err(Reason { step, problem: problem.into(), remedy: remedy.into() })
-    };
+    let emulated = probe_emulated(&directory);
     ProbeReport {
         directory,
         native,
         userns,
         many_ids,
-        chroot: later("chroot"),
-        emulated: later("emulated"),
+        chroot: Err(Reason {
+            step: "run commands in the tier `chroot`".into(),
+            problem: "this version does not have it yet".into(),
+            remedy: "`emulated` does the same for a container's root".into(),
+        }),
+        emulated,
         landlock_abi: sys::landlock_abi(),
         seccomp: sys::has_seccomp(),
     }
@@ -187,13 +187,13 @@ fn probe_native(directory: &Path) -> Result<(), Reason> {
     if !capabilities.contains(CapabilitySet::SYS_ADMIN) {
         return Err(reason("root has no CAP_SYS_ADMIN here"));
     }
-    in_child(directory, || Ok(()))
+    in_child(directory, rehearse).map_err(explain)
 }
 
 fn probe_userns(directory: &Path) -> (Result<UsernsKind, Reason>, Result<(), Reason>) {
     let enter = |kind: &UsernsKind| {
-        in_child(directory, || {
-            enter_user_namespace(kind).map_err(|error| match error {
+        in_child(directory, |stage| {
+            let entered = enter_user_namespace(kind).map_err(|error| match error {
                 EnterError::Unshare(error) => Trouble::new("make a user namespace", error),
                 EnterError::Map { program, message } => {
                     Trouble { step: format!("map ids with {program}"), errno: None, problem: message }
@@ -201,8 +201,10 @@ fn probe_userns(directory: &Path) -> (Result<UsernsKind, Reason>, Result<(), Rea
                 EnterError::Threads | EnterError::Helper(_) => {
                     Trouble { step: "enter a user namespace".into(), errno: None, problem: error.to_string() }
                 }
-            })
+            });
+            entered.and_then(|()| rehearse(stage))
         })
+        .map_err(explain)
     };
     let wish = |problem| Reason {
         step: "have more than one id".into(),
@@ -237,17 +239,141 @@ impl Trouble {
     }
 }
 
-/// Runs `enter` and then [`rehearse`] in a child of its own.
-fn in_child(directory: &Path, enter: impl FnOnce() -> Result<(), Trouble>) -> Result<(), Reason> {
+/// Runs a whole command under the translator, on a tree with nothing but that program in it.
+#[cfg(target_arch = "x86_64")]
+fn probe_emulated(directory: &Path) -> Result<(), Reason> {
+    use crate::{
+        Exit, Network, ResolvedUser, Root, RunRequest,
+        wire::{Failure, Start},
+    };
+    // Without it, nothing but the translation would stand between a hostile command and the builder's files.
+    if sys::landlock_abi() < 2 {
+        return Err(Reason {
+            step: "keep a translated command from the builder's files".into(),
+            problem: "the kernel has no Landlock that allows renames (ABI 2)".into(),
+            remedy: "use Linux 5.19 or later with Landlock among the security modules (lsm= on the kernel's command \
+                     line)"
+                .into(),
+        });
+    }
+    let attempt = in_child(directory, |stage| {
+        let tree = stage.path.join("tree");
+        let program = tree.join("probe");
+        fs::write(&program, asks_who_it_is())
+            .and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
+            .map_err(|error| Trouble::new("write a program in the store", error))?;
+        let start = Start {
+            request: RunRequest {
+                root: Root::Flat { directory: tree, journal: stage.path.join("journal") },
+                arguments: vec!["/probe".into()],
+                environment: Vec::new(),
+                working_directory: "/".into(),
+                user: ResolvedUser::root(),
+                network: Network::Host,
+                hostname: "probe".into(),
+                stdin: None,
+                files: Vec::new(),
+                mounts: Vec::new(),
+                scratch_directory: stage.path.clone(),
+                timeout: None,
+                cancel: None,
+            },
+            private: stage.path.join("private"),
+            builder: 0,
+        };
+        match crate::translate::start::run(&start) {
+            Ok(ended) if ended.exit == Exit::Code(0) => Ok(()),
+            Ok(ended) => {
+                let step = "run a program under the translator".into();
+                Err(Trouble { step, errno: None, problem: format!("it ended with {}", ended.exit) })
+            }
+            Err(Failure::Setup { step, errno, .. }) => Err(Trouble::new(&step, io::Error::from_raw_os_error(errno))),
+            Err(failure) => {
+                let problem = crate::ExecError::from(failure).to_string();
+                Err(Trouble { step: "run a program under the translator".into(), errno: None, problem })
+            }
+        }
+    });
+    attempt.map_err(|trouble| {
+        let remedy = match trouble.step.as_str() {
+            step if step.contains("ptrace") => ptrace_remedy(),
+            step if step.contains("filter") => "use a kernel with CONFIG_SECCOMP_FILTER (Linux 4.8 or later), and a \
+                 seccomp profile that allows the call `seccomp` (`seccompProfile: {type: RuntimeDefault}`)"
+                .into(),
+            step if step.contains("under the translator") => {
+                "put the store on a volume where programs may be run (not mounted `noexec`): `--store`".into()
+            }
+            _ => "choose a store directory that this user can write".into(),
+        };
+        let Trouble { step, problem, .. } = trouble;
+        Reason { step, problem, remedy }
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn probe_emulated(_: &Path) -> Result<(), Reason> {
+    Err(Reason {
+        step: "run commands in the tier `emulated`".into(),
+        problem: "it is not made for this processor yet".into(),
+        remedy: "let this user make user namespaces, or run the builder as root with CAP_SYS_ADMIN".into(),
+    })
+}
+
+/// Who forbids ptrace to this process, as far as that can be read.
+#[cfg(target_arch = "x86_64")]
+fn ptrace_remedy() -> String {
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    if scope.trim().parse::<u32>().is_ok_and(|scope| scope > 1) {
+        return "allow ptrace of own children on the node: sysctl kernel.yama.ptrace_scope=1".into();
+    }
+    "allow the call `ptrace`: `securityContext: {seccompProfile: {type: RuntimeDefault}}` in the pod's specification \
+     (on Linux 4.8 or later), or `capabilities: {add: [SYS_PTRACE]}`"
+        .into()
+}
+
+/// A program of a few instructions: asks for its user id, which is 0 under the translator, and ends with it.
+#[cfg(target_arch = "x86_64")]
+fn asks_who_it_is() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS_BYTES: u64 = 64 + 56;
+    // mov eax, getuid; syscall; mov edi, eax; mov eax, exit; syscall
+    const CODE: [u8; 16] = [0xb8, 102, 0, 0, 0, 0x0f, 0x05, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+    let size = HEADERS_BYTES + CODE.len() as u64;
+    // Class 64, little-endian, version 1; ET_EXEC, EM_X86_64.
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(16, 0);
+    for half in [2_u16, 62] {
+        program.extend(half.to_le_bytes());
+    }
+    program.extend(1_u32.to_le_bytes());
+    for word in [BASE + HEADERS_BYTES, 64, 0] {
+        program.extend(word.to_le_bytes());
+    }
+    program.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        program.extend(half.to_le_bytes());
+    }
+    // PT_LOAD, readable and executable.
+    for word in [1_u32, 5] {
+        program.extend(word.to_le_bytes());
+    }
+    for word in [0, BASE, BASE, size, size, 4096] {
+        program.extend(word.to_le_bytes());
+    }
+    program.extend(CODE);
+    program
+}
+
+/// Runs something in a child of its own.
+fn in_child(directory: &Path, rehearse: impl FnOnce(&Rehearsal) -> Result<(), Trouble>) -> Result<(), Trouble> {
     let stage = Rehearsal::new(directory)
-        .map_err(|error| explain(Trouble::new(&format!("write in `{}`", directory.display()), error)))?;
+        .map_err(|error| Trouble::new(&format!("write in `{}`", directory.display()), error))?;
     let attempt = || -> io::Result<Option<Trouble>> {
         let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         match sys::fork()? {
             Fork::Child => {
                 drop(told);
-                let result = enter().and_then(|()| rehearse(&stage));
-                if let Err(trouble) = result
+                if let Err(trouble) = rehearse(&stage)
                     && let Ok(message) = serde_json::to_vec(&trouble)
                 {
                     let _ = fs::File::from(tell).write_all(&message);
@@ -265,8 +391,8 @@ fn in_child(directory: &Path, enter: impl FnOnce() -> Result<(), Trouble>) -> Re
     };
     match attempt() {
         Ok(None) => Ok(()),
-        Ok(Some(trouble)) => Err(explain(trouble)),
-        Err(error) => Err(explain(Trouble::new("try it in a child process", error))),
+        Ok(Some(trouble)) => Err(trouble),
+        Err(error) => Err(Trouble::new("try it in a child process", error)),
     }
 }
 
@@ -346,7 +472,7 @@ impl Rehearsal {
                 continue;
             }
             let stage = Self { path, _lock: lock };
-            for name in ["lower", "lower/proc", "upper", "work", "merged"] {
+            for name in ["lower", "lower/proc", "upper", "work", "merged", "tree", "private"] {
                 fs::create_dir(stage.path.join(name))?;
             }
             return Ok(stage);

@@ -22,8 +22,11 @@ pub enum Root {
     },
     /// A private tree that may be changed in place.
     Flat {
-        /// The tree.
+        /// The tree. Everything in it belongs to the builder's own user, who may read and write all of it.
         directory: PathBuf,
+        /// The file that says what of the tree is not true on the disk ([`crate::Journal`]): read before the command and
+        /// written after it.
+        journal: PathBuf,
     },
 }
 

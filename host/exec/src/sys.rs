@@ -14,6 +14,9 @@ use std::{
 
 use rustix::process::Pid;
 
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
+
 /// Which side of a [`fork`] this is.
 pub enum Fork {
     /// The new process.

@@ -15,6 +15,7 @@ mod confined;
 mod directory_tree;
 mod entry;
 mod error;
+pub mod flat;
 mod index;
 mod merged;
 mod mode;

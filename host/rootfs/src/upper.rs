@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, IndexEntry, Kind, LayerIndex, LayerStack,
-    MergedIndex, Metadata, Owner, RootPath, RootfsError, Tree, confined::is_opaque, is_image_xattr,
+    MergedIndex, Metadata, Owner, RootPath, RootfsError, Tree, confined::is_opaque, flat::Flat, is_image_xattr,
 };
 
 /// Whose the entries of an upper directory are.
@@ -68,19 +68,17 @@ fn walk(
     owners: OwnerSource,
     leave_out: &[RootPath],
 ) -> Result<ChangeSet, RootfsError> {
-    let mut walk = Walk {
-        upper,
-        tree: Arc::new(DirectoryTree::new(upper.clone())),
-        below,
-        contents,
-        owners,
-        leave_out: leave_out.iter().collect(),
-        changes: BTreeMap::new(),
-        unchanged_directories: BTreeMap::new(),
-        linked: HashMap::new(),
-    };
-    walk.run()?;
-    Ok(walk.finish())
+    Ok(Walk::new(upper, below, contents, owners, leave_out, None).run()?.finish())
+}
+
+/// What a command changed in a flat tree; see [`crate::flat`].
+pub(crate) fn flat_changes(
+    tree: &Arc<ConfinedDir>,
+    below: &LayerStack,
+    flat: &Flat<'_>,
+    leave_out: &[RootPath],
+) -> Result<ChangeSet, RootfsError> {
+    Ok(Walk::new(tree, below.index(), Some(below), OwnerSource::Real, leave_out, Some(flat)).run()?.finish())
 }
 
 /// Makes an upper directory, whose layer was written, into what unpacking that layer would give: times are those of
@@ -140,6 +138,8 @@ struct Walk<'u> {
     unchanged_directories: BTreeMap<RootPath, Change>,
     /// Files with several names, by device and inode.
     linked: HashMap<(u64, u64), BTreeMap<RootPath, LinkedName>>,
+    /// Set if the directory is no upper one but the whole tree.
+    flat: Option<&'u Flat<'u>>,
 }
 
 struct LinkedName {
@@ -150,12 +150,35 @@ struct LinkedName {
     was_file: bool,
 }
 
-impl Walk<'_> {
-    fn run(&mut self) -> Result<(), RootfsError> {
+impl<'u> Walk<'u> {
+    fn new(
+        upper: &'u Arc<ConfinedDir>,
+        below: &'u MergedIndex,
+        contents: Option<&'u LayerStack>,
+        owners: OwnerSource,
+        leave_out: &'u [RootPath],
+        flat: Option<&'u Flat<'u>>,
+    ) -> Self {
+        Self {
+            upper,
+            tree: Arc::new(DirectoryTree::new(upper.clone())),
+            below,
+            contents,
+            owners,
+            leave_out: leave_out.iter().collect(),
+            changes: BTreeMap::new(),
+            unchanged_directories: BTreeMap::new(),
+            linked: HashMap::new(),
+            flat,
+        }
+    }
+
+    fn run(mut self) -> Result<Self, RootfsError> {
         let root = RootPath::root();
         if let Some(entry) = self.upper.entry(&root)? {
             let was = self.below.lookup(&root).map(|found| found.to_metadata());
-            let metadata = self.as_in_image(entry.metadata, self.upper.xattrs(&root, &Kind::Directory)?, was.as_ref());
+            let xattrs = self.upper.xattrs(&root, &Kind::Directory)?;
+            let metadata = self.as_in_image(self.recorded(&root, &entry, xattrs)?, was.as_ref());
             if was.is_some_and(|was| !is_same(&metadata, &was)) {
                 self.changes.insert(root.clone(), put(metadata, None, false));
             }
@@ -163,7 +186,11 @@ impl Walk<'_> {
         // With each directory: whether the layers below show through in it.
         let mut ahead = vec![(root, true)];
         while let Some((directory, shows_through)) = ahead.pop() {
-            for name in self.upper.read_directory(&directory)? {
+            let names = self.upper.read_directory(&directory)?;
+            if self.flat.is_some() && shows_through {
+                self.find_removed(&directory, &names)?;
+            }
+            for name in names {
                 let path = directory.child(&name)?;
                 let Some(entry) = self.upper.entry(&path)? else { continue };
                 if let Some(shows_through) = self.visit(&path, entry, shows_through)? {
@@ -171,7 +198,41 @@ impl Walk<'_> {
                 }
             }
         }
+        Ok(self)
+    }
+
+    /// In a flat tree, what is gone is not there; in an upper directory, a whiteout is.
+    fn find_removed(&mut self, directory: &RootPath, names: &[Vec<u8>]) -> Result<(), RootfsError> {
+        let there: BTreeSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        for name in self.below.children(directory) {
+            let path = directory.child(&name)?;
+            if !there.contains(name.as_slice()) && !self.leave_out.contains(&path) {
+                self.changes.insert(path, Change::Remove);
+            }
+        }
         Ok(())
+    }
+
+    /// What a flat tree's journal has in place of what the disk has.
+    fn recorded(
+        &self,
+        path: &RootPath,
+        entry: &HostEntry,
+        mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<Metadata, RootfsError> {
+        let mut metadata = entry.metadata.clone();
+        let Some(flat) = self.flat else { return Ok(Metadata { xattrs, ..metadata }) };
+        metadata.owner = Owner::default();
+        xattrs.retain(|name, _| name.starts_with(b"user."));
+        if let Some(recorded) = (flat.recorded)(path, entry)? {
+            metadata.owner = recorded.owner;
+            metadata.kind = recorded.device.unwrap_or(metadata.kind);
+            if !matches!(metadata.kind, Kind::Symlink { .. }) {
+                metadata.mode = recorded.mode;
+            }
+            xattrs.extend(recorded.xattrs);
+        }
+        Ok(Metadata { xattrs, ..metadata })
     }
 
     /// For a directory, answers whether the layers below show through in it.
@@ -180,19 +241,25 @@ impl Walk<'_> {
         let found = self.below.lookup(path).filter(|_| shows_through);
         let was = found.as_ref().map(|found| found.to_metadata());
         let whiteout = Kind::CharacterDevice { major: 0, minor: 0 };
-        if entry.metadata.kind == whiteout || entry.metadata.kind == Kind::Socket {
+        let xattrs = self.upper.xattrs(path, &entry.metadata.kind)?;
+        let metadata = self.recorded(path, &entry, xattrs)?;
+        if metadata.kind == whiteout || metadata.kind == Kind::Socket {
             if was.is_some() && !left_out {
                 self.changes.insert(path.clone(), Change::Remove);
             }
             return Ok(None);
         }
-        let xattrs = self.upper.xattrs(path, &entry.metadata.kind)?;
-        refuse_redirects(path, &xattrs)?;
-        let marked = is_opaque(&xattrs);
+        refuse_redirects(path, &metadata.xattrs)?;
+        // In a flat tree, another directory than the one that was unpacked hides what that one had.
+        let marked = match self.flat {
+            Some(flat) => metadata.is_directory() && !flat.is_same_directory(path, &entry, self.upper)?,
+            None => is_opaque(&metadata.xattrs),
+        };
         let identity = (entry.device, entry.inode);
-        let metadata = self.as_in_image(entry.metadata, xattrs, was.as_ref());
+        let metadata = self.as_in_image(metadata, was.as_ref());
         let mut changed = !was.as_ref().is_some_and(|was| is_same(&metadata, was));
-        if !changed && metadata.is_file() && !left_out {
+        let touched = self.flat.is_none_or(|flat| entry.ctime >= flat.snapshot.since);
+        if !changed && metadata.is_file() && !left_out && touched {
             changed = !self.has_same_content(path)?;
         }
         if metadata.is_directory() {
@@ -271,20 +338,15 @@ impl Walk<'_> {
     }
 
     /// What the image has of an entry, given what it had there.
-    fn as_in_image(
-        &self,
-        metadata: Metadata,
-        mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-        was: Option<&Metadata>,
-    ) -> Metadata {
+    fn as_in_image(&self, mut metadata: Metadata, was: Option<&Metadata>) -> Metadata {
         let owner = match self.owners {
             OwnerSource::Real => metadata.owner,
             OwnerSource::SingleId => was
                 .filter(|was| mem::discriminant(&was.kind) == mem::discriminant(&metadata.kind))
                 .map_or(Owner::default(), |was| was.owner),
         };
-        xattrs.retain(|name, _| is_image_xattr(name));
-        Metadata { owner, xattrs, ..metadata }
+        metadata.xattrs.retain(|name, _| is_image_xattr(name));
+        Metadata { owner, ..metadata }
     }
 
     fn content(&self, path: &RootPath) -> Content {

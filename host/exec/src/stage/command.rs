@@ -57,7 +57,7 @@ pub fn start(request: &RunRequest, directory: OwnedFd) -> Result<Pid, Failure> {
 }
 
 /// The command's standard input: a file of its own in memory, or nothing.
-fn input(contents: Option<&[u8]>) -> Result<OwnedFd, Failure> {
+pub fn input(contents: Option<&[u8]>) -> Result<OwnedFd, Failure> {
     let failed = |error: io::Error| Failure::setup("provide the standard input", error);
     let Some(contents) = contents else {
         return rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -96,7 +96,7 @@ fn become_command(
 }
 
 /// Tries to start the program. Returns only with what is wrong.
-fn run_program(request: &RunRequest) -> Result<CommandProblem, Failure> {
+pub fn run_program(request: &RunRequest) -> Result<CommandProblem, Failure> {
     let text = |string: &str| CString::new(string).map_err(|_| Failure::Request("a NUL byte in an argument".into()));
     let arguments = request.arguments.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
     let environment = request

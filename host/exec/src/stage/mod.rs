@@ -14,20 +14,20 @@ use rustix::{
 };
 
 use crate::{
-    Ids, Network,
+    Ids, Network, Root,
     error::IdKind,
     sys::{self, Close, Fork},
     userns::{self, IdMap},
     wire::{Channel, Failure, Report, Start},
 };
 
-mod command;
+pub mod command;
 mod confine;
 mod filter;
 mod init;
 pub mod mount;
 pub mod overlay;
-mod place;
+pub mod place;
 mod surroundings;
 
 pub use filter::FILTERED;
@@ -66,6 +66,9 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
     if parent != start.builder {
         // The builder died before the signal of its death was asked for.
         sys::exit_now(1);
+    }
+    if matches!(start.request.root, Root::Flat { .. }) {
+        return translate(&start, channel);
     }
     check_ids(&start)?;
     // The builder's keys stay with the builder. Kernels without keyrings, and filters that forbid them, have none to give.
@@ -118,6 +121,23 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
     }
 }
 
+/// The keeper as the tracer of a command on a flat tree.
+#[cfg(target_arch = "x86_64")]
+fn translate(start: &Start, channel: &mut Channel) -> Result<i32, Failure> {
+    let _ = sys::join_new_session_keyring();
+    let crate::translate::start::Ended { exit, notes } = crate::translate::start::run(start)?;
+    for note in notes {
+        let _ = channel.send(&Report::Note(note));
+    }
+    let sent = channel.send(&Report::Ended { exit, leave_out: Vec::new() }).is_ok();
+    Ok(if sent { 0 } else { 1 })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn translate(_: &Start, _: &mut Channel) -> Result<i32, Failure> {
+    Err(Failure::Request("the translator is not made for this processor".into()))
+}
+
 fn die_with_parent() -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| Failure::setup("tie the process to its parent", error))
@@ -132,7 +152,7 @@ fn has_ended(pipe: impl AsFd) -> bool {
 }
 
 /// Lets go of the command's output, which else would not end with it.
-fn detach_output() {
+pub fn detach_output() {
     use rustix::fs::{Mode, OFlags};
     if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         let _ = rustix::stdio::dup2_stdout(&null);

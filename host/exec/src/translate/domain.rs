@@ -1,0 +1,64 @@
+//! The Landlock domain around a translated command: what holds when the translator is deceived.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope,
+};
+
+use crate::sys;
+
+/// What a command may reach.
+#[derive(Default)]
+pub struct Reach {
+    /// Everything may be done beneath these, but making devices.
+    pub writable: Vec<PathBuf>,
+    /// These may be read.
+    pub readable: Vec<PathBuf>,
+    /// These are files that may be read and written.
+    pub devices: Vec<PathBuf>,
+}
+
+/// Enters a domain in which nothing but `reach` exists; out of it lead neither ptrace nor, where the kernel can do it,
+/// signals and connections to abstract unix sockets. Answers whether there is one: ABI 1 would forbid renames.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn enter(reach: &Reach) -> Result<bool, RulesetError> {
+    let abi = sys::landlock_abi();
+    if abi < 2 {
+        return Ok(false);
+    }
+    let all = AccessFs::from_all(ABI::V6) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(ABI::V6))?
+        .scope(Scope::AbstractUnixSocket | Scope::Signal)?
+        .create()?;
+    for path in &reach.writable {
+        ruleset = allow(ruleset, path, if path.is_dir() { all } else { all & AccessFs::from_file(ABI::V6) })?;
+    }
+    for path in &reach.readable {
+        ruleset = allow(ruleset, path, if path.is_dir() { read } else { AccessFs::ReadFile.into() })?;
+    }
+    for path in &reach.devices {
+        ruleset =
+            allow(ruleset, path, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate)?;
+    }
+    ruleset.restrict_self()?;
+    Ok(true)
+}
+
+fn allow(
+    ruleset: landlock::RulesetCreated,
+    path: &Path,
+    access: landlock::BitFlags<AccessFs>,
+) -> Result<landlock::RulesetCreated, RulesetError> {
+    match PathFd::new(path) {
+        Ok(file) => ruleset.add_rule(PathBeneath::new(file, access)),
+        // What is not there can't be reached.
+        Err(_) => Ok(ruleset),
+    }
+}

@@ -1,0 +1,237 @@
+//! execve(2): what is started, and with which arguments. [`crate::translate::exec`] does the rest once the kernel has.
+
+use std::os::unix::fs::FileExt;
+
+use rustix::io::Errno;
+
+use super::{find_node, look::check_executable, open::reopen};
+use crate::translate::{
+    calls::Outcome,
+    elf::{self, HEADER_BYTES},
+    exec::{PendingExec, ToMap},
+    memory::{self, PATH_LIMIT_BYTES},
+    registers::{RED_ZONE_BYTES, Registers},
+    resolve::{Found, Start},
+    tracee::{After, SLOT_BYTES, Task},
+    tracer::Tracer,
+};
+
+/// As many scripts as may run each other (fs/exec.c).
+const SCRIPT_LIMIT: usize = 5;
+
+/// How much of a file is looked at for `#!` (BINPRM_BUF_SIZE).
+const SCRIPT_LINE_BYTES: usize = 256;
+
+/// More arguments than the kernel takes.
+const ARGUMENT_LIMIT: usize = 1 << 20;
+
+/// execve(2).
+pub fn execve(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let path = memory::read_path(task.id, registers.argument(0))?;
+    let after = After::restore(registers);
+    start(tracer, task, registers, Start::Here, &path, true)?;
+    Ok(Outcome::Rewritten(after))
+}
+
+/// execveat(2), which becomes execve(2).
+pub fn execveat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let flags = registers.argument(4);
+    let mut path = memory::read_path(task.id, registers.argument(1))?;
+    let mut from = Start::from_argument(registers.argument(0));
+    let follow = flags & libc::AT_SYMLINK_NOFOLLOW as u64 == 0;
+    if path.is_empty() && flags & libc::AT_EMPTY_PATH as u64 != 0 {
+        let Start::Descriptor(number) = from else { return Err(Errno::ACCESS) };
+        // Checks the descriptor.
+        find_node(tracer, task, from, registers.argument(1), flags, true)?;
+        path = format!("/proc/self/fd/{number}").into_bytes();
+        from = Start::Here;
+    }
+    let after = After::restore(registers);
+    registers.set_number(libc::SYS_execve);
+    registers.set_argument(1, after.original.argument(2));
+    registers.set_argument(2, after.original.argument(3));
+    start(tracer, task, registers, from, &path, follow)?;
+    Ok(Outcome::Rewritten(after))
+}
+
+fn start(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    registers: &mut Registers,
+    from: Start,
+    name: &[u8],
+    follow: bool,
+) -> Result<(), Errno> {
+    let mut path = name.to_vec();
+    // What stands in for the first argument.
+    let mut words: Vec<Vec<u8>> = Vec::new();
+    let mut depth = 0;
+    let (found, header, file) = loop {
+        let start = if depth == 0 { from } else { Start::Here };
+        let found = tracer.resolve(task, start, &path, follow || depth > 0)?;
+        let (header, file) = open(task, &found)?;
+        let Some(line) = script_line(&header)? else { break (found, header, file) };
+        depth += 1;
+        if depth > SCRIPT_LIMIT {
+            return Err(Errno::LOOP);
+        }
+        let mut replaced = vec![line.interpreter.clone()];
+        replaced.extend(line.argument);
+        replaced.push(path);
+        replaced.extend(words.into_iter().skip(1));
+        words = replaced;
+        path = line.interpreter;
+    };
+    let program = elf::parse(&header)?;
+    let (_, seen) = found.existing()?;
+    let owner = (
+        (seen.mode & libc::S_ISUID != 0).then_some(seen.uid),
+        (seen.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP).then_some(seen.gid),
+    );
+    let outside = outside(tracer, &found);
+    let (started, entry, relocatable, to_map) = match program.interpreter {
+        None => (outside, program.entry, program.relocatable, None),
+        Some((offset, length)) => {
+            let loader = loader_path(&file, offset, length)?;
+            let loader = tracer.resolve(task, Start::Here, &loader, true)?;
+            let (header, _) = open(task, &loader)?;
+            let parsed = elf::parse(&header).map_err(|_| Errno::LIBBAD)?;
+            if parsed.interpreter.is_some() {
+                return Err(Errno::LIBBAD);
+            }
+            let started = self::outside(tracer, &loader);
+            (started, parsed.entry, parsed.relocatable, Some(ToMap { outside, program }))
+        }
+    };
+    let address = tracer.lend_path(task, registers, 0, &started)?;
+    registers.set_argument(0, address);
+    if !words.is_empty() {
+        let arguments = with_words(tracer, task, registers, &words)?;
+        registers.set_argument(1, arguments);
+    }
+    task.exec = Some(Box::new(PendingExec {
+        entry,
+        relocatable,
+        to_map,
+        name: name.to_vec(),
+        program: found.path,
+        owner: if depth == 0 { owner } else { (None, None) },
+    }));
+    Ok(())
+}
+
+fn outside(tracer: &Tracer, found: &Found) -> Vec<u8> {
+    found.magic.clone().unwrap_or_else(|| tracer.bindings.outside(&found.path))
+}
+
+/// Opens something that is to be run, and reads its beginning.
+fn open(task: &Task, found: &Found) -> Result<(Vec<u8>, std::fs::File), Errno> {
+    let (node, seen) = found.existing()?;
+    check_executable(&task.identity, seen)?;
+    let file = reopen(node)?;
+    let mut header = vec![0; HEADER_BYTES];
+    let mut filled = 0;
+    while filled < HEADER_BYTES {
+        match file.read_at(&mut header[filled..], filled as u64).map_err(|_| Errno::IO)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    header.truncate(filled);
+    Ok((header, file))
+}
+
+fn loader_path(file: &std::fs::File, offset: u64, length: u64) -> Result<Vec<u8>, Errno> {
+    if length < 2 || length > PATH_LIMIT_BYTES as u64 {
+        return Err(Errno::NOEXEC);
+    }
+    let mut path = vec![0; length as usize];
+    file.read_exact_at(&mut path, offset).map_err(|_| Errno::NOEXEC)?;
+    let end = path.iter().position(|&byte| byte == 0).ok_or(Errno::NOEXEC)?;
+    path.truncate(end);
+    Ok(path)
+}
+
+struct ScriptLine {
+    interpreter: Vec<u8>,
+    argument: Option<Vec<u8>>,
+}
+
+/// The first line of a script, as fs/binfmt_script.c reads it: one argument, whatever is in it.
+fn script_line(header: &[u8]) -> Result<Option<ScriptLine>, Errno> {
+    let Some(rest) = header.strip_prefix(b"#!") else { return Ok(None) };
+    let shown = &rest[..rest.len().min(SCRIPT_LINE_BYTES - 2)];
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let end = shown.iter().position(|&byte| byte == b'\n' || byte == 0);
+    let line = match end {
+        Some(end) => &shown[..end],
+        None => {
+            // Cut off: only the argument may be.
+            let text = &shown[shown.iter().position(|byte| !blank(byte)).unwrap_or(0)..];
+            if rest.len() > shown.len() && !text.iter().any(blank) {
+                return Err(Errno::NOEXEC);
+            }
+            shown
+        }
+    };
+    let start = line.iter().position(|byte| !blank(byte)).ok_or(Errno::NOEXEC)?;
+    let end = line.iter().rposition(|byte| !blank(byte)).ok_or(Errno::NOEXEC)? + 1;
+    let line = &line[start..end];
+    let (interpreter, rest) = line.split_at(line.iter().position(blank).unwrap_or(line.len()));
+    let argument = &rest[rest.iter().position(|byte| !blank(byte)).unwrap_or(rest.len())..];
+    Ok(Some(ScriptLine {
+        interpreter: interpreter.to_vec(),
+        argument: (!argument.is_empty()).then(|| argument.to_vec()),
+    }))
+}
+
+/// Makes a vector of arguments whose first one is replaced by `words`, in the memory of the task.
+fn with_words(tracer: &Tracer, task: &Task, registers: &Registers, words: &[Vec<u8>]) -> Result<u64, Errno> {
+    let old = match registers.argument(1) {
+        0 => Vec::new(),
+        address => memory::read_pointers(task.id, address, ARGUMENT_LIMIT)?,
+    };
+    let mut strings = Vec::new();
+    let mut offsets = Vec::new();
+    for word in words {
+        offsets.push(strings.len() as u64);
+        strings.extend_from_slice(word);
+        strings.push(0);
+    }
+    let beyond_path = PATH_LIMIT_BYTES as u64;
+    let place = tracer.lend(task, registers, beyond_path, &strings).map_err(|_| Errno::TOOBIG)?;
+    let pointers = offsets.iter().map(|offset| place + offset).chain(old.iter().skip(1).copied()).chain([0]);
+    let bytes: Vec<u8> = pointers.flat_map(u64::to_ne_bytes).collect();
+    let offset = (beyond_path + strings.len() as u64).next_multiple_of(16);
+    if offset + bytes.len() as u64 <= SLOT_BYTES {
+        return tracer.lend(task, registers, offset, &bytes);
+    }
+    // Many arguments were put together on a large stack.
+    let place = (registers.stack() - RED_ZONE_BYTES - SLOT_BYTES - bytes.len() as u64) & !15;
+    memory::write(task.id, place, &bytes)?;
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(header: &str) -> Option<(String, Option<String>)> {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        script_line(header.as_bytes()).unwrap().map(|line| (text(line.interpreter), line.argument.map(text)))
+    }
+
+    #[test]
+    fn script_lines_are_read_as_the_kernel_reads_them() {
+        let expected =
+            |interpreter: &str, argument: Option<&str>| Some((interpreter.to_owned(), argument.map(str::to_owned)));
+        assert_eq!(read("#!/bin/sh\necho"), expected("/bin/sh", None));
+        assert_eq!(read("#! \t/bin/sh -e  x \t\n"), expected("/bin/sh", Some("-e  x")));
+        assert_eq!(read("#!/bin/sh"), expected("/bin/sh", None));
+        assert_eq!(read("\x7fELF"), None);
+        assert!(script_line(b"#! \n").is_err());
+        assert!(script_line(format!("#!/{}\n", "x".repeat(300)).as_bytes()).is_err());
+        let long = format!("#!/bin/sh {}\n", "x".repeat(300));
+        assert_eq!(read(&long).unwrap().1.unwrap().len(), 254 - 8);
+    }
+}

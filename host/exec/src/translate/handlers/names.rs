@@ -1,0 +1,251 @@
+//! Making, removing and renaming: carried out here, in directories that are held open.
+
+use rustix::{
+    fd::AsFd,
+    fs::{AtFlags, Dev, FileType, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
+use std::os::unix::ffi::OsStrExt;
+
+use super::{Newborn, check_writable, find_node, without_slashes};
+use crate::translate::{
+    access,
+    bindings::is_beneath,
+    calls::Outcome,
+    identity::capability,
+    memory,
+    resolve::{Found, Start, own_path},
+    tracee::Task,
+    tracer::Tracer,
+};
+use crate::{DeviceNode, journal::Seen};
+
+/// Checks that something may be made where nothing is, and answers what it will belong to.
+fn newborn(tracer: &Tracer, task: &Task, found: &Found, mode: u32, directory: bool) -> Result<Newborn, Errno> {
+    if found.node.is_some() {
+        return Err(Errno::EXIST);
+    }
+    if found.slash && !directory {
+        return Err(Errno::NOENT);
+    }
+    let (parent, _) = found.named().map_err(|_| Errno::EXIST)?;
+    let above = tracer.journal.look(parent.as_fd())?;
+    check_writable(tracer, found)?;
+    access::check(&task.identity, &above, access::WRITE | access::EXECUTE)?;
+    Ok(Newborn::new(task, &above, mode, directory))
+}
+
+/// mkdir(2), mkdirat(2).
+pub fn mkdir(tracer: &mut Tracer, task: &Task, start: Start, path: u64, mode: u64) -> Result<Outcome, Errno> {
+    let path = without_slashes(memory::read_path(task.id, path)?);
+    let found = tracer.resolve(task, start, &path, false)?;
+    let newborn = newborn(tracer, task, &found, mode as u32 & 0o1777, true)?;
+    let (parent, name) = found.named()?;
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    rustix::fs::fchmod(&made, newborn.mode_on_disk(true))?;
+    newborn.record(tracer, &made)?;
+    Ok(Outcome::Return(0))
+}
+
+/// Follows a path whose last name is to be made: what has that name is looked at itself.
+fn find_new(tracer: &Tracer, task: &Task, start: Start, path: u64) -> Result<Found, Errno> {
+    let path = memory::read_path(task.id, path)?;
+    let slash = path.ends_with(b"/");
+    Ok(Found { slash, ..tracer.resolve(task, start, &without_slashes(path), false)? })
+}
+
+/// mknod(2), mknodat(2).
+pub fn mknod(
+    tracer: &mut Tracer,
+    task: &Task,
+    start: Start,
+    path: u64,
+    mode: u64,
+    device: u64,
+) -> Result<Outcome, Errno> {
+    let mode = mode as u32;
+    let kind = match mode & libc::S_IFMT {
+        0 | libc::S_IFREG => FileType::RegularFile,
+        libc::S_IFIFO => FileType::Fifo,
+        libc::S_IFSOCK => FileType::Socket,
+        libc::S_IFCHR => FileType::CharacterDevice,
+        libc::S_IFBLK => FileType::BlockDevice,
+        libc::S_IFDIR => return Err(Errno::PERM),
+        _ => return Err(Errno::INVAL),
+    };
+    let found = find_new(tracer, task, start, path)?;
+    let mut newborn = newborn(tracer, task, &found, mode, false)?;
+    let device_kind = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+    if device_kind {
+        if !task.identity.can(capability::MKNOD) {
+            return Err(Errno::PERM);
+        }
+        let device = device as Dev;
+        newborn = newborn.with_device(DeviceNode {
+            block: kind == FileType::BlockDevice,
+            major: libc::major(device),
+            minor: libc::minor(device),
+        });
+    }
+    let (parent, name) = found.named()?;
+    let on_disk = if device_kind { FileType::RegularFile } else { kind };
+    rustix::fs::mknodat(parent, name, on_disk, newborn.mode_on_disk(false), 0)?;
+    let made = rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // The builder's own mask was in the way.
+    rustix::fs::chmod(own_path(&made), newborn.mode_on_disk(false))?;
+    newborn.record(tracer, &made)?;
+    Ok(Outcome::Return(0))
+}
+
+/// symlink(2), symlinkat(2).
+pub fn symlink(tracer: &mut Tracer, task: &Task, target: u64, start: Start, path: u64) -> Result<Outcome, Errno> {
+    let target = memory::read_path(task.id, target)?;
+    if target.is_empty() {
+        return Err(Errno::NOENT);
+    }
+    let found = find_new(tracer, task, start, path)?;
+    let newborn = newborn(tracer, task, &found, 0o777, false)?;
+    let (parent, name) = found.named()?;
+    rustix::fs::symlinkat(std::ffi::OsStr::from_bytes(&target), parent, name)?;
+    let made = rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    newborn.record(tracer, &made)?;
+    Ok(Outcome::Return(0))
+}
+
+/// link(2), linkat(2).
+pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -> Result<Outcome, Errno> {
+    let [from, old, to, new] = arguments;
+    if flags & !((libc::AT_SYMLINK_FOLLOW | libc::AT_EMPTY_PATH) as u64) != 0 {
+        return Err(Errno::INVAL);
+    }
+    let follow = flags & libc::AT_SYMLINK_FOLLOW as u64 != 0;
+    let (file, seen) = find_node(tracer, task, Start::from_argument(from), old, flags, follow)?;
+    let found = find_new(tracer, task, Start::from_argument(to), new)?;
+    if found.node.is_some() || found.name.is_none() {
+        return Err(Errno::EXIST);
+    }
+    if found.slash {
+        return Err(Errno::NOENT);
+    }
+    check_link_source(task, &seen)?;
+    newborn(tracer, task, &found, 0, false)?;
+    if seen.is_directory() {
+        return Err(Errno::PERM);
+    }
+    let (parent, name) = found.named()?;
+    rustix::fs::linkat(rustix::fs::CWD, own_path(&file), parent, name, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(Outcome::Return(0))
+}
+
+/// Names for other users' files are made for harmless ones only (proc(5), /proc/sys/fs/protected_hardlinks, which
+/// distributions turn on).
+fn check_link_source(task: &Task, seen: &Seen) -> Result<(), Errno> {
+    let privileged_group = libc::S_ISGID | libc::S_IXGRP;
+    let harmless = seen.is_file()
+        && seen.mode & libc::S_ISUID == 0
+        && seen.mode & privileged_group != privileged_group
+        && access::check(&task.identity, seen, access::READ | access::WRITE).is_ok();
+    if harmless { Ok(()) } else { access::check_owner(&task.identity, seen) }
+}
+
+/// unlink(2), rmdir(2), unlinkat(2).
+pub fn unlink(tracer: &mut Tracer, task: &Task, start: Start, path: u64, flags: u64) -> Result<Outcome, Errno> {
+    if flags & !(libc::AT_REMOVEDIR as u64) != 0 {
+        return Err(Errno::INVAL);
+    }
+    let directory = flags & libc::AT_REMOVEDIR as u64 != 0;
+    let string = memory::read_path(task.id, path)?;
+    let slash = string.ends_with(b"/");
+    let found = tracer.resolve(task, start, &without_slashes(string), false)?;
+    if !directory && found.name.is_none() {
+        return Err(Errno::ISDIR);
+    }
+    let (_, seen) = found.existing()?;
+    if slash && !directory {
+        return Err(if seen.is_directory() { Errno::ISDIR } else { Errno::NOTDIR });
+    }
+    let (parent, name) = found.named()?;
+    let above = tracer.journal.look(parent.as_fd())?;
+    check_writable(tracer, &found)?;
+    access::check_removal(&task.identity, &above, seen)?;
+    if tracer.bindings.is_busy(&found.path) {
+        return Err(Errno::BUSY);
+    }
+    let how = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    rustix::fs::unlinkat(parent, name, how)?;
+    forget_if_gone(tracer, &found);
+    Ok(Outcome::Return(0))
+}
+
+/// rename(2) and its kin.
+pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -> Result<Outcome, Errno> {
+    let [from, old, to, new] = arguments;
+    let how = RenameFlags::from_bits(flags as u32).ok_or(Errno::INVAL)?;
+    // A whiteout would be a device.
+    if how.contains(RenameFlags::WHITEOUT) {
+        return Err(Errno::INVAL);
+    }
+    let (old, new) = (memory::read_path(task.id, old)?, memory::read_path(task.id, new)?);
+    let (slash_old, slash_new) = (old.ends_with(b"/"), new.ends_with(b"/"));
+    let old = tracer.resolve(task, Start::from_argument(from), &without_slashes(old), false)?;
+    let new = tracer.resolve(task, Start::from_argument(to), &without_slashes(new), false)?;
+    let (old_parent, old_name) = old.named().map_err(|_| Errno::BUSY)?;
+    let taken = if how.contains(RenameFlags::NOREPLACE) { Errno::EXIST } else { Errno::BUSY };
+    let (new_parent, new_name) = new.named().map_err(|_| taken)?;
+    let (_, seen) = old.existing()?;
+    if how.contains(RenameFlags::NOREPLACE) && new.node.is_some() {
+        return Err(Errno::EXIST);
+    }
+    if how.contains(RenameFlags::EXCHANGE) {
+        let (_, other) = new.existing()?;
+        if slash_new && !other.is_directory() {
+            return Err(Errno::NOTDIR);
+        }
+    }
+    if (slash_old || slash_new && !how.contains(RenameFlags::EXCHANGE)) && !seen.is_directory() {
+        return Err(Errno::NOTDIR);
+    }
+    if old.path != new.path && is_beneath(&new.path, &old.path) {
+        return Err(Errno::INVAL);
+    }
+    if old.path != new.path && is_beneath(&old.path, &new.path) {
+        return Err(if how.contains(RenameFlags::EXCHANGE) { Errno::INVAL } else { Errno::NOTEMPTY });
+    }
+    let bindings = [&old, &new].map(|found| tracer.bindings.holding(&found.path));
+    if bindings[0] != bindings[1] {
+        return Err(Errno::XDEV);
+    }
+    for found in [&old, &new] {
+        check_writable(tracer, found)?;
+    }
+    // Two names of one file stay two names (rename(2)).
+    if new.node.as_ref().is_some_and(|(_, other)| (other.device, other.inode) == (seen.device, seen.inode)) {
+        return Ok(Outcome::Return(0));
+    }
+    let above = tracer.journal.look(old_parent.as_fd())?;
+    access::check_removal(&task.identity, &above, seen)?;
+    let above = tracer.journal.look(new_parent.as_fd())?;
+    match &new.node {
+        Some((_, replaced)) => access::check_removal(&task.identity, &above, replaced)?,
+        None => access::check(&task.identity, &above, access::WRITE | access::EXECUTE)?,
+    }
+    if [&old, &new].iter().any(|found| tracer.bindings.is_busy(&found.path)) {
+        return Err(Errno::BUSY);
+    }
+    rustix::fs::renameat_with(old_parent, old_name, new_parent, new_name, how)?;
+    if !how.contains(RenameFlags::EXCHANGE) {
+        forget_if_gone(tracer, &new);
+    }
+    Ok(Outcome::Return(0))
+}
+
+/// What has no name left keeps its owner only as long as its birth tells it from those that get its number.
+fn forget_if_gone(tracer: &mut Tracer, found: &Found) {
+    let Some((file, seen)) = &found.node else { return };
+    let known_birth = seen.raw.stx_mask & rustix::fs::StatxFlags::BTIME.bits() != 0;
+    if !known_birth && tracer.journal.look(file.as_fd()).is_ok_and(|now| now.links == 0) {
+        tracer.journal.forget(seen.inode);
+    }
+}

@@ -1,0 +1,210 @@
+//! Opening: the task does it itself, with the path exchanged.
+
+use rustix::{
+    fd::AsFd,
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+
+use super::{Newborn, check_writable, find, without_slashes};
+use crate::translate::{
+    access,
+    calls::Outcome,
+    memory,
+    registers::Registers,
+    resolve::{Found, Start, own_path},
+    tracee::{After, Task},
+    tracer::Tracer,
+};
+
+/// open(2) and openat(2); `index` is that of the path.
+pub fn open(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    registers: &mut Registers,
+    start: Start,
+    index: usize,
+    flags: u64,
+    mode: u64,
+) -> Result<Outcome, Errno> {
+    let original = registers.clone();
+    let flags = flags as i32;
+    check_flags(flags)?;
+    let exclusive = flags & (libc::O_CREAT | libc::O_EXCL | libc::O_PATH) == libc::O_CREAT | libc::O_EXCL;
+    let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
+    let path = memory::read_path(task.id, registers.argument(index))?;
+    // A name that is to be made is looked at itself, whatever slashes are behind it.
+    let found = match flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT && path.ends_with(b"/") {
+        true => Found { slash: true, ..tracer.resolve(task, start, &without_slashes(path), false)? },
+        false => tracer.resolve(task, start, &path, follow)?,
+    };
+    let flags_now = check(tracer, task, &found, flags, mode as u32)?;
+    rewrite(tracer, task, registers, index, &found, start)?;
+    if flags_now != flags {
+        registers.set_argument(index + 1, flags_now as u64);
+    }
+    let mut after = After::restore(&original);
+    if flags & (libc::O_TMPFILE | libc::O_PATH) == libc::O_TMPFILE
+        && let Some((_, directory)) = &found.node
+    {
+        // A file without a name is the kernel's to make; what it can't have is recorded when it is there.
+        let newborn = Newborn::new(task, directory, mode as u32, false);
+        registers.set_argument(index + 2, newborn.mode_on_disk(false).as_raw_mode().into());
+        after.born = Some(newborn);
+    }
+    Ok(Outcome::Rewritten(after))
+}
+
+/// What the kernel refuses before it looks at the path (fs/open.c, build_open_flags).
+fn check_flags(flags: i32) -> Result<(), Errno> {
+    let has = |flag: i32| flags & flag == flag;
+    if has(libc::O_PATH) {
+        return Ok(());
+    }
+    let temporary = has(libc::O_TMPFILE);
+    let readable_only = flags & libc::O_ACCMODE == libc::O_RDONLY;
+    if temporary && (has(libc::O_CREAT) || readable_only) || !temporary && has(libc::O_CREAT | libc::O_DIRECTORY) {
+        return Err(Errno::INVAL);
+    }
+    Ok(())
+}
+
+/// creat(2).
+pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let original = registers.clone();
+    let mode = registers.argument(1);
+    registers.set_number(libc::SYS_open);
+    registers.set_argument(1, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64);
+    registers.set_argument(2, mode);
+    open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)?;
+    Ok(Outcome::Rewritten(After::restore(&original)))
+}
+
+/// truncate(2).
+pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let found = find(tracer, task, Start::Here, registers.argument(0), true)?;
+    let (_, seen) = found.existing()?;
+    if seen.is_directory() {
+        return Err(Errno::ISDIR);
+    }
+    if !seen.is_file() {
+        return Err(Errno::INVAL);
+    }
+    check_writable(tracer, &found)?;
+    access::check(&task.identity, seen, access::WRITE)?;
+    let original = registers.clone();
+    rewrite(tracer, task, registers, 0, &found, Start::Here)?;
+    Ok(Outcome::Rewritten(After::restore(&original)))
+}
+
+/// Exchanges a path argument for the path on this machine.
+pub fn rewrite(
+    tracer: &Tracer,
+    task: &Task,
+    registers: &mut Registers,
+    index: usize,
+    found: &Found,
+    start: Start,
+) -> Result<(), Errno> {
+    let mut outside = match &found.magic {
+        Some(link) => link.clone(),
+        None => tracer.bindings.outside(&found.path),
+    };
+    if found.slash && found.magic.is_none() {
+        outside.push(b'/');
+    }
+    let address = tracer.lend_path(task, registers, 0, &outside)?;
+    registers.set_argument(index, address);
+    // An absolute path makes the directory not matter, but for a wrong one being an error of its own.
+    if index == 1 && start != Start::Here {
+        registers.set_argument(0, libc::AT_FDCWD as u64);
+    }
+    Ok(())
+}
+
+/// Checks what the kernel can't, and makes a new file that is not to be what it would make of it. Answers the flags to open
+/// with.
+fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32) -> Result<i32, Errno> {
+    let wants_write = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+    if flags & libc::O_PATH != 0 {
+        return Ok(flags);
+    }
+    let temporary = flags & libc::O_TMPFILE == libc::O_TMPFILE;
+    if found.slash && found.name.is_some() && flags & libc::O_CREAT != 0 {
+        return Err(Errno::ISDIR);
+    }
+    if let Some((_, seen)) = &found.node {
+        if found.slash && !seen.is_directory() {
+            return Err(Errno::NOTDIR);
+        }
+        if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
+            return Err(Errno::EXIST);
+        }
+        if flags & libc::O_DIRECTORY != 0 && !seen.is_directory() && !seen.is_symlink() {
+            return Err(Errno::NOTDIR);
+        }
+        if seen.is_directory() && !temporary && (wants_write || flags & libc::O_CREAT != 0) {
+            return Err(Errno::ISDIR);
+        }
+        if wants_write {
+            check_writable(tracer, found)?;
+        }
+        // A device node that the command made is data, as everywhere.
+        if tracer.journal.get(seen).is_some_and(|recorded| recorded.device.is_some()) {
+            return Err(Errno::ACCESS);
+        }
+        if found.magic.is_some() {
+            return Ok(flags);
+        }
+        if temporary {
+            access::check(&task.identity, seen, access::WRITE | access::EXECUTE)?;
+            return Ok(flags);
+        }
+        let mut wanted = match flags & libc::O_ACCMODE {
+            libc::O_RDONLY => access::READ,
+            libc::O_WRONLY => access::WRITE,
+            _ => access::READ | access::WRITE,
+        };
+        if flags & libc::O_TRUNC != 0 {
+            wanted |= access::WRITE;
+        }
+        if !seen.is_symlink() {
+            access::check(&task.identity, seen, wanted)?;
+        }
+        if flags & libc::O_NOATIME != 0 {
+            access::check_owner(&task.identity, seen)?;
+        }
+        return Ok(flags);
+    }
+    if flags & libc::O_CREAT == 0 {
+        return Err(Errno::NOENT);
+    }
+    check_writable(tracer, found)?;
+    let (parent, name) = found.named()?;
+    let directory = tracer.journal.look(parent.as_fd())?;
+    access::check(&task.identity, &directory, access::WRITE | access::EXECUTE)?;
+    if directory.links == 0 {
+        return Err(Errno::NOENT);
+    }
+    let newborn = Newborn::new(task, &directory, mode, false);
+    if newborn.is_plain() {
+        return Ok(flags);
+    }
+    let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, how, Mode::from_raw_mode(0o600)) {
+        Ok(file) => {
+            rustix::fs::fchmod(&file, newborn.mode_on_disk(false))?;
+            newborn.record(tracer, &file)?;
+            Ok(flags & !(libc::O_CREAT | libc::O_EXCL))
+        }
+        // Somebody was faster.
+        Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => Ok(flags),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a file that was found, for reading it here.
+pub fn reopen(file: &rustix::fd::OwnedFd) -> Result<std::fs::File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(own_path(file), flags, Mode::empty()).map(std::fs::File::from)
+}

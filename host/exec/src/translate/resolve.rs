@@ -1,0 +1,475 @@
+//! From a path that a task names to the file, as the kernel would walk it in the image (path_resolution(7)).
+//!
+//! Absolute symlinks start at the task's root again, `..` stops there, bindings are crossed on the way, and the magic links
+//! of /proc lead to where the task believes them to lead. Each step is taken from an open directory, so that a name which
+//! changes meanwhile leads to another file of the image at worst.
+
+use std::os::{
+    fd::{AsFd, AsRawFd, OwnedFd},
+    unix::ffi::OsStrExt,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    process::Pid,
+};
+
+use super::{access, bindings::open_beneath, tracee::Task, tracer::Tracer};
+use crate::journal::Seen;
+
+/// As many symlinks as the kernel follows in one path.
+const SYMLINK_LIMIT: usize = 40;
+
+/// NAME_MAX of Linux's file systems.
+const NAME_LIMIT_BYTES: usize = 255;
+
+/// Where a path starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The working directory.
+    Here,
+    /// A directory of the task.
+    Descriptor(i32),
+}
+
+impl Start {
+    /// From an argument.
+    pub fn from_argument(argument: u64) -> Self {
+        match argument as i32 {
+            libc::AT_FDCWD => Self::Here,
+            descriptor => Self::Descriptor(descriptor),
+        }
+    }
+}
+
+/// Where a path leads.
+pub struct Found {
+    /// Resolved path of the image, whether or not something is there.
+    pub path: Vec<u8>,
+    /// What is there, open for its path.
+    pub node: Option<(OwnedFd, Seen)>,
+    /// The directory that holds the name, open for its path.
+    pub parent: Option<OwnedFd>,
+    /// The last component; `None` where there is no name to make or remove (`/`, `.`, `..`, the target of a binding).
+    pub name: Option<Vec<u8>>,
+    /// Why there is none, if there is none.
+    pub unnamed: Errno,
+    /// The path ended with a slash.
+    pub slash: bool,
+    /// A magic link was followed to its end: what the task opens instead, whatever its name is.
+    pub magic: Option<Vec<u8>>,
+}
+
+impl Found {
+    /// What is there.
+    ///
+    /// # Errors
+    /// ENOENT, or ENOTDIR for a file behind whose name a slash was written.
+    pub fn existing(&self) -> Result<(&OwnedFd, &Seen), Errno> {
+        let (file, seen) = self.node.as_ref().ok_or(Errno::NOENT)?;
+        if self.slash && !seen.is_directory() {
+            return Err(Errno::NOTDIR);
+        }
+        Ok((file, seen))
+    }
+
+    /// The directory and the name to change in it.
+    ///
+    /// # Errors
+    /// What the kernel answers where there is no name.
+    pub fn named(&self) -> Result<(&OwnedFd, &std::ffi::OsStr), Errno> {
+        match (&self.parent, &self.name) {
+            (Some(parent), Some(name)) => Ok((parent, std::ffi::OsStr::from_bytes(name))),
+            _ => Err(self.unnamed),
+        }
+    }
+}
+
+impl Tracer {
+    /// Follows a path of a task. With `follow`, a symlink at the end too.
+    ///
+    /// # Errors
+    /// As the kernel: a missing last component is none.
+    pub fn resolve(&self, task: &Task, start: Start, path: &[u8], follow: bool) -> Result<Found, Errno> {
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let root = task.place.borrow().root.clone();
+        let from = if path[0] == b'/' { root.clone() } else { self.directory_of(task, start)? };
+        if access::is_unbounded(&task.identity)
+            && root == b"/"
+            && let Some(found) = self.resolve_directly(&from, path, follow)
+        {
+            return Ok(found);
+        }
+        Walk { tracer: self, task, root, links: 0 }.run(from, path, follow)
+    }
+
+    /// The usual case, in two calls: nothing on the way is a symlink or bound.
+    fn resolve_directly(&self, from: &[u8], path: &[u8], follow: bool) -> Option<Found> {
+        if path.ends_with(b"/") {
+            return None;
+        }
+        let mut components: Vec<&[u8]> = Vec::new();
+        for component in from.split(|&byte| byte == b'/').chain(path.split(|&byte| byte == b'/')) {
+            match component {
+                b"" | b"." => {}
+                b".." => return None,
+                name => components.push(name),
+            }
+        }
+        if path.ends_with(b"/.") || path == b"." {
+            return None;
+        }
+        let name = *components.last()?;
+        let parent_path = components[..components.len() - 1].join(&b'/');
+        let mut whole = b"/".to_vec();
+        whole.extend_from_slice(&components.join(&b'/'));
+        if self.bindings.holding(&whole) != 0 || name.len() > NAME_LIMIT_BYTES {
+            return None;
+        }
+        let tree = self.bindings.tree().file.as_fd();
+        let parent = if parent_path.is_empty() {
+            rustix::io::fcntl_dupfd_cloexec(tree, 0).ok()?
+        } else {
+            open_beneath(tree, &parent_path, OFlags::DIRECTORY).ok()?
+        };
+        let node = match open_name(&parent, name) {
+            Ok(file) => {
+                let seen = self.journal.look(file.as_fd()).ok()?;
+                if follow && seen.is_symlink() {
+                    return None;
+                }
+                Some((file, seen))
+            }
+            Err(Errno::NOENT) => None,
+            Err(_) => return None,
+        };
+        Some(Found {
+            path: whole,
+            node,
+            parent: Some(parent),
+            name: Some(name.to_vec()),
+            unnamed: Errno::NOENT,
+            slash: false,
+            magic: None,
+        })
+    }
+
+    /// The resolved path of a directory that a task has open, or is in.
+    ///
+    /// # Errors
+    /// EBADF, ENOTDIR, or ENOENT if it was removed.
+    pub fn directory_of(&self, task: &Task, start: Start) -> Result<Vec<u8>, Errno> {
+        let link = match start {
+            Start::Here => format!("/proc/{}/cwd", task.id.as_raw_nonzero()),
+            Start::Descriptor(number) => format!("/proc/{}/fd/{number}", task.id.as_raw_nonzero()),
+        };
+        let path = match rustix::fs::readlink(&*link, Vec::new()) {
+            Err(Errno::NOENT) if start != Start::Here => return Err(Errno::BADF),
+            path => path?.into_bytes(),
+        };
+        if !path.starts_with(b"/") {
+            return Err(Errno::NOTDIR);
+        }
+        self.bindings.inside(&path).ok_or(Errno::NOENT)
+    }
+
+    /// The path by which the image knows an open file of a task; what has none keeps the kernel's words for it.
+    ///
+    /// # Errors
+    /// ENOENT.
+    pub fn name_of_link(&self, link: &str) -> Result<Vec<u8>, Errno> {
+        let path = rustix::fs::readlink(link, Vec::new())?.into_bytes();
+        if !path.starts_with(b"/") {
+            return Ok(path);
+        }
+        // Something outside: its name is none of the command's business.
+        Ok(self.bindings.inside(&path).unwrap_or_else(|| b"/".to_vec()))
+    }
+}
+
+fn open_name(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, std::ffi::OsStr::from_bytes(name), flags, Mode::empty())
+}
+
+struct Walk<'t> {
+    tracer: &'t Tracer,
+    task: &'t Task,
+    root: Vec<u8>,
+    links: usize,
+}
+
+/// What a name of /proc is, if it is one of those that mean something else to the task.
+enum ProcName {
+    /// An ordinary name.
+    Ordinary,
+    /// A symlink with this target.
+    Link(Vec<u8>),
+    /// A magic link: what it is called, and where it leads if that has a name here.
+    Magic { outside: String, target: Option<Vec<u8>> },
+}
+
+impl Walk<'_> {
+    fn run(&mut self, from: Vec<u8>, path: &[u8], follow: bool) -> Result<Found, Errno> {
+        let mut ahead: Vec<Vec<u8>> = components(path);
+        let slash = path.ends_with(b"/") || path.ends_with(b"/.") || path == b"." || path == b"..";
+        let mut at = from;
+        let mut directory = self.open_directory(&at)?;
+        let mut unnamed = Errno::BUSY;
+        while let Some(name) = ahead.pop() {
+            let last = ahead.is_empty();
+            if name.len() > NAME_LIMIT_BYTES {
+                return Err(Errno::NAMETOOLONG);
+            }
+            self.may_search(&at, &directory)?;
+            match name.as_slice() {
+                b"." => {
+                    unnamed = Errno::INVAL;
+                    continue;
+                }
+                b".." => {
+                    unnamed = Errno::NOTEMPTY;
+                    if at != self.root {
+                        at.truncate(at.iter().rposition(|&byte| byte == b'/').unwrap_or(0).max(1));
+                        directory = self.open_directory(&at)?;
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            unnamed = Errno::BUSY;
+            let child = join(&at, &name);
+            let holder = self.tracer.bindings.get(self.tracer.bindings.holding(&at));
+            let bound = self.tracer.bindings.at(&child);
+            let special =
+                if holder.is_proc && bound.is_none() { self.proc_name(&at, &name)? } else { ProcName::Ordinary };
+            let target = match special {
+                ProcName::Ordinary => None,
+                ProcName::Link(target) => Some(target),
+                ProcName::Magic { outside, target } if !last || follow || slash => match target {
+                    // To the end of the path: the task itself opens what the link stands for.
+                    _ if last => return self.magic(outside, target, slash),
+                    Some(target) => Some(target),
+                    None => return Err(Errno::NOTDIR),
+                },
+                ProcName::Magic { .. } => None,
+            };
+            let node = match (&target, bound) {
+                (Some(_), _) => None,
+                (None, Some(number)) => {
+                    Some(rustix::io::fcntl_dupfd_cloexec(&self.tracer.bindings.get(number).file, 0)?)
+                }
+                (None, None) => match open_name(&directory, &name) {
+                    Ok(file) => Some(file),
+                    Err(Errno::NOENT) if last => None,
+                    Err(error) => return Err(error),
+                },
+            };
+            let node = match node {
+                Some(file) => {
+                    let seen = self.tracer.journal.look(file.as_fd())?;
+                    Some((file, seen))
+                }
+                None => None,
+            };
+            let target = match (target, &node) {
+                (Some(target), _) if !last || follow || slash => Some(target),
+                (Some(_), _) => {
+                    // The link itself: the machine has one of the same name and kind.
+                    let file = open_name(&directory, &name)?;
+                    let seen = self.tracer.journal.look(file.as_fd())?;
+                    return Ok(self.found(child, Some((file, seen)), Some(directory), Some(name), slash));
+                }
+                (None, Some((file, seen))) if seen.is_symlink() && (!last || follow || slash) => {
+                    Some(rustix::fs::readlinkat(file, "", Vec::new())?.into_bytes())
+                }
+                (None, _) => None,
+            };
+            if let Some(target) = target {
+                self.links += 1;
+                if self.links > SYMLINK_LIMIT {
+                    return Err(Errno::LOOP);
+                }
+                if target.is_empty() {
+                    return Err(Errno::NOENT);
+                }
+                if target.starts_with(b"/") {
+                    at = self.root.clone();
+                    directory = self.open_directory(&at)?;
+                }
+                ahead.extend(components(&target));
+                continue;
+            }
+            if last {
+                let name = bound.is_none().then_some(name);
+                return Ok(self.found(child, node, Some(directory), name, slash));
+            }
+            let Some((file, seen)) = node else { return Err(Errno::NOENT) };
+            if !seen.is_directory() {
+                return Err(Errno::NOTDIR);
+            }
+            at = child;
+            directory = file;
+        }
+        let seen = self.tracer.journal.look(directory.as_fd())?;
+        Ok(Found { unnamed, ..self.found(at, Some((directory, seen)), None, None, true) })
+    }
+
+    fn found(
+        &self,
+        path: Vec<u8>,
+        node: Option<(OwnedFd, Seen)>,
+        parent: Option<OwnedFd>,
+        name: Option<Vec<u8>>,
+        slash: bool,
+    ) -> Found {
+        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, magic: None }
+    }
+
+    fn magic(&self, outside: String, target: Option<Vec<u8>>, slash: bool) -> Result<Found, Errno> {
+        let file = rustix::fs::open(&*outside, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let seen = self.tracer.journal.look(file.as_fd())?;
+        let path = target.unwrap_or_else(|| outside.clone().into_bytes());
+        Ok(Found { magic: Some(outside.into_bytes()), ..self.found(path, Some((file, seen)), None, None, slash) })
+    }
+
+    fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        match self.tracer.bindings.open(path, OFlags::DIRECTORY) {
+            // A descriptor that is open on a symlink itself is no directory.
+            Err(Errno::LOOP) => Err(Errno::NOTDIR),
+            directory => directory,
+        }
+    }
+
+    fn may_search(&self, path: &[u8], directory: &OwnedFd) -> Result<(), Errno> {
+        // What of /proc is there for the command belongs to it.
+        let in_proc = self.tracer.bindings.get(self.tracer.bindings.holding(path)).is_proc;
+        if in_proc || access::is_unbounded(&self.task.identity) {
+            return Ok(());
+        }
+        let seen = self.tracer.journal.look(directory.as_fd())?;
+        access::check(&self.task.identity, &seen, access::EXECUTE)
+    }
+
+    /// The names of /proc that mean the caller, lead somewhere, or are nobody's business.
+    fn proc_name(&self, at: &[u8], name: &[u8]) -> Result<ProcName, Errno> {
+        let holder = self.tracer.bindings.get(self.tracer.bindings.holding(at));
+        let below: Vec<&[u8]> =
+            at[holder.target.len()..].split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let number = |name: &[u8]| -> Option<i32> { std::str::from_utf8(name).ok()?.parse().ok() };
+        let (process, thread) = (self.task.process.as_raw_nonzero(), self.task.id.as_raw_nonzero());
+        if below.is_empty() {
+            return Ok(match name {
+                b"self" => ProcName::Link(process.to_string().into_bytes()),
+                b"thread-self" => ProcName::Link(format!("{process}/task/{thread}").into_bytes()),
+                // The files in there would show the builder's mounts and keys.
+                b"keys" | b"kcore" | b"kpagecount" | b"kpageflags" | b"sysrq-trigger" => return Err(Errno::NOENT),
+                _ => match number(name) {
+                    // Other processes of the pod do not exist for the command.
+                    Some(id) if !self.tracer.knows(id) => return Err(Errno::NOENT),
+                    _ => ProcName::Ordinary,
+                },
+            });
+        }
+        let Some(id) = number(below[0]) else { return Ok(ProcName::Ordinary) };
+        let outside = || {
+            let mut path = b"/proc/".to_vec();
+            path.extend_from_slice(&below.join(&b'/'));
+            path.push(b'/');
+            path.extend_from_slice(name);
+            String::from_utf8_lossy(&path).into_owned()
+        };
+        let in_process = below.len() == 1 || (below.len() == 3 && below[1] == b"task");
+        if in_process {
+            let task = self.tracer.task_of(if below.len() == 3 { number(below[2]).unwrap_or(id) } else { id });
+            return Ok(match name {
+                b"exe" => {
+                    let target = if id == process.get() {
+                        Some(self.task.program.borrow().clone())
+                    } else {
+                        task.map(|task| task.program.borrow().clone())
+                    };
+                    // What runs is the loader: the file is opened by its name instead.
+                    match target {
+                        Some(target) => ProcName::Link(target),
+                        None => return Err(Errno::NOENT),
+                    }
+                }
+                b"root" => {
+                    let root = if id == process.get() {
+                        self.root.clone()
+                    } else {
+                        task.map_or_else(|| b"/".to_vec(), |task| task.place.borrow().root.clone())
+                    };
+                    ProcName::Link(root)
+                }
+                b"cwd" => match self.tracer.name_of_link(&outside()) {
+                    Ok(target) => ProcName::Link(target),
+                    Err(error) => return Err(error),
+                },
+                b"map_files" | b"mountstats" => return Err(Errno::NOENT),
+                _ => ProcName::Ordinary,
+            });
+        }
+        if below.last() == Some(&b"fd".as_slice()) && number(name).is_some() {
+            let outside = outside();
+            let target = rustix::fs::readlink(&*outside, Vec::new())?.into_bytes();
+            let target = if target.starts_with(b"/") { self.tracer.bindings.inside(&target) } else { None };
+            return Ok(ProcName::Magic { outside, target });
+        }
+        Ok(ProcName::Ordinary)
+    }
+}
+
+impl Tracer {
+    /// Whether a number is that of a process or thread of the command.
+    pub fn knows(&self, id: i32) -> bool {
+        Pid::from_raw(id).is_some_and(|id| {
+            self.current == Some(id) || self.current_process == Some(id) || self.tasks.contains_key(&id)
+        })
+    }
+
+    fn task_of(&self, id: i32) -> Option<&Task> {
+        self.tasks.get(&Pid::from_raw(id)?)
+    }
+
+    /// What a link of /proc says, if a path names one of those that say something else here.
+    pub fn proc_link(&self, task: &Task, found: &Found) -> Result<Option<Vec<u8>>, Errno> {
+        let Some(name) = &found.name else { return Ok(None) };
+        let at = &found.path[..found.path.len() - name.len() - 1];
+        if at.is_empty() || !self.bindings.get(self.bindings.holding(at)).is_proc {
+            return Ok(None);
+        }
+        let root = task.place.borrow().root.clone();
+        let walk = Walk { tracer: self, task, root: root.clone(), links: 0 };
+        Ok(match walk.proc_name(at, name)? {
+            ProcName::Ordinary => None,
+            ProcName::Link(target) => Some(target),
+            ProcName::Magic { outside, .. } => Some(self.name_of_link(&outside)?),
+        })
+    }
+}
+
+/// The components of a path, the last first.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    let components = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+    components.rev().map(<[u8]>::to_vec).collect()
+}
+
+/// A name in a directory.
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = directory.to_vec();
+    if path != b"/" {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// The path by which this process reaches a file that it has open.
+pub fn own_path(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}

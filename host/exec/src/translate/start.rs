@@ -1,0 +1,296 @@
+//! From a request to a traced command, and what it leaves.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            ffi::OsStrExt,
+            fs::{PermissionsExt, symlink},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    pipe::PipeFlags,
+    process::{DumpableBehavior, Pid},
+    thread::{CapabilitySet, CapabilitySets},
+};
+
+use super::{
+    bindings::{Binding, Bindings},
+    domain::{self, Reach},
+    filter,
+    identity::Identity,
+    tracee::Task,
+    tracer::Tracer,
+};
+use crate::{
+    Exit, Journal, Network, Note, Root, RunRequest,
+    stage::{
+        command, detach_output,
+        place::{Kind, Place, locate},
+    },
+    sys::{self, Close, Fork, trace},
+    wire::{Failure, Start},
+};
+
+/// Devices of the machine that every container has.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// What a command left.
+pub struct Ended {
+    /// How it ended.
+    pub exit: Exit,
+    /// For the user.
+    pub notes: Vec<Note>,
+}
+
+/// Runs a command to its end. To be called in a process of its own.
+///
+/// # Errors
+/// It could not be started.
+pub fn run(start: &Start) -> Result<Ended, Failure> {
+    // What is made here has the mode that it is given; the command gets a mask of its own.
+    rustix::process::umask(Mode::empty());
+    let request = &start.request;
+    let Root::Flat { directory, journal } = &request.root else {
+        return Err(Failure::Request("the root is not a flat tree".into()));
+    };
+    let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
+    let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
+    let mut notes = Vec::new();
+    let (bindings, reach) = bind(request, directory, &start.private, &mut notes)?;
+    let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
+    let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
+    record.settle_on(&root);
+    make_working_directory(&bindings, &request.working_directory)?;
+
+    trace::become_subreaper().map_err(step("become the parent of orphans"))?;
+    let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
+    let (wait, go) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
+    let input = command::input(request.stdin.as_deref())?;
+    let child = match sys::fork().map_err(failed("start a process"))? {
+        Fork::Child => {
+            drop((told, go));
+            let Err(failure) = become_command(request, &reach, &input, wait);
+            if let Ok(message) = serde_json::to_vec(&failure) {
+                let _ = fs::File::from(tell).write_all(&message);
+            }
+            sys::exit_now(127)
+        }
+        Fork::Parent(child) => child,
+    };
+    drop((tell, wait));
+    detach_output();
+    let seized = wait_until_dumpable(child).and_then(|()| trace::seize(child));
+    if let Err(error) = seized {
+        let _ = trace::kill(child, None, libc::SIGKILL);
+        return Err(Failure::setup("trace a process (ptrace)", error));
+    }
+    rustix::io::write(&go, b"!").map_err(step("start the command"))?;
+    drop(go);
+
+    let mut tracer = Tracer::new(bindings, record, request.hostname.clone());
+    let first = Task::first(child, Identity::of(&request.user));
+    let exit = tracer.run(first).map_err(step("wait for the command"))?;
+    let mut message = Vec::new();
+    fs::File::from(told).read_to_end(&mut message).map_err(failed("hear from the command"))?;
+    if !message.is_empty() {
+        return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
+    }
+    tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
+    Ok(Ended { exit, notes })
+}
+
+/// A process that was forked from one that nobody may look into is such a one too, until it says otherwise.
+fn wait_until_dumpable(child: Pid) -> Result<(), Errno> {
+    let path = format!("/proc/{}/cwd", child.as_raw_nonzero());
+    for _ in 0..2000 {
+        match rustix::fs::readlink(&*path, Vec::new()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::ACCESS | Errno::PERM) => std::thread::sleep(std::time::Duration::from_micros(100)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::PERM)
+}
+
+/// Everything up to the program.
+fn become_command(
+    request: &RunRequest,
+    reach: &Reach,
+    input: &OwnedFd,
+    wait: OwnedFd,
+) -> Result<std::convert::Infallible, Failure> {
+    let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(step("tie the process to its parent"))?;
+    // The tracer, a process without privileges, has to look into this one.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .map_err(step("open the process to its tracer"))?;
+    let mut word = Vec::new();
+    fs::File::from(wait).read_to_end(&mut word).map_err(|error| Failure::setup("wait for the tracer", error))?;
+    if word.is_empty() {
+        sys::exit_now(127);
+    }
+    rustix::process::setsid().map_err(step("start a session"))?;
+    rustix::stdio::dup2_stdin(input).map_err(step("provide the standard input"))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    sys::reset_signals();
+    sys::close_from(3, Close::OnExec).map_err(|error| Failure::setup("close descriptors", error))?;
+    give_up_capabilities().map_err(step("give up capabilities"))?;
+    trace::set_no_new_privileges().map_err(step("give up new privileges"))?;
+    domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
+    let mut program = filter::program(request.network == Network::Host);
+    sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
+
+    // From here on, paths are those of the image.
+    let directory = &request.working_directory;
+    rustix::process::chdir(directory.as_str())
+        .map_err(|error| Failure::setup(format!("enter the working directory `{directory}`"), error))?;
+    let problem = command::run_program(request)?;
+    let program = request.arguments.first().cloned().unwrap_or_default();
+    Err(Failure::Command { program, problem })
+}
+
+/// Real privileges would be used by the kernel where the command's own identity is nothing but the translator's.
+fn give_up_capabilities() -> Result<(), Errno> {
+    for bit in 0..u64::BITS {
+        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Err(Errno::INVAL) => break,
+            // Without the right to do so there is little to give up; no_new_privs keeps it so.
+            Err(Errno::PERM) => break,
+            result => result?,
+        }
+    }
+    let none = CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The real path of something that is open.
+fn real_path(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    use std::os::fd::AsRawFd;
+    rustix::fs::readlink(format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new()).map(|path| path.into_bytes())
+}
+
+fn binding(target: &[u8], source: &Path, read_only: bool) -> Result<Binding, Failure> {
+    let failed = |error: Errno| Failure::setup(format!("bind `{}`", source.display()), error);
+    let file = open_path(source).map_err(failed)?;
+    let source = real_path(&file).map_err(failed)?;
+    Ok(Binding { target: target.to_vec(), source, file, is_proc: false, read_only })
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    std::ffi::OsStr::from_bytes(bytes).into()
+}
+
+/// Everything that the command sees, and its domain.
+fn bind(
+    request: &RunRequest,
+    directory: &Path,
+    private: &Path,
+    notes: &mut Vec<Note>,
+) -> Result<(Bindings, Reach), Failure> {
+    let tree = binding(b"/", directory, false)?;
+    let mut reach = Reach::default();
+    reach.writable.push(path_of(&tree.source));
+    let mut bindings = Bindings::new(tree);
+
+    bindings.add(Binding { is_proc: true, ..binding(b"/proc", Path::new("/proc"), false)? });
+    reach.readable.push("/proc".into());
+    if let Ok(sys) = binding(b"/sys", Path::new("/sys"), true) {
+        bindings.add(sys);
+        reach.readable.push("/sys".into());
+    }
+    let dev = private.join("dev");
+    make_dev(&dev).map_err(|error| Failure::setup("make /dev", error))?;
+    bindings.add(binding(b"/dev", &dev, false)?);
+    reach.writable.push(dev);
+    for name in DEVICES {
+        let device = Path::new("/dev").join(name);
+        if let Ok(bound) = binding(device.as_os_str().as_bytes(), &device, false) {
+            bindings.add(bound);
+            reach.devices.push(device);
+        }
+    }
+    for (number, file) in request.files.iter().enumerate() {
+        let failed = |error: std::io::Error| Failure::setup(format!("make a copy of `{}`", file.target), error);
+        let Some(place) = place(&bindings, &file.target).ok().filter(|place| !place.exists() || place.fits(Kind::File))
+        else {
+            notes.push(Note::NotAFile { target: file.target.clone() });
+            continue;
+        };
+        let copy = private.join(format!("file-{number}"));
+        fs::write(&copy, &file.contents).map_err(failed)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+        bindings.add(binding(&target(&place), &copy, false)?);
+        reach.writable.push(copy);
+    }
+    for mount in &request.mounts {
+        let failed =
+            |error: Errno| Failure::setup(format!("mount something at `{}` of the image", mount.target), error);
+        let place = place(&bindings, &mount.target).map_err(failed)?;
+        let kind = if mount.source.is_dir() { Kind::Directory } else { Kind::File };
+        if place.exists() && !place.fits(kind) || place.existing + 1 < place.components.len() {
+            return Err(failed(Errno::NOTDIR));
+        }
+        bindings.add(binding(&target(&place), &mount.source, mount.read_only)?);
+        let list = if mount.read_only { &mut reach.readable } else { &mut reach.writable };
+        list.push(mount.source.clone());
+    }
+    Ok((bindings, reach))
+}
+
+fn place(bindings: &Bindings, target: &str) -> Result<Place, Errno> {
+    locate(bindings.tree().file.as_fd(), target)
+}
+
+fn target(place: &Place) -> Vec<u8> {
+    [b"/".as_slice(), &place.components.join(&b'/')].concat()
+}
+
+/// A /dev of the command's own: names for the devices that are bound there, links, and shared memory.
+fn make_dev(dev: &Path) -> std::io::Result<()> {
+    let make = |path: &Path, mode: u32| {
+        fs::create_dir(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make(dev, 0o755)?;
+    make(&dev.join("shm"), 0o1777)?;
+    for name in DEVICES {
+        fs::write(dev.join(name), "")?;
+    }
+    for (name, target) in LINKS {
+        symlink(target, dev.join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes the working directory if it is missing, as WORKDIR would have.
+fn make_working_directory(bindings: &Bindings, path: &str) -> Result<(), Failure> {
+    let failed = |error: Errno| Failure::setup(format!("enter the working directory `{path}`"), error);
+    let place = place(bindings, path).map_err(failed)?;
+    if bindings.holding(&target(&place)) != 0 {
+        return Ok(());
+    }
+    for count in place.existing + 1..=place.components.len() {
+        rustix::fs::mkdirat(&bindings.tree().file, place.path(count), Mode::from_raw_mode(0o755)).map_err(failed)?;
+    }
+    Ok(())
+}

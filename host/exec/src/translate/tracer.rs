@@ -1,0 +1,305 @@
+//! The event loop: one thread waits for all tasks of a command, and answers their calls.
+//!
+//! A task stops where the filter says so, before the call is made. Most calls are carried out here and never reach the
+//! kernel; opening, exec and a few more have their paths exchanged, are made by the task itself, under its own Landlock
+//! domain, and get their registers back when they end.
+
+use std::collections::{HashMap, VecDeque};
+
+use rustix::{io::Errno, process::Pid};
+
+use super::{
+    bindings::Bindings,
+    calls::{self, Handler, Outcome},
+    handlers, memory,
+    registers::{RED_ZONE_BYTES, Registers},
+    tracee::{After, SLOT_BYTES, Task},
+};
+use crate::{
+    Exit, Journal,
+    sys::trace::{self, Resume, Waited},
+};
+
+/// The translator of one command.
+pub struct Tracer {
+    /// What the command sees where.
+    pub bindings: Bindings,
+    /// What is true of files but not on the disk.
+    pub journal: Journal,
+    /// The name of the machine that the command sees.
+    pub hostname: String,
+    /// Every task but the one that is being answered.
+    pub tasks: HashMap<Pid, Task>,
+    /// The one that is being answered.
+    pub current: Option<Pid>,
+    /// Its process.
+    pub current_process: Option<Pid>,
+    /// Where the vdso makes system calls, in bytes from its beginning.
+    pub gadget_offset: Option<u64>,
+    handlers: Vec<Option<Handler>>,
+    /// Tasks that stopped before the event that announces them.
+    unannounced: HashMap<Pid, i32>,
+    /// What was waited for while something else was meant.
+    queue: VecDeque<Waited>,
+}
+
+impl Tracer {
+    /// Without any task.
+    pub fn new(bindings: Bindings, journal: Journal, hostname: String) -> Self {
+        Self {
+            bindings,
+            journal,
+            hostname,
+            tasks: HashMap::new(),
+            current: None,
+            current_process: None,
+            gadget_offset: None,
+            handlers: calls::table(),
+            unannounced: HashMap::new(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// Follows `first`, which was seized, and all that come of it, until it ends; ends the others.
+    ///
+    /// # Errors
+    /// Waiting is impossible, which nothing explains.
+    pub fn run(&mut self, first: Task) -> Result<Exit, Errno> {
+        let main = first.id;
+        self.tasks.insert(main, first);
+        let mut exit = None;
+        loop {
+            let waited = match self.queue.pop_front().map_or_else(trace::wait_any, Ok) {
+                Ok(waited) => waited,
+                Err(Errno::CHILD) => return exit.ok_or(Errno::CHILD),
+                Err(error) => return Err(error),
+            };
+            let Waited { task, status } = waited;
+            let ended = if libc::WIFEXITED(status) {
+                Some(Exit::Code(libc::WEXITSTATUS(status)))
+            } else if libc::WIFSIGNALED(status) {
+                Some(Exit::Signal(libc::WTERMSIG(status)))
+            } else {
+                None
+            };
+            if ended.is_some() {
+                self.unannounced.remove(&task);
+                if let Some(gone) = self.tasks.remove(&task) {
+                    gone.space.borrow_mut().release(task);
+                }
+                if task == main {
+                    exit = ended;
+                    self.kill_all();
+                }
+            } else if exit.is_some() {
+                // Born while the others were killed.
+                let _ = trace::kill(task, None, libc::SIGKILL);
+                let _ = trace::resume(task, Resume::Continue, 0);
+            } else if self.tasks.contains_key(&task) {
+                self.stopped(task, status);
+            } else {
+                self.unannounced.insert(task, status);
+            }
+        }
+    }
+
+    fn kill_all(&self) {
+        for task in self.tasks.keys().chain(self.unannounced.keys()) {
+            let _ = trace::kill(*task, None, libc::SIGKILL);
+        }
+    }
+
+    /// Answers a stop. A task that is gone meanwhile answers ESRCH, and its end is told later.
+    fn stopped(&mut self, task: Pid, status: i32) {
+        let signal = libc::WSTOPSIG(status);
+        let _ = match status >> 16 {
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => self.announce(task),
+            libc::PTRACE_EVENT_EXEC => self.executed(task),
+            libc::PTRACE_EVENT_SECCOMP => self.call(task),
+            libc::PTRACE_EVENT_STOP => match signal {
+                libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => trace::resume(task, Resume::Listen, 0),
+                _ => trace::resume(task, Resume::Continue, 0),
+            },
+            0 if signal == libc::SIGTRAP | 0x80 => self.call_ended(task),
+            0 => trace::resume(task, Resume::Continue, signal),
+            _ => trace::resume(task, Resume::Continue, 0),
+        };
+    }
+
+    fn announce(&mut self, parent: Pid) -> Result<(), Errno> {
+        let child = Pid::from_raw(trace::event_message(parent)? as i32).ok_or(Errno::SRCH)?;
+        let registers = Registers::read(parent)?;
+        let flags = match registers.number() {
+            libc::SYS_clone => registers.argument(0),
+            libc::SYS_vfork => libc::CLONE_VM as u64,
+            _ => 0,
+        };
+        if let Some(task) = self.tasks.get(&parent) {
+            let born = task.child(child, flags);
+            self.tasks.insert(child, born);
+        }
+        if let Some(status) = self.unannounced.remove(&child) {
+            self.stopped(child, status);
+        }
+        trace::resume(parent, Resume::Continue, 0)
+    }
+
+    fn call(&mut self, id: Pid) -> Result<(), Errno> {
+        let mut registers = Registers::read(id)?;
+        let Some(mut task) = self.tasks.remove(&id) else { return Ok(()) };
+        (self.current, self.current_process) = (Some(id), Some(task.process));
+        let outcome = match task.passthrough.take() {
+            Some(after) => Ok(Outcome::Rewritten(after)),
+            None => {
+                let handler = usize::try_from(registers.number()).ok().and_then(|number| *self.handlers.get(number)?);
+                match handler {
+                    Some(handler) => handler(self, &mut task, &mut registers),
+                    None => Ok(Outcome::Native),
+                }
+            }
+        };
+        (self.current, self.current_process) = (None, None);
+        let how = match outcome {
+            Ok(Outcome::Native) => Ok(Resume::Continue),
+            Ok(Outcome::Rewritten(after)) => {
+                task.after = Some(after);
+                registers.write(id).map(|()| Resume::ToExit)
+            }
+            Ok(Outcome::Return(result)) => answer(id, &mut registers, result),
+            Err(error) => answer(id, &mut registers, -i64::from(error.raw_os_error())),
+        };
+        self.tasks.insert(id, task);
+        trace::resume(id, how?, 0)
+    }
+
+    fn call_ended(&mut self, id: Pid) -> Result<(), Errno> {
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(()) };
+        let Some(after) = task.after.take() else {
+            return trace::resume(id, Resume::Continue, 0);
+        };
+        let After { original, close, born } = *after;
+        task.exec = None;
+        let mut registers = Registers::read(id)?;
+        for index in 0..6 {
+            registers.set_argument(index, original.argument(index));
+        }
+        registers.set_number(original.number());
+        if let (Some(newborn), Ok(descriptor)) = (born, i32::try_from(registers.result()))
+            && descriptor >= 0
+            && let Ok(file) = handlers::descriptor(task, descriptor)
+        {
+            let _ = newborn.record(self, &file);
+        }
+        if let Some(descriptor) = close {
+            let gadget = registers.call_instruction();
+            self.inject(id, &registers, gadget, libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
+        }
+        registers.write(id)?;
+        trace::resume(id, Resume::Continue, 0)
+    }
+
+    /// Lets a task that is stopped at the end of a call make another one, and answers what that gave. The registers are not
+    /// put back.
+    ///
+    /// # Errors
+    /// The call's own, or ESRCH when the task is gone.
+    pub fn inject(
+        &mut self,
+        id: Pid,
+        registers: &Registers,
+        gadget: u64,
+        number: i64,
+        arguments: [u64; 6],
+    ) -> Result<i64, Errno> {
+        let mut call = registers.clone();
+        call.prepare_call(gadget, number, arguments);
+        call.write(id)?;
+        // Nothing but the end of the task may come between.
+        let mask = trace::exchange_signal_mask(id, u64::MAX)?;
+        let result = self.run_to_end_of_call(id, false);
+        if result.is_ok() {
+            trace::exchange_signal_mask(id, mask)?;
+        }
+        let result = result?;
+        if (-4095..0).contains(&result) { Err(Errno::from_raw_os_error(-result as i32)) } else { Ok(result) }
+    }
+
+    /// Lets a task go on to the end of the call that it is in (`begun`), or of the next.
+    ///
+    /// # Errors
+    /// ESRCH when the task is gone.
+    pub fn run_to_end_of_call(&mut self, id: Pid, mut begun: bool) -> Result<i64, Errno> {
+        let mut held_back = Vec::new();
+        loop {
+            trace::resume(id, Resume::ToExit, 0)?;
+            let waited = trace::wait_for(id)?;
+            let status = waited.status;
+            if !libc::WIFSTOPPED(status) {
+                self.queue.push_back(waited);
+                return Err(Errno::SRCH);
+            }
+            match (status >> 16, libc::WSTOPSIG(status)) {
+                (0, signal) if signal == libc::SIGTRAP | 0x80 => {
+                    if begun {
+                        break;
+                    }
+                    begun = true;
+                }
+                // SIGSTOP alone can't be held back by a mask: it comes again afterwards.
+                (0, signal) => held_back.push(signal),
+                _ => {}
+            }
+        }
+        let process = self.tasks.get(&id).map_or(id, |task| task.process);
+        for signal in held_back {
+            let _ = trace::kill(process, Some(id), signal);
+        }
+        Ok(Registers::read(id)?.result())
+    }
+
+    /// Puts bytes into the memory of a task for the time of its call, and answers where.
+    ///
+    /// # Errors
+    /// EFAULT, or ENAMETOOLONG when they are too many.
+    pub fn lend(&self, task: &Task, registers: &Registers, offset: u64, bytes: &[u8]) -> Result<u64, Errno> {
+        if offset + bytes.len() as u64 > SLOT_BYTES {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let slot = task.space.borrow_mut().slot(task.id);
+        // Before the first exec the stack is our own program's; beyond the slots it is what is left.
+        let address = match slot {
+            Some(slot) => slot + offset,
+            None => (registers.stack() - RED_ZONE_BYTES - SLOT_BYTES + offset) & !15,
+        };
+        memory::write(task.id, address, bytes)?;
+        Ok(address)
+    }
+
+    /// As [`Tracer::lend`], a path with its NUL.
+    ///
+    /// # Errors
+    /// As [`Tracer::lend`].
+    pub fn lend_path(&self, task: &Task, registers: &Registers, offset: u64, path: &[u8]) -> Result<u64, Errno> {
+        if path.len() >= memory::PATH_LIMIT_BYTES {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let mut bytes = path.to_vec();
+        bytes.push(0);
+        self.lend(task, registers, offset, &bytes)
+    }
+}
+
+/// Prepares a task to go on as if its call had been made.
+fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Errno> {
+    registers.set_number(-1);
+    registers.set_result(result);
+    registers.write(id)?;
+    Ok(Resume::Continue)
+}
+
+impl After {
+    /// Nothing but putting the registers back.
+    pub fn restore(original: &Registers) -> Box<Self> {
+        Box::new(Self { original: original.clone(), close: None, born: None })
+    }
+}

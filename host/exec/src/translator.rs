@@ -1,0 +1,51 @@
+//! The executor of the tier `emulated`: one translator process for each command.
+
+use crate::{
+    Changes, ExecError, Executor, Ids, Isolation, Launcher, NamespaceExecutor, OutputSink, Root, RootForm, RunOutcome,
+    RunRequest, Tier,
+    namespace::{PrivateDirectory, check},
+    wire::Start,
+};
+
+/// Runs commands where nothing can be mounted, on flat trees.
+#[derive(Debug)]
+pub struct TranslatorExecutor {
+    /// Starts stage processes and listens to them.
+    starter: NamespaceExecutor,
+}
+
+impl TranslatorExecutor {
+    /// For this process as it is now.
+    pub fn new(launcher: Launcher) -> Self {
+        Self { starter: NamespaceExecutor::new(launcher) }
+    }
+}
+
+impl Executor for TranslatorExecutor {
+    fn tier(&self) -> Tier {
+        Tier::Emulated
+    }
+
+    fn form(&self) -> RootForm {
+        RootForm::Flat
+    }
+
+    fn ids(&self) -> Ids {
+        Ids::All
+    }
+
+    fn isolation(&self) -> Isolation {
+        self.starter.isolation()
+    }
+
+    fn run(&self, request: &RunRequest, output: &mut dyn OutputSink) -> Result<RunOutcome, ExecError> {
+        let Root::Flat { .. } = &request.root else {
+            return Err(ExecError::Form { wanted: RootForm::Flat });
+        };
+        check(request)?;
+        let private = PrivateDirectory::new(&request.scratch_directory)?;
+        let start = Start { request: request.clone(), private: private.path.clone(), builder: std::process::id() };
+        let outcome = self.starter.start(&start)?.listen(request, output)?;
+        Ok(RunOutcome { changes: Changes::Tree, ..outcome })
+    }
+}

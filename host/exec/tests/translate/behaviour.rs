@@ -1,0 +1,145 @@
+//! What a command sees and does.
+
+use crate::world::World;
+
+/// A name and what it does.
+pub type Test = (&'static str, fn(&World));
+
+/// All.
+pub const TESTS: &[Test] = &[
+    ("the_command_is_root_in_its_tree", the_command_is_root_in_its_tree),
+    ("owners_and_modes_are_seen_by_every_call", owners_and_modes_are_seen_by_every_call),
+    ("a_user_is_held_to_its_rights", a_user_is_held_to_its_rights),
+    ("paths_stay_in_the_tree", paths_stay_in_the_tree),
+    ("scripts_and_loaders_start_as_the_kernel_starts_them", scripts_and_loaders_start_as_the_kernel_starts_them),
+    ("an_unknown_program_is_told", an_unknown_program_is_told),
+    ("unix_sockets_have_names_however_long_the_way", unix_sockets_have_names_however_long_the_way),
+    ("signals_and_jobs_work", signals_and_jobs_work),
+    ("thousands_of_short_processes_leave_nothing", thousands_of_short_processes_leave_nothing),
+    ("a_command_that_takes_too_long_is_stopped_with_all_it_started", a_command_that_takes_too_long_is_stopped),
+    ("what_runs_in_the_background_ends_with_the_command", what_runs_in_the_background_ends_with_the_command),
+    ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
+    ("setuid_programs_give_root", setuid_programs_give_root),
+];
+
+fn the_command_is_root_in_its_tree(world: &World) {
+    let said = world.output("id -u; pwd; cd /srv; pwd; cat base; ls /; readlink /proc/self/exe; hostname");
+    assert_eq!(said, "0\n/\n/srv\nfrom the base\nbin\ndev\netc\nproc\nroot\nsrv\nsys\ntmp\n/bin/busybox\nbuilder\n");
+}
+
+fn owners_and_modes_are_seen_by_every_call(world: &World) {
+    let step = world.step(
+        "cd /srv; touch f; chown 33:44 f; chmod 4711 f; stat -c '%u %g %a' f; ln f g; stat -c '%u %g %a %h' g; \
+         mv g h; stat -c '%u' h; mkdir -m 1777 d; stat -c %a d; mknod c c 5 1; stat -c '%F %t %T' c; \
+         ln -s f l; chown -h 7 l; stat -c %u l; cp -a f copy; stat -c '%u %g %a' copy",
+    );
+    let said = world.output_of(&step);
+    assert_eq!(said, "33 44 4711\n33 44 4711 2\n33\n1777\ncharacter special file 5 1\n7\n33 44 4711\n");
+    assert_eq!(step.recorded("srv/h"), Some((33, 44, 0o4711)));
+}
+
+fn a_user_is_held_to_its_rights(world: &World) {
+    let mut step = world.step(
+        "id -u; touch /etc/x 2>/dev/null && echo wrote; touch /tmp/mine; stat -c '%u %g' /tmp/mine; \
+         chown 0 /tmp/mine 2>/dev/null && echo gave; cat /etc/passwd >/dev/null && echo read",
+    );
+    step.request.user = cofferdam_exec::ResolvedUser { uid: 33, gid: 33, groups: vec![], home: "/srv".into() };
+    assert_eq!(world.output_of(&step), "33\n33 33\nread\n");
+}
+
+fn paths_stay_in_the_tree(world: &World) {
+    let said = world.output(
+        "cd /; cat ../../../etc/group | head -1; ln -s /etc /tmp/e; cat /tmp/e/group | head -1; \
+         ls /proc/1 2>/dev/null && echo others; cat /proc/self/root/etc/group | head -1; ls /../../bin/busybox; \
+         echo hi | cat /dev/stdin; cat /dev/null; echo x > /dev/null; echo done",
+    );
+    assert_eq!(said, "root:x:0:\nroot:x:0:\nroot:x:0:\n/../../bin/busybox\nhi\ndone\n");
+}
+
+fn scripts_and_loaders_start_as_the_kernel_starts_them(world: &World) {
+    let said = world.output(
+        "cd /tmp; printf '#!/bin/sh -e\necho \"$0 $*\"; readlink /proc/self/exe\n' > s; chmod 755 s; ./s a b; \
+         printf '#!/tmp/s x y\n' > t; chmod 755 t; /tmp/t c; printf 'echo plain\n' > u; chmod 755 u; ./u; \
+         printf '#!/nowhere\n' > v; chmod 755 v; ./v 2>/dev/null; echo $?; chmod 644 s; ./s 2>/dev/null; echo $?",
+    );
+    assert_eq!(said, "./s a b\n/bin/busybox\n/tmp/s x y /tmp/t c\n/bin/busybox\nplain\n127\n126\n");
+    // A dynamic program: this one, with its loader and libraries.
+    let step = world.program_step(&["__attack", "path", "/nowhere", "1"]);
+    assert_eq!(world.output_of(&step), "nothing\n");
+}
+
+fn an_unknown_program_is_told(world: &World) {
+    let mut step = world.step("");
+    step.request.arguments = vec!["nowhere".into()];
+    let error = world.try_run(&step).map(|ran| ran.stdout).expect_err("there is none");
+    assert_eq!(error.exit_code(), 127, "{error}");
+}
+
+fn unix_sockets_have_names_however_long_the_way(world: &World) {
+    let deep = "d/".repeat(40);
+    let said = world.output(&format!(
+        "mkdir -p /tmp/{deep}; cd /tmp/{deep}; (nc -l -p 0 >/dev/null 2>&1 &); \
+         syslogd -n -O /tmp/log & sleep 0.3; logger -t me hello; sleep 0.3; grep -c hello /tmp/log; test -S /dev/log && echo socket"
+    ));
+    assert_eq!(said, "1\nsocket\n");
+}
+
+fn signals_and_jobs_work(world: &World) {
+    let said = world.output(
+        "trap 'echo usr1' USR1; kill -USR1 $$; sleep 5 & kill $!; wait $!; echo $?; \
+         (kill -STOP $(sh -c 'echo $PPID'); echo continued) & p=$!; sleep 0.2; kill -CONT $p; wait $p; echo $?; \
+         sh -c 'kill -9 $$'; echo $?; mkfifo /tmp/f; (sleep 0.2; echo through > /tmp/f) & cat /tmp/f; \
+         kill -0 1 2>/dev/null && echo others; timeout 1 cat /tmp/f; echo $?; yes | head -1",
+    );
+    assert_eq!(said, "usr1\n143\ncontinued\n0\n137\nthrough\n143\ny\n");
+}
+
+fn thousands_of_short_processes_leave_nothing(world: &World) {
+    let said = world.output("i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i+1)); done; echo $i");
+    assert_eq!(said, "2000\n");
+}
+
+fn processes_of(world: &World) -> usize {
+    let tree = world.directory.to_str().expect("text").to_owned();
+    let entries = std::fs::read_dir("/proc").expect("readable").filter_map(Result::ok);
+    let runs = |path: std::path::PathBuf| {
+        std::fs::read_link(path.join("exe")).is_ok_and(|exe| exe.to_string_lossy().starts_with(&format!("{tree}/tree")))
+    };
+    entries.filter(|entry| runs(entry.path())).count()
+}
+
+fn a_command_that_takes_too_long_is_stopped(world: &World) {
+    let mut step = world.step("sleep 1000 & (setsid sleep 1000 &) ; sleep 1000");
+    step.request.timeout = Some(std::time::Duration::from_millis(500));
+    let error = world.try_run(&step).map(|ran| ran.stdout).expect_err("it does not end");
+    assert!(matches!(error, cofferdam_exec::ExecError::TimedOut { .. }), "{error}");
+    for _ in 0..50 {
+        if processes_of(world) == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("{} processes are left", processes_of(world));
+}
+
+fn what_runs_in_the_background_ends_with_the_command(world: &World) {
+    assert_eq!(world.output("sleep 1000 & (setsid sleep 1000 >/dev/null 2>&1 &); echo done"), "done\n");
+    assert_eq!(processes_of(world), 0);
+}
+
+fn setuid_programs_give_root(world: &World) {
+    let mut step = world.program_step(&[]);
+    let script = "chown 0:0 /bin/test-program; chmod 4755 /bin/test-program; \
+                  su -s /bin/sh www -c '/bin/test-program __whoami; id -u; touch /etc/mine 2>/dev/null || echo refused; \
+                  cat /proc/self/status >/dev/null && echo own'; id -u";
+    step.request.arguments = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    assert_eq!(world.output_of(&step), "33 0\n33\nrefused\nown\n0\n");
+}
+
+fn processes_that_are_stopped_while_they_start_go_on(world: &World) {
+    let said = world.output(
+        "i=0; while [ $i -lt 300 ]; do /bin/busybox true & kill -STOP $! 2>/dev/null; kill -CONT $! 2>/dev/null; wait $! || \
+         echo bad; i=$((i+1)); done; echo $i",
+    );
+    assert_eq!(said, "300\n");
+}

@@ -1,0 +1,100 @@
+//! Which part this process plays.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use cofferdam_exec::{
+    Executor, Exit, Launcher, Network, PrivateFile, ResolvedUser, Root, RunRequest, STAGE_ARGUMENT, Stream,
+    TranslatorExecutor, harden_process, run_stage_main,
+};
+
+use crate::{attack, behaviour, isolation, operations, same, world};
+
+/// Plays it.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some(STAGE_ARGUMENT) => run_stage_main(),
+        Some("__attack") => return attack::main(&arguments[1..]),
+        Some("__operations") => return operations::main(&arguments[1..]),
+        Some("__whoami") => {
+            println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
+            return ExitCode::SUCCESS;
+        }
+        Some("__run") => return run(&arguments[1..]),
+        Some("--list") => return ExitCode::SUCCESS,
+        _ => {}
+    }
+    let Some(busybox) = world::busybox() else {
+        println!("skipped: these tests need a static busybox (apt-get install busybox-static)");
+        return ExitCode::SUCCESS;
+    };
+    let directory = std::env::var_os("COFFERDAM_TEST_DIRECTORY").map_or_else(std::env::temp_dir, PathBuf::from);
+    harden_process().expect("hardened, as the builder is");
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let world = world::World::new(&directory, &busybox);
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let mut failed = 0;
+    let tests = [behaviour::TESTS, isolation::TESTS, same::TESTS].concat();
+    for (name, test) in tests {
+        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+            continue;
+        }
+        let passed = catch_unwind(AssertUnwindSafe(|| test(&world))).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    drop(world);
+    failed += world::again_as_an_ordinary_user(&directory, &arguments);
+    if failed > 0 {
+        println!("{failed} failed");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// By hand: `__run TREE JOURNAL SCRATCH UID WORD…`.
+fn run(arguments: &[String]) -> ExitCode {
+    let [tree, journal, scratch, uid, words @ ..] = arguments else { return ExitCode::FAILURE };
+    harden_process().expect("hardened, as the builder is");
+    let uid: u32 = uid.parse().expect("a number");
+    let request = RunRequest {
+        root: Root::Flat { directory: tree.into(), journal: journal.into() },
+        arguments: words.to_vec(),
+        environment: vec![
+            ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            ("HOME".into(), "/root".into()),
+            ("DEBIAN_FRONTEND".into(), "noninteractive".into()),
+        ],
+        working_directory: "/".into(),
+        user: ResolvedUser { uid, gid: uid, groups: Vec::new(), home: "/".into() },
+        network: Network::Host,
+        hostname: "builder".into(),
+        stdin: None,
+        files: PrivateFile::standard("builder"),
+        mounts: Vec::new(),
+        scratch_directory: Path::new(scratch).into(),
+        timeout: None,
+        cancel: None,
+    };
+    let mut sink = |stream: Stream, bytes: &[u8]| {
+        use std::io::Write;
+        let _ = match stream {
+            Stream::Stdout => std::io::stdout().write_all(bytes),
+            Stream::Stderr => std::io::stderr().write_all(bytes),
+        };
+    };
+    match TranslatorExecutor::new(Launcher::default()).run(&request, &mut sink) {
+        Ok(outcome) => match outcome.exit {
+            Exit::Code(code) => ExitCode::from(code as u8),
+            Exit::Signal(signal) => ExitCode::from(128 + signal as u8),
+        },
+        Err(error) => {
+            eprintln!("{error} ({error:?})");
+            ExitCode::from(125)
+        }
+    }
+}

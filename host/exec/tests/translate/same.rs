@@ -1,0 +1,53 @@
+//! The translator against the kernel: the same calls give the same.
+
+use cofferdam_exec::{Executor, Launcher, NamespaceExecutor, Root, Stream, Tier};
+
+use crate::{behaviour::Test, world::World};
+
+/// All.
+pub const TESTS: &[Test] = &[("random_calls_give_what_they_give_to_root", random_calls_give_what_they_give_to_root)];
+
+/// How many calls each sequence has.
+const CALLS: usize = 500;
+
+/// Needs root, for the other side. `COFFERDAM_TEST_SEQUENCES` asks for more than a minute's worth.
+fn random_calls_give_what_they_give_to_root(world: &World) {
+    let reference = NamespaceExecutor::new(Launcher::default());
+    let has_namespaces = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    if reference.tier() != Tier::NativeRoot || !has_namespaces {
+        println!("skipped: the other side needs root");
+        return;
+    }
+    let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let sequences = asked("COFFERDAM_TEST_SEQUENCES").unwrap_or(20);
+    let first = asked("COFFERDAM_TEST_SEED").unwrap_or(1);
+    let mut differences = Vec::new();
+    for seed in first..first + sequences {
+        let step = world.program_step(&["__operations", &seed.to_string(), &CALLS.to_string()]);
+        let mut request = step.request.clone();
+        let place = world.directory.join(format!("reference-{seed}"));
+        for name in ["upper", "work"] {
+            std::fs::create_dir_all(place.join(name)).expect("a directory");
+        }
+        request.root =
+            Root::Overlay { lower: vec![step.tree.clone()], upper: place.join("upper"), work: place.join("work") };
+        let mut expected = Vec::new();
+        let mut sink = |_: Stream, bytes: &[u8]| expected.extend_from_slice(bytes);
+        let outcome = reference.run(&request, &mut sink).expect("it runs");
+        let expected = String::from_utf8_lossy(&expected).into_owned();
+        assert!(outcome.exit.success(), "{expected}");
+        let found = world.output_of(&step);
+        let differs = expected.lines().zip(found.lines()).position(|(one, other)| one != other);
+        if let Some(at) = differs.or((expected.lines().count() != found.lines().count()).then_some(0)) {
+            let lines: Vec<&str> = expected.lines().collect();
+            let before = lines[at.saturating_sub(8)..at].join("\n");
+            let told = found.lines().nth(at).unwrap_or_default();
+            differences.push(format!("seed {seed}:\n{before}\n  the kernel: {}\n  here:       {told}", lines[at]));
+        }
+        let _ = std::fs::remove_dir_all(&step.tree);
+        let _ = std::fs::remove_dir_all(&place);
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    println!("  {} calls compared", sequences as usize * CALLS);
+}
