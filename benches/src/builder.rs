@@ -56,8 +56,8 @@ pub trait Builder {
     /// Builds and pushes.
     fn build(&self, job: &Job<'_>) -> Outcome<Usage>;
 
-    /// Removes a store.
-    fn discard(&self, store: &Path) -> Outcome<()>;
+    /// Leaves a store for good: after this it is files only.
+    fn leave(&self, store: &Path) -> Outcome<()>;
 }
 
 /// This project's.
@@ -83,8 +83,8 @@ impl Builder for Cofferdam {
         measure(&mut program.into_command(), job.log)
     }
 
-    fn discard(&self, store: &Path) -> Outcome<()> {
-        remove(store)
+    fn leave(&self, _: &Path) -> Outcome<()> {
+        Ok(())
     }
 }
 
@@ -107,7 +107,7 @@ impl Buildah {
         if run(buildah.command(&probe).arg("info")).code != 0 {
             buildah.storage_driver = "vfs";
         }
-        buildah.discard(&probe)?;
+        buildah.leave(&probe)?;
         Ok(buildah)
     }
 
@@ -143,7 +143,7 @@ impl Builder for Buildah {
         Ok(built + measure(&mut push, job.log)?)
     }
 
-    fn discard(&self, store: &Path) -> Outcome<()> {
+    fn leave(&self, store: &Path) -> Outcome<()> {
         // Its storage leaves a mount behind on purpose, for its next call.
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         // The latest first: they lie in one another.
@@ -151,13 +151,6 @@ impl Builder for Buildah {
         for place in mounted.filter(|place| place.starts_with(store)) {
             rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?;
         }
-        remove(store)
-    }
-}
-
-fn remove(store: &Path) -> Outcome<()> {
-    match fs::remove_dir_all(store) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+        Ok(())
     }
 }

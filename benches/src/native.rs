@@ -53,7 +53,7 @@ impl Builder for GoAlone {
         measure(Command::new(unshare).args(["--mount", "--", "/bin/sh", "-ec", COMPILE]).arg(&root), job.log)
     }
 
-    fn discard(&self, _: &Path) -> Outcome<()> {
+    fn leave(&self, _: &Path) -> Outcome<()> {
         Ok(())
     }
 }

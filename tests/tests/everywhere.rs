@@ -190,7 +190,7 @@ fn a_base_is_not_unpacked_where_nobody_reads_its_content() {
         let found: Vec<_> = fs::read_dir(&unpacked)
             .unwrap_or_else(|error| panic!("{environment:?}: {}: {error}", unpacked.display()))
             .map(|entry| entry.expect("readable").path())
-            // A file there says when the machine was started.
+            // The file that says in which boot layers were unpacked is none.
             .filter(|path| path.is_dir())
             .collect();
         assert!(found.is_empty(), "{environment:?} unpacked {found:?}");

@@ -174,25 +174,22 @@ fn a_damaged_or_missing_layer_stops_every_export() {
     let good = fs::read(&path).unwrap();
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
-    let exports = || {
-        [
-            export::oci_directory(store, image, &[], &place.path().join("layout")),
-            export::oci_archive(store, image, &[], std::io::sink()),
-            export::docker_archive(store, image, &[], std::io::sink()),
-        ]
-    };
+    let layout = place.path().join("layout");
+    let exports: [&dyn Fn() -> Result<(), StoreError>; 3] = [
+        &|| export::oci_directory(store, image, &[], &layout),
+        &|| export::oci_archive(store, image, &[], std::io::sink()),
+        &|| export::docker_archive(store, image, &[], std::io::sink()),
+    ];
     for content in [&bad[..], &good[1..]] {
-        fs::write(&path, content).unwrap();
-        for result in exports() {
-            let error = result.unwrap_err();
+        for export in exports {
+            fs::write(&path, content).unwrap();
+            let error = export().unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            // It is in nobody's way any more: the next build makes or fetches it.
+            assert!(matches!(export().unwrap_err(), StoreError::Missing { .. }));
         }
     }
-    assert!(!place.path().join("layout/index.json").exists(), "no name without its blobs");
-    fs::remove_file(&path).unwrap();
-    for result in exports() {
-        assert!(matches!(result.unwrap_err(), StoreError::Missing { .. }));
-    }
+    assert!(!layout.join("index.json").exists(), "no name without its blobs");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use cofferdam_digest::Digest;
 use cofferdam_dockerfile::{Diagnostic, KEYWORDS, Parsed};
 use cofferdam_plan::{
-    Config, Facts, ImageFacts, Options, Outcome, Planner,
+    Config, Facts, ImageFacts, NoImage, Options, Outcome, Planner,
     step::{ConfigChange, Effect, HandlerFacts, Handlers, KeyValue, Planned, Read, Step, Syntax, TreeRead, TreeSource},
 };
 
@@ -84,7 +84,11 @@ pub fn facts(parsed: &Parsed) -> Facts {
                 let another = image.name.contains("another-platform") || image.name.contains("arm64-only");
                 let platform = if another { "linux/arm64".parse().unwrap() } else { image.platform.clone() };
                 let known = ImageFacts { digest: Digest::of(b""), config, platform: Some(platform) };
-                let fact = if image.name.contains("unknown") { Err("unknown".to_owned()) } else { Ok(known) };
+                let fact = if image.name.contains("unknown") {
+                    Err(NoImage { reason: "unknown".to_owned(), remedy: None })
+                } else {
+                    Ok(known)
+                };
                 facts.images.insert(image, fact);
             }
         }
