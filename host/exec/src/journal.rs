@@ -4,7 +4,7 @@
 //! the same number.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::Path,
 };
@@ -48,6 +48,8 @@ pub struct Recorded {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
     entries: HashMap<u64, (Birth, Recorded)>,
+    /// Those without a name: of others that get their number, nothing is recorded, however soon they are born.
+    gone: HashSet<u64>,
     /// The file system of the tree, once a tracer works on it: numbers of others mean nothing here.
     device: Option<(u32, u32)>,
 }
@@ -135,7 +137,7 @@ impl Journal {
             let Line { inode, birth, recorded } = serde_json::from_slice(line)?;
             entries.insert(inode, (birth, recorded));
         }
-        Ok(Self { entries, device: None })
+        Ok(Self { entries, ..Self::default() })
     }
 
     /// Writes all of it.
@@ -145,7 +147,7 @@ impl Journal {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         use io::Write;
         let mut out = io::BufWriter::new(std::fs::File::create(path)?);
-        for (&inode, (birth, recorded)) in &self.entries {
+        for (&inode, (birth, recorded)) in self.entries.iter().filter(|(inode, _)| !self.gone.contains(inode)) {
             serde_json::to_writer(&mut out, &Line { inode, birth: *birth, recorded: recorded.clone() })?;
             out.write_all(b"\n")?;
         }
@@ -220,6 +222,9 @@ impl Journal {
     /// What is recorded of a file.
     pub fn get(&self, seen: &Seen) -> Option<&Recorded> {
         let (birth, recorded) = self.entries.get(&seen.inode)?;
+        if seen.links > 0 && self.gone.contains(&seen.inode) {
+            return None;
+        }
         (*birth == seen.birth() && self.device.is_none_or(|device| device == seen.device)).then_some(recorded)
     }
 
@@ -243,17 +248,26 @@ impl Journal {
             xattrs: BTreeMap::new(),
         });
         change(&mut recorded);
-        self.entries.insert(seen.inode, (seen.birth(), recorded));
+        self.set(seen, recorded);
     }
 
     /// Records all of a file.
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
+        self.gone.remove(&seen.inode);
         self.entries.insert(seen.inode, (seen.birth(), recorded));
     }
 
-    /// Forgets a file that has no name any more.
+    /// Forgets a file.
     pub fn forget(&mut self, inode: u64) {
         self.entries.remove(&inode);
+        self.gone.remove(&inode);
+    }
+
+    /// Keeps what is recorded of a file only for those who have it open: it has no name any more.
+    pub fn lose_name(&mut self, inode: u64) {
+        if self.entries.contains_key(&inode) {
+            self.gone.insert(inode);
+        }
     }
 }
 

@@ -215,7 +215,7 @@ enum ProcName {
 impl Walk<'_> {
     fn run(&mut self, from: Vec<u8>, path: &[u8], follow: bool) -> Result<Found, Errno> {
         let mut ahead: Vec<Vec<u8>> = components(path);
-        let slash = path.ends_with(b"/") || path.ends_with(b"/.") || path == b"." || path == b"..";
+        let mut slash = path.ends_with(b"/") || path.ends_with(b"/.") || path == b"." || path == b"..";
         let mut at = from;
         let mut directory = self.open_directory(&at)?;
         let mut unnamed = Errno::BUSY;
@@ -296,6 +296,8 @@ impl Walk<'_> {
                 if target.is_empty() {
                     return Err(Errno::NOENT);
                 }
+                // A slash at the end of the last link counts as one of the path.
+                slash |= last && target.ends_with(b"/");
                 if target.starts_with(b"/") {
                     at = self.root.clone();
                     directory = self.open_directory(&at)?;

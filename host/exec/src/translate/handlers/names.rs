@@ -241,11 +241,10 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     Ok(Outcome::Return(0))
 }
 
-/// What has no name left keeps its owner only as long as its birth tells it from those that get its number.
+/// What has no name left is for those who have it open only.
 fn forget_if_gone(tracer: &mut Tracer, found: &Found) {
     let Some((file, seen)) = &found.node else { return };
-    let known_birth = seen.raw.stx_mask & rustix::fs::StatxFlags::BTIME.bits() != 0;
-    if !known_birth && tracer.journal.look(file.as_fd()).is_ok_and(|now| now.links == 0) {
-        tracer.journal.forget(seen.inode);
+    if tracer.journal.look(file.as_fd()).is_ok_and(|now| now.links == 0) {
+        tracer.journal.lose_name(seen.inode);
     }
 }

@@ -77,6 +77,10 @@ fn kept(name: &[u8], seen: &Seen) -> Result<Kept, Errno> {
 /// Whether it may be changed.
 fn check_change(who: &Identity, name: &[u8], seen: &Seen) -> Result<(), Errno> {
     if name.starts_with(b"user.") {
+        // Everybody may write in a sticky directory.
+        if seen.is_directory() && seen.mode & libc::S_ISVTX != 0 {
+            access::check_owner(who, seen)?;
+        }
         return access::check(who, seen, access::WRITE);
     }
     // As in a container: security.capability needs CAP_SETFCAP, the rest CAP_SYS_ADMIN, which nobody has.
