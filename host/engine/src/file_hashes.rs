@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn file(content: &[u8]) -> FileHash {
-        FileHash { digest: Digest::of(content), is_plain: content.len() % 2 == 0 }
+        FileHash { digest: Digest::of(content), is_plain: content.len().is_multiple_of(2) }
     }
 
     const NOW: i128 = 1_000_000_000_000;
