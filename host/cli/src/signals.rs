@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -16,10 +17,16 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{explain, progress::View};
+use crate::{
+    explain,
+    progress::{Outcome, View},
+};
 
 /// How long an interrupted build may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the summary of a build that is left may take.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Whether the build was interrupted, and how to stop it.
 pub struct Interruption {
@@ -31,7 +38,12 @@ pub struct Interruption {
 pub fn catch(view: Arc<dyn View>) -> Interruption {
     let signal = Arc::new(AtomicUsize::new(0));
     let stop = Stop::new();
-    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCONT]) {
+    let mut listened = vec![SIGINT, SIGTERM, SIGCONT];
+    // `nohup` starts a program with the signal ignored, and means it.
+    if !is_ignored(SIGHUP) {
+        listened.push(SIGHUP);
+    }
+    if let Ok(mut signals) = Signals::new(listened) {
         let (seen, stop) = (signal.clone(), stop.clone());
         thread::spawn(move || {
             for number in signals.forever() {
@@ -41,14 +53,14 @@ pub fn catch(view: Arc<dyn View>) -> Interruption {
                 }
                 let again = seen.swap(usize::try_from(number).unwrap_or_default(), Ordering::SeqCst) != 0;
                 if again {
-                    leave(&stop, &*view, number);
+                    leave(&stop, &view, number);
                 }
                 view.say("stopping");
                 stop.stop();
                 let (stop, view) = (stop.clone(), view.clone());
                 thread::spawn(move || {
                     thread::sleep(PATIENCE);
-                    leave(&stop, &*view, number);
+                    leave(&stop, &view, number);
                 });
             }
         });
@@ -56,11 +68,27 @@ pub fn catch(view: Arc<dyn View>) -> Interruption {
     Interruption { stop, signal }
 }
 
+/// Whether this process was started with a signal ignored (proc_pid_status(5), `SigIgn`: bit 0 is signal 1).
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// Ends the program, with nothing left behind.
-fn leave(stop: &Stop, view: &dyn View, signal: i32) -> ! {
+fn leave(stop: &Stop, view: &Arc<dyn View>, signal: i32) -> ! {
     stop.clean_up();
-    view.leave();
-    explain::interrupted(signal as usize);
+    // The last words, unless somebody is stuck in a write to a terminal or pipe that takes nothing.
+    let (ended, end) = mpsc::channel();
+    let last = view.clone();
+    thread::spawn(move || {
+        last.finish(Outcome::Interrupted);
+        let _ = ended.send(());
+    });
+    if end.recv_timeout(LAST_WORDS).is_err() {
+        view.leave();
+    }
+    explain::interrupted(usize::try_from(signal).unwrap_or_default());
     std::process::exit(128 + signal)
 }
 

@@ -232,7 +232,7 @@ fn finish(
     }
     // Last, as everybody sees it: what fails before moves no tag.
     if let Some(publisher) = publisher {
-        publisher.finish(&image, &names)?;
+        publisher.finish(&image, &names, &builder.stop)?;
     }
     if let Some(file) = &destination.digest_file {
         let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());

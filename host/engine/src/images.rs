@@ -48,6 +48,16 @@ pub enum ImageFailure {
     /// The layout or the store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An index and the manifest that it names contradict each other.
+    #[error("manifest {digest} has {actual} bytes, but the index of the image says {expected}")]
+    Size {
+        /// Of the manifest.
+        digest: Digest,
+        /// As the index has it, in bytes.
+        expected: u64,
+        /// What it has, in bytes.
+        actual: u64,
+    },
     /// The operator's policy.
     #[error("the operator's policy does not allow to pull from `{0}`")]
     Forbidden(String),
@@ -62,7 +72,7 @@ impl ImageFailure {
             Self::Forbidden(host) => {
                 Some(format!("the operator's policy can allow it: [registries] pull = [\"{host}\"]"))
             }
-            Self::Image(ImageError::Json { .. } | ImageError::Invalid { .. }) => {
+            Self::Size { .. } | Self::Image(ImageError::Json { .. } | ImageError::Invalid { .. }) => {
                 Some("the image is damaged, or is none: push it again, or use another one".to_owned())
             }
             Self::Reference(_) | Self::Image(_) => None,
@@ -146,6 +156,10 @@ impl Images {
             Document::Index(index) => {
                 let chosen = index.select(&name.platform)?.clone();
                 let (media_type, chosen_digest, bytes) = fetch(&reference.with_digest(chosen.digest))?;
+                if bytes.len() as u64 != chosen.size {
+                    let (expected, actual) = (chosen.size, bytes.len() as u64);
+                    return Err(ImageFailure::Size { digest: chosen.digest, expected, actual });
+                }
                 digest = chosen_digest;
                 match Document::parse(&bytes, Some(&media_type))? {
                     Document::Manifest(manifest) => manifest,

@@ -108,6 +108,11 @@ impl StageLayer {
         &self.blob
     }
 
+    /// Ends transfers when the build is stopped.
+    pub fn stop(&self) -> &Stop {
+        &self.files.stop
+    }
+
     /// The repository that has the blob already.
     pub fn repository(&self) -> Option<&cofferdam_registry::Repository> {
         self.origin.as_ref()?.repository()

@@ -20,6 +20,7 @@ use crate::{
     events::{Ending, Event, Kind, Transfer, Vertex},
     layers::StageLayer,
     naming::NamedRepository,
+    stop::Stop,
     work::{Meter, Talk, Work},
 };
 
@@ -88,8 +89,10 @@ impl Publisher {
     /// of the image. Answers the manifest's digest.
     ///
     /// # Errors
-    /// A registry refused or can't be reached; no tag was moved to an incomplete image.
-    pub fn finish(&self, image: &Assembled, named: &[NamedRepository]) -> Result<Digest, BuildError> {
+    /// A registry refused or can't be reached, or the build was stopped; no tag was moved to an incomplete image.
+    pub fn finish(&self, image: &Assembled, named: &[NamedRepository], stop: &Stop) -> Result<Digest, BuildError> {
+        // Whoever stops a build does not want to see it published.
+        let go_on = || if stop.is_stopped() { Err(BuildError::Stopped) } else { Ok(()) };
         for layer in &image.layers {
             self.push_layer(layer);
         }
@@ -107,6 +110,7 @@ impl Publisher {
             };
             failure.get_or_insert((number, digest, error));
         }
+        go_on()?;
         if let Some((number, digest, source)) = failure {
             // A registry refuses what a power failure left of a blob.
             if refuses_content(&source) && self.store.remove_if_damaged(&digest) {
@@ -125,11 +129,13 @@ impl Publisher {
                 progress: None,
             };
             self.runtime.block_on(self.client.push_blob(repository, &config)).map_err(failed)?;
+            go_on()?;
             let put = self.client.put_manifest(repository, &ManifestName::Digest, &media_type, manifest.clone());
             self.runtime.block_on(put).map_err(failed)?;
         }
         for destination in named {
             for tag in &destination.tags {
+                go_on()?;
                 let repository = &destination.repository;
                 let name = ManifestName::Tag(tag.clone());
                 let put = self.client.put_manifest(repository, &name, &media_type, manifest.clone());
@@ -197,7 +203,20 @@ impl BlobSource for StoredBlob {
         self.layer.fetch().map_err(io::Error::other)?;
         let mut file = self.store.open_blob(&self.layer.blob().digest).map_err(io::Error::other)?;
         file.seek(SeekFrom::Start(offset_bytes))?;
-        Ok(Box::new(file))
+        Ok(Box::new(UntilStopped { inner: file, stop: self.layer.stop().clone() }))
+    }
+}
+
+/// Ends with an error when the build is stopped, so that nobody waits for a long upload.
+struct UntilStopped<R> {
+    inner: R,
+    stop: Stop,
+}
+
+impl<R: Read> Read for UntilStopped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check()?;
+        self.inner.read(buffer)
     }
 }
 

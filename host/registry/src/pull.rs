@@ -23,6 +23,9 @@ use crate::{
     retry::Attempts,
 };
 
+/// An attempt that brought at least this many bytes counts as none that failed: it bounds the attempts by the blob's size.
+const FORWARD_BYTES: u64 = 1 << 20;
+
 /// Pieces that wait between the network and a blocking reader; each is at most some hundred KiB.
 const CHUNKS_AHEAD: usize = 8;
 
@@ -53,6 +56,7 @@ impl Client {
             skip: 0,
             hasher: Sha256::new(),
             failed: 0,
+            came_to: 0,
         };
         stream.connect().await?;
         Ok(stream)
@@ -93,7 +97,10 @@ pub struct BlobStream {
     /// Bytes of the current answer that were handed out before.
     skip: u64,
     hasher: Sha256,
+    /// Attempts that failed since the last one that brought the transfer forward.
     failed: u32,
+    /// How far the transfer was after the last failure, in bytes.
+    came_to: u64,
 }
 
 enum State {
@@ -194,6 +201,11 @@ impl BlobStream {
     /// Waits after a failure; an error when it was the last one.
     async fn broken(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.state = State::Broken;
+        // A line that breaks again and again brings a large blob home all the same, piece by piece.
+        if self.received - self.came_to >= FORWARD_BYTES {
+            self.failed = 0;
+        }
+        self.came_to = self.received;
         // What a reader wants to know in the end is how far it came.
         let error = match error {
             RegistryError::Transport { .. } if self.failed + 1 >= self.host.http.options.retries.attempts => {

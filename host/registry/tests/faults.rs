@@ -172,6 +172,26 @@ async fn a_truncated_blob_is_resumed_with_and_without_ranges() {
 }
 
 #[tokio::test]
+async fn a_line_that_breaks_after_every_two_megabytes_brings_a_large_blob_home() {
+    const PIECE: usize = 2 << 20;
+    let bytes = noise(25 << 20, 7);
+    let whole = bytes.clone();
+    let server = server(move |request, _| {
+        let asked =
+            request.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        let start: usize = asked.unwrap_or(0);
+        let rest = &whole[start..];
+        let mut headers = vec![("Content-Length".to_owned(), rest.len().to_string())];
+        if start > 0 {
+            headers.push(("Content-Range".to_owned(), format!("bytes {start}-{}/{}", whole.len() - 1, whole.len())));
+        }
+        Fault::Answer(if start > 0 { 206 } else { 200 }, headers, rest[..rest.len().min(PIECE)].to_vec())
+    });
+    assert_eq!(fetch(&server, &bytes).await.unwrap(), bytes);
+    assert!(server.requests().len() >= 12);
+}
+
+#[tokio::test]
 async fn a_blob_that_never_comes_whole_is_an_error_that_says_how_far_it_came() {
     let bytes = noise(1000, 5);
     let truncated = bytes[..400].to_vec();

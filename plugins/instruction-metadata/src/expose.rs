@@ -2,7 +2,7 @@
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
-    diagnostics::{error, warning},
+    diagnostics::error,
     instruction::{ConfigChange, Step},
 };
 
@@ -13,7 +13,7 @@ pub fn read(step: &Step, reading: &mut Reading) {
         reading.findings.push(missing(step, "at least one port"));
     }
     for word in &step.arguments.words {
-        match ports(word, &mut reading.findings) {
+        match ports(word) {
             Ok(ports) => reading.changes.extend(ports.into_iter().map(ConfigChange::Expose)),
             Err(finding) => reading.findings.push(finding),
         }
@@ -21,7 +21,7 @@ pub fn read(step: &Step, reading: &mut Reading) {
 }
 
 /// `80` is `80/tcp`; `8000-8002/udp` is three ports.
-fn ports(word: &str, findings: &mut Vec<Diagnostic>) -> Result<Vec<String>, Diagnostic> {
+fn ports(word: &str) -> Result<Vec<String>, Diagnostic> {
     let (range, protocol) = word.split_once('/').unwrap_or((word, ""));
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "" => "tcp".to_owned(),
@@ -32,14 +32,8 @@ fn ports(word: &str, findings: &mut Vec<Diagnostic>) -> Result<Vec<String>, Diag
         }
     };
     // Docker takes `address:host:container` and keeps the last part: where a port is published is not the image's choice.
-    let range = match range.rsplit_once(':') {
-        Some((_, container)) => {
-            let message = format!("`{word}` names more than a port of the container; the rest has no effect");
-            findings.push(warning("ExposeInvalidFormat", message).help(format!("write `EXPOSE {container}`")));
-            container
-        }
-        None => range,
-    };
+    // That the rest has no effect is told by the language's own rules (ExposeInvalidFormat).
+    let range = range.rsplit_once(':').map_or(range, |(_, container)| container);
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let (first, last) = (port(first, word)?, port(last, word)?);
     if last < first {
@@ -85,9 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn a_published_port_is_a_warning() {
+    fn where_a_port_is_published_is_passed_over() {
         let reading = read(&step("EXPOSE", "127.0.0.1:8080:80").build());
         assert_eq!(reading.changes, [ConfigChange::Expose("80/tcp".into())]);
-        assert_eq!(reading.findings[0].code, "ExposeInvalidFormat");
+        assert!(reading.findings.is_empty());
     }
 }

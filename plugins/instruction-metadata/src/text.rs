@@ -1,8 +1,8 @@
 //! ONBUILD, MAINTAINER.
 
 use cofferdam_plugin_sdk::{
-    Diagnostic, DiagnosticExt,
-    diagnostics::{error, warning},
+    Diagnostic,
+    diagnostics::error,
     instruction::{ConfigChange, Step},
 };
 
@@ -25,8 +25,7 @@ pub fn maintainer(step: &Step, reading: &mut Reading) {
         reading.findings.push(missing(step, "a name"));
         return;
     }
-    let help = format!("write `LABEL org.opencontainers.image.authors=\"{author}\"`");
-    reading.findings.push(warning("MaintainerDeprecated", "`MAINTAINER` is deprecated").help(help));
+    // That it is deprecated is a matter of the language, and told there.
     reading.changes.push(ConfigChange::Author(author.to_owned()));
 }
 
@@ -50,9 +49,9 @@ mod tests {
     }
 
     #[test]
-    fn a_maintainer_is_an_author_with_a_warning() {
+    fn a_maintainer_is_an_author() {
         let step = step("MAINTAINER", "A <a@x>").build();
         assert_eq!(Metadata::plan(&step).unwrap().changes, [ConfigChange::Author("A <a@x>".into())]);
-        assert_eq!(Metadata::check(&step)[0].code, "MaintainerDeprecated");
+        assert!(Metadata::check(&step).is_empty());
     }
 }

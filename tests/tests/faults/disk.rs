@@ -4,6 +4,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use cofferdam_tests::{is_root, noise, run, skip, tool};
@@ -48,7 +50,17 @@ impl Disk {
     }
 
     fn remount(&self, options: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0)).success();
+        let remount = || run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));
+        // Another test that is just starting a process holds a copy of every descriptor for a moment.
+        let mut remounted = remount();
+        for _ in 0..50 {
+            if remounted.code == 0 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+            remounted = remount();
+        }
+        remounted.success();
     }
 
     /// Takes the room that is left, but for so much.

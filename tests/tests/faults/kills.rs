@@ -178,6 +178,59 @@ fn a_push_that_hangs_ends_with_the_signal() {
     }
 }
 
+#[test]
+fn a_push_that_was_interrupted_publishes_nothing_even_if_its_uploads_still_end() {
+    use cofferdam_tests::fault_proxy::{Fault, FaultProxy};
+    let Some(scene) = crate::scene::RegistryScene::new() else { return };
+    let proxy = FaultProxy::start(Some(scene.port()), |request, _| {
+        // Late, but within the time that an interrupted build may take to end by itself.
+        if request.method != "GET" && request.path.contains("/app/blobs/uploads/") {
+            thread::sleep(Duration::from_millis(700));
+        }
+        Fault::None
+    });
+    let (file, tag) = (scene.from(&scene.registry.host()), format!("{}/app:1", proxy.host()));
+    let store = scene.store("interrupted");
+    let program = scene.scene.program_in(&store, &["-f", &file, "--push", "--tag", &tag]);
+    let mut child = program.into_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let begun = Instant::now();
+    while !proxy.requests().iter().any(|request| request.path.contains("/app/blobs/uploads/")) {
+        assert!(begun.elapsed() < Duration::from_secs(20) && child.try_wait().expect("ours").is_none());
+        thread::sleep(Duration::from_millis(20));
+    }
+    run(Command::new("kill").args(["-s", "INT", &child.id().to_string()])).success();
+    let built: Finished = child.wait_with_output().expect("our child").into();
+    assert_eq!(built.code, 130, "{}", built.stderr);
+    assert!(
+        built.stderr.ends_with("error: interrupted; no tag was moved to an incomplete image\n"),
+        "{}",
+        built.stderr
+    );
+    assert_eq!(built.stderr.matches("interrupted after").count(), 1, "one summary: {}", built.stderr);
+    assert_eq!(proxy.count("PUT", "/manifests/1"), 0);
+    assert_eq!(scene.registry.tags("app"), Some(Vec::new()));
+    scene.scene.nothing_left(&store);
+}
+
+#[test]
+fn under_nohup_a_hangup_is_nothing() {
+    if !is_root() {
+        return skip("RUN is tested as root here");
+    }
+    let Some(scene) = Scene::with_base() else { return };
+    scene.site.dockerfile(&format!("FROM base\nRUN : {}; sleep 1; echo on > /f\n", scene.mark()));
+    let program = scene.program(&[]).into_command();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"trap '' HUP; exec "$@""#, "sh"]).arg(program.get_program()).args(program.get_args());
+    shell.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(program.get_current_dir().unwrap_or(scene.site.path()));
+    let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    thread::sleep(Duration::from_millis(600));
+    run(Command::new("kill").args(["-s", "HUP", &child.id().to_string()])).success();
+    let built: Finished = child.wait_with_output().expect("our child").into();
+    assert_eq!(built.code, 0, "{}", built.stderr);
+}
+
 /// `scripts/campaign.sh kills`.
 #[test]
 #[ignore = "a campaign"]

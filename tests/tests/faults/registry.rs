@@ -201,6 +201,25 @@ fn content_that_is_not_what_was_asked_for_is_refused_and_the_next_build_fetches_
         ("layer-short", &layer.0, Fault::CutAnswer(5000), &[&layer.1, "ended after"]),
         ("layer-long", &layer.0, Fault::Append(b"more".to_vec()), &[&layer.1, &sizes]),
     ];
+    // An index that says another size of its manifest than it has.
+    let bytes =
+        scene.registry.skopeo(&["inspect", "--raw", &format!("docker://{}/library/base:1", scene.registry.host())]);
+    let bytes = bytes.expect("skopeo").success().stdout;
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{
+            "mediaType": manifest["mediaType"],
+            "digest": scene.registry.digest("library/base:1").expect("skopeo"),
+            "size": bytes.len() + 1,
+            "platform": { "os": "linux", "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" } },
+        }],
+    });
+    let fault = Fault::with_header(200, "Content-Type", "application/vnd.oci.image.index.v1+json", &index.to_string());
+    let proxy = scene.proxy(Rules::new().on("GET", &of_manifest, When::Always, fault));
+    let says = format!("has {} bytes, but the index of the image says {}", bytes.len(), bytes.len() + 1);
+    scene.scene.bad_in(&scene.store("index"), &["-f", &scene.from(&proxy.host())], &[&says]);
+
     // Not always the same bytes are missing: a transfer that is cut is resumed, and cut again.
     at_once(&cases, cases.len(), |(name, path, fault, says)| {
         let proxy = scene.proxy(Rules::new().on("GET", path, When::Always, fault.clone()));

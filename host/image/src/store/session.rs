@@ -11,8 +11,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -27,8 +29,14 @@ pub(super) struct Session {
     directory: PathBuf,
     lock_path: PathBuf,
     counter: AtomicU64,
+    /// Nothing is made in the directory any more.
+    closed: AtomicBool,
     _lock: File,
 }
+
+/// How often, and after which waits, the directory is removed again where somebody was still making files in it.
+const REMOVALS: u32 = 50;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(10);
 
 impl Session {
     /// Makes a directory for this builder, and removes those whose builder is gone. If no other builder is at work, `alone`
@@ -79,7 +87,13 @@ impl Session {
                 }
                 Ok(()) => {}
             }
-            return Ok(Self { directory, lock_path, counter: AtomicU64::new(0), _lock: lock });
+            return Ok(Self {
+                directory,
+                lock_path,
+                counter: AtomicU64::new(0),
+                closed: AtomicBool::new(false),
+                _lock: lock,
+            });
         }
     }
 
@@ -91,16 +105,30 @@ impl Session {
     /// A new file, readable and writable.
     pub(super) fn create_file(&self, purpose: &str) -> Result<(File, PathBuf), StoreError> {
         let path = self.fresh_path(purpose);
+        self.expect_open(&path)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         Ok((file.map_err(StoreError::io("create", &path))?, path))
     }
 }
 
 impl Session {
-    /// Removes the directory and its lock file.
+    /// Removes the directory and its lock file. Other threads of a build that was stopped may still be making files there:
+    /// they get errors from now on, and what they made meanwhile goes too.
     pub(super) fn remove(&self) {
-        if remove_tree(&self.directory).is_ok() {
-            drop(fs::remove_file(&self.lock_path));
+        self.closed.store(true, Ordering::SeqCst);
+        for _ in 0..REMOVALS {
+            if remove_tree(&self.directory).is_ok() {
+                drop(fs::remove_file(&self.lock_path));
+                return;
+            }
+            thread::sleep(BETWEEN_REMOVALS);
+        }
+    }
+
+    fn expect_open(&self, path: &Path) -> Result<(), StoreError> {
+        match self.closed.load(Ordering::SeqCst) {
+            true => Err(StoreError::io("create", path)(io::Error::other("the build was stopped"))),
+            false => Ok(()),
         }
     }
 }
@@ -120,6 +148,7 @@ pub struct TempDir {
 impl TempDir {
     pub(super) fn new(session: Arc<Session>, purpose: &str) -> Result<Self, StoreError> {
         let path = session.fresh_path(purpose);
+        session.expect_open(&path)?;
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
         Ok(Self { path, _session: session })
     }
