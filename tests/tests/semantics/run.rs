@@ -177,7 +177,11 @@ fn the_shell_that_was_set_runs_the_commands() {
     let failed = site.build(&[]);
     assert_eq!(failed.code, 1, "{}", failed.stderr);
     site.dockerfile("FROM base\nRUN false; touch /reached\nSHELL [\"/bin/busybox\", \"echo\"]\nRUN said > /x\n");
-    assert_eq!(site.build(&[]).success().stderr.matches("said > /x").count(), 2, "the title and the output");
+    assert_eq!(
+        site.build(&[]).success().stderr.matches("said > /x").count(),
+        3,
+        "the title, the output, and the summary"
+    );
 }
 
 #[test]
