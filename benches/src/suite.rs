@@ -19,9 +19,10 @@ use crate::{
 /// Contexts beyond this are measured only when they have settled. Reading smaller ones again does not show.
 const LARGE_BYTES: u64 = 10_000_000;
 
-/// How long ext4 without a journal remembers the inodes that were removed. Until then it passes over each of them whenever a
-/// file is made, so that whoever unpacks a base image after a large removal pays for it with seconds.
-const FORGOTTEN: Duration = Duration::from_secs(40);
+/// How long ext4 without a journal remembers the inodes that were removed (60 s, and five minutes more until they are
+/// written back). Until then it passes over each of them whenever a file is made, so that whoever unpacks a base image after
+/// a large removal pays for it with seconds.
+const FORGOTTEN: Duration = Duration::from_secs(65);
 
 /// What a run needs.
 pub struct Suite<'a> {
@@ -73,6 +74,7 @@ impl Suite<'_> {
             fs::remove_dir_all(context.directory())?;
             after_case(&results)?;
             if self.settle && number + 1 < cases.len() {
+                rustix::fs::sync();
                 thread::sleep(FORGOTTEN);
             }
         }

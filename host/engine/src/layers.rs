@@ -38,10 +38,12 @@ pub enum LayerFailure {
     #[error(transparent)]
     Registry(#[from] cofferdam_registry::RegistryError),
     /// The layer's bytes.
-    #[error("layer {digest} is unusable")]
+    #[error("layer {digest}{} is unusable", of.as_ref().map(|of| format!(" of `{of}`")).unwrap_or_default())]
     Layer {
         /// Of the blob.
         digest: cofferdam_digest::Digest,
+        /// The repository that it comes from.
+        of: Option<String>,
         /// Why.
         #[source]
         source: LayerError,
@@ -297,7 +299,8 @@ impl StageLayer {
     ) -> Result<Arc<LayerIndex>, LayerFailure> {
         let store = &self.files.store;
         let digest = self.blob.digest;
-        let failed = |source| LayerFailure::Layer { digest, source };
+        let of = self.repository().map(cofferdam_registry::Repository::familiar);
+        let failed = |source| LayerFailure::Layer { digest, of: of.clone(), source };
         let mut index_only = IndexOnly;
         let mut unpacking = match unpack_into {
             Some((directory, below)) => {

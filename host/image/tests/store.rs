@@ -134,6 +134,25 @@ fn a_layer_is_unpacked_once_however_many_want_it() {
 }
 
 #[test]
+fn a_builder_that_was_stopped_while_it_unpacked_keeps_others_waiting_for_a_while_only() {
+    let place = tempfile::tempdir().unwrap();
+    let (stopped, other) = (Store::open(place.path()).unwrap(), Store::open(place.path()).unwrap());
+    let layer = Digest::of(b"layer");
+    let begin = |store: &Store| match store.begin_unpack("overlay", &layer).unwrap() {
+        Unpacking::Started(guard) => guard,
+        Unpacking::Ready(_) => panic!("nobody has finished"),
+    };
+    let first = begin(&stopped);
+    fs::write(first.directory().join("file"), "x").unwrap();
+    let second = begin(&other);
+    fs::write(second.directory().join("file"), "x").unwrap();
+    let directory = second.commit().unwrap();
+    // It goes on, and finds that it was overtaken.
+    assert_eq!(first.commit().unwrap(), directory);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+}
+
+#[test]
 fn an_abandoned_unpacking_leaves_nothing_and_an_upper_directory_is_adopted() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(place.path()).unwrap();

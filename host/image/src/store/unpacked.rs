@@ -1,9 +1,11 @@
 //! Unpacked layers: made once, used by every builder.
 
 use std::{
-    fs::{self, File},
-    io::Write,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use cofferdam_digest::Digest;
@@ -22,11 +24,19 @@ pub enum Unpacking {
     Started(UnpackGuard),
 }
 
-/// The right to unpack one layer. Dropped without [`UnpackGuard::commit`], it leaves nothing.
+/// How long a builder waits for another one that unpacks the same layer. That one may be stopped, or wait for a registry
+/// that does not answer: then both do the work, and the first one's result is used.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it looks whether the other one has finished.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A layer that is being unpacked. Dropped without [`UnpackGuard::commit`], it leaves nothing.
 pub struct UnpackGuard {
     directory: TempDir,
     place: PathBuf,
-    _lock: File,
+    /// Lets others wait; none where this builder has lost its patience with the one that has it.
+    _lock: Option<File>,
 }
 
 impl Store {
@@ -40,8 +50,8 @@ impl Store {
         Ok(place.is_dir().then_some(place))
     }
 
-    /// Starts to unpack a layer, or waits until the builder or thread that is at it has finished. The same thread must not
-    /// ask twice.
+    /// Starts to unpack a layer, or waits until the builder or thread that is at it has finished, but not for ever. The same
+    /// thread must not ask twice.
     ///
     /// # Errors
     /// `form` is not a name, or the machine refused.
@@ -61,9 +71,7 @@ impl Store {
     /// `form` is not a name, or the machine refused.
     pub fn adopt_unpacked(&self, form: &str, diff_id: &Digest, directory: &Path) -> Result<PathBuf, StoreError> {
         let (place, _lock) = self.lock_unpacked(form, diff_id)?;
-        if !place.is_dir() {
-            move_directory(directory, &place).map_err(StoreError::io("move an unpacked layer to", &place))?;
-        }
+        put(directory, &place)?;
         Ok(place)
     }
 
@@ -74,7 +82,7 @@ impl Store {
         Ok(self.root.join("unpacked").join(form).join(diff_id.hex()))
     }
 
-    fn lock_unpacked(&self, form: &str, diff_id: &Digest) -> Result<(PathBuf, File), StoreError> {
+    fn lock_unpacked(&self, form: &str, diff_id: &Digest) -> Result<(PathBuf, Option<File>), StoreError> {
         let place = self.unpacked_place(form, diff_id)?;
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
@@ -82,8 +90,27 @@ impl Store {
         // The lock file stays: removing it would let two builders lock two files of one name.
         let lock_path = place.with_extension("lock");
         let lock = lock_file(&lock_path)?;
-        lock.lock().map_err(StoreError::io("lock", &lock_path))?;
-        Ok((place, lock))
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok((place, Some(lock))),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => thread::sleep(LOOK_AGAIN),
+                Err(TryLockError::WouldBlock) => return Ok((place, None)),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &lock_path)(error)),
+            }
+        }
+    }
+}
+
+/// Moves an unpacked layer to its place, unless another builder was first.
+fn put(directory: &Path, place: &Path) -> Result<(), StoreError> {
+    if place.is_dir() {
+        return Ok(());
+    }
+    match move_directory(directory, place) {
+        // rename(2) replaces no directory that has something in it: it is the same, and may be in use.
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
+        moved => moved.map_err(StoreError::io("move an unpacked layer to", place)),
     }
 }
 
@@ -124,8 +151,7 @@ impl UnpackGuard {
     /// # Errors
     /// The machine refused.
     pub fn commit(self) -> Result<PathBuf, StoreError> {
-        move_directory(self.directory.path(), &self.place)
-            .map_err(StoreError::io("move an unpacked layer to", &self.place))?;
+        put(self.directory.path(), &self.place)?;
         Ok(self.place)
     }
 }
