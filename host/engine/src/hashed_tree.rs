@@ -13,7 +13,7 @@ use cofferdam_rootfs::{Fingerprint, IsPlain, Metadata, OpenFile, RootPath, Rootf
 
 use crate::{
     file_hashes::{FileHash, FileHashes},
-    stop::Stop,
+    stop::{Stop, Stoppable},
     trees::TreeHash,
 };
 
@@ -76,7 +76,7 @@ impl HashedTree {
         }
         let OpenFile { reader, fingerprint, .. } = self.inner.open_entry(path)?;
         let mut hashing = cofferdam_digest::HashingWriter::new(io::sink());
-        copy(&mut Stoppable { inner: reader, stop: self.stop.clone() }, &mut hashing)
+        copy(&mut Stoppable::new(reader, &self.stop), &mut hashing)
             .map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
         let (_, digest, _) = hashing.finish();
         let read = ReadFile { digest, fingerprint };
@@ -157,26 +157,13 @@ impl Tree for HashedTree {
 
     fn open_entry(&self, path: &RootPath) -> Result<OpenFile, RootfsError> {
         let OpenFile { reader, path, fingerprint } = self.inner.open_entry(path)?;
-        let inner = Stoppable { inner: reader, stop: self.stop.clone() };
+        let inner = Stoppable::new(reader, &self.stop);
         if self.known(fingerprint.as_ref()).is_some() {
             return Ok(OpenFile { reader: Box::new(inner), path, fingerprint });
         }
         let reader =
             HashedFile { inner, path: path.clone(), fingerprint, hasher: Some(Sha256::new()), read: self.read.clone() };
         Ok(OpenFile { reader: Box::new(reader), path, fingerprint })
-    }
-}
-
-/// A reader that ends with an error when the build is stopped.
-struct Stoppable {
-    inner: Box<dyn Read + Send>,
-    stop: Stop,
-}
-
-impl Read for Stoppable {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stop.check()?;
-        self.inner.read(buffer)
     }
 }
 
@@ -192,7 +179,7 @@ fn copy(from: &mut impl Read, to: &mut impl io::Write) -> io::Result<()> {
 }
 
 struct HashedFile {
-    inner: Stoppable,
+    inner: Stoppable<Box<dyn Read + Send>>,
     path: RootPath,
     fingerprint: Option<Fingerprint>,
     hasher: Option<Sha256>,

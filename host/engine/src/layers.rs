@@ -14,7 +14,7 @@ use cofferdam_rootfs::{
     ConfinedDir, IndexEntry, Layer, LayerContents, LayerIndex, MergedIndex, RootPath, RootfsError, UnpackForm, Unpacker,
 };
 
-use crate::stop::Stop;
+use crate::stop::{Stop, Stoppable};
 
 /// Where a layer's blob comes from if the store does not have it.
 pub trait BlobOrigin: Send + Sync {
@@ -321,7 +321,8 @@ impl StageLayer {
         let read = match &self.origin {
             Some(origin) if !store.has_blob(&digest, Some(self.blob.size)) => {
                 let from = Counted { from: origin.open(&self.blob)?, bytes: 0, watch };
-                let mut tee = Tee { from, to: store.raw_blob_writer()?, stop: self.files.stop.clone() };
+                let from = Stoppable::new(from, &self.files.stop);
+                let mut tee = Tee { from, to: store.raw_blob_writer()? };
                 let read = read_layer(&mut tee, expected, limits, sink);
                 let read = read.map_err(|error| failed(wrong_bytes(error, &mut tee.from)))?;
                 tee.to.commit(digest)?;
@@ -392,12 +393,10 @@ impl LayerSink for UnpackSink {
 struct Tee<R> {
     from: R,
     to: RawBlobWriter,
-    stop: Stop,
 }
 
 impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stop.check()?;
         let count = self.from.read(buffer)?;
         self.to.write_all(&buffer[..count])?;
         Ok(count)

@@ -20,7 +20,7 @@ use crate::{
     events::{Ending, Event, Kind, Transfer, Vertex},
     layers::StageLayer,
     naming::NamedRepository,
-    stop::Stop,
+    stop::{Stop, Stoppable},
     work::{Meter, Talk, Work},
 };
 
@@ -203,20 +203,8 @@ impl BlobSource for StoredBlob {
         self.layer.fetch().map_err(io::Error::other)?;
         let mut file = self.store.open_blob(&self.layer.blob().digest).map_err(io::Error::other)?;
         file.seek(SeekFrom::Start(offset_bytes))?;
-        Ok(Box::new(UntilStopped { inner: file, stop: self.layer.stop().clone() }))
-    }
-}
-
-/// Ends with an error when the build is stopped, so that nobody waits for a long upload.
-struct UntilStopped<R> {
-    inner: R,
-    stop: Stop,
-}
-
-impl<R: Read> Read for UntilStopped<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stop.check()?;
-        self.inner.read(buffer)
+        // Nobody waits for a long upload of a build that was stopped.
+        Ok(Box::new(Stoppable::new(file, self.layer.stop())))
     }
 }
 

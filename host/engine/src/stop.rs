@@ -1,7 +1,7 @@
 //! Stopping a build from outside: Ctrl-C, SIGTERM, an operator's time limit.
 
 use std::{
-    io,
+    io::{self, Read},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -66,6 +66,25 @@ impl Stop {
 
     pub(crate) fn on_clean_up(&self, clean_up: impl FnOnce() + Send + 'static) {
         *self.0.clean_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(clean_up));
+    }
+}
+
+/// A reader that ends with an error when the build is stopped.
+pub(crate) struct Stoppable<R> {
+    inner: R,
+    stop: Stop,
+}
+
+impl<R> Stoppable<R> {
+    pub(crate) fn new(inner: R, stop: &Stop) -> Self {
+        Self { inner, stop: stop.clone() }
+    }
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check()?;
+        self.inner.read(buffer)
     }
 }
 

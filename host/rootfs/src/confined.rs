@@ -155,7 +155,8 @@ impl ConfinedDir {
         }
     }
 
-    fn image_xattrs(&self, path: &RootPath, kind: &Kind) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, RootfsError> {
+    /// The extended attributes that belong into images, of an entry of this kind.
+    pub(crate) fn image_xattrs(&self, path: &RootPath, kind: &Kind) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, RootfsError> {
         let mut xattrs = self.xattrs(path, kind)?;
         xattrs.retain(|name, _| is_image_xattr(name));
         Ok(xattrs)

@@ -220,8 +220,7 @@ impl Tree for DirectoryTree {
         if !self.is_visible(path, entry.metadata.is_directory())? {
             return Ok(None);
         }
-        let Some(metadata) = self.root.metadata(path)? else { return Ok(None) };
-        entry.metadata.xattrs = metadata.xattrs;
+        entry.metadata.xattrs = self.root.image_xattrs(path, &entry.metadata.kind)?;
         Ok(Some(self.tree_entry(entry, device)))
     }
 

@@ -7,7 +7,10 @@
 
 use std::io;
 
-use crate::sys::{self, Instruction};
+use crate::{
+    bpf::{ARCHITECTURE, NUMBER, allow, fail, instruction, jump_if_equal, load, refuse_namespaces},
+    sys::{self, Instruction},
+};
 
 /// Whether this build has a filter for its processor.
 pub const FILTERED: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
@@ -76,16 +79,6 @@ const CONVENTIONS: [Convention; 2] = [
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const CONVENTIONS: [Convention; 0] = [];
 
-/// The CLONE_NEW* flags of mount, cgroup, uts, ipc, user, pid and network namespaces; CLONE_NEWTIME is a flag of unshare
-/// only.
-const NEW_NAMESPACES: u32 = 0x7E02_0000;
-const CLONE_NEWTIME: u32 = 0x80;
-
-/// Offsets in `struct seccomp_data`; the first argument's low half comes first on little-endian machines.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const FIRST_ARGUMENT: u32 = 16;
-
 /// Puts the filter on this process. A machine that it was not written for has none.
 pub fn install() -> io::Result<()> {
     if !FILTERED || !sys::has_seccomp() {
@@ -121,35 +114,9 @@ fn body(convention: &Convention) -> Vec<Instruction> {
         body.push(jump_if_equal(number, 0, 1));
         body.push(fail(libc::EPERM));
     }
-    for (number, flags) in [(convention.clone, NEW_NAMESPACES), (convention.unshare, NEW_NAMESPACES | CLONE_NEWTIME)] {
-        body.push(jump_if_equal(number, 0, 4));
-        body.push(load(FIRST_ARGUMENT));
-        body.push(instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, flags, 0, 1));
-        body.push(fail(libc::EPERM));
-        body.push(allow());
-    }
+    body.extend(refuse_namespaces(convention.clone, convention.unshare));
     body.push(allow());
     body
-}
-
-fn load(offset: u32) -> Instruction {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
-}
-
-fn jump_if_equal(value: u32, then: u8, otherwise: u8) -> Instruction {
-    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, then, otherwise)
-}
-
-fn fail(errno: i32) -> Instruction {
-    instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0)
-}
-
-fn allow() -> Instruction {
-    instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0)
-}
-
-fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction { code: code as u16, jt, jf, k }
 }
 
 #[cfg(test)]

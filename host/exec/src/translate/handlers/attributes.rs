@@ -28,12 +28,17 @@ pub fn chmod(
     mode: u64,
     flags: u64,
 ) -> Result<Outcome, Errno> {
+    let (file, seen) = find_to_change(tracer, task, start, path, flags)?;
+    change_mode(tracer, task, &file, &seen, mode as u32)
+}
+
+/// What a path names whose owner or mode is to change; `flags` are those that fchmodat2(2) and fchownat(2) know.
+fn find_to_change(tracer: &Tracer, task: &Task, start: Start, path: u64, flags: u64) -> Result<(OwnedFd, Seen), Errno> {
     if flags & !((libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) as u64) != 0 {
         return Err(Errno::INVAL);
     }
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW as u64 == 0;
-    let (file, seen) = find_node(tracer, task, start, path, flags, follow)?;
-    change_mode(tracer, task, &file, &seen, mode as u32)
+    find_node(tracer, task, start, path, flags, follow)
 }
 
 /// fchmod(2).
@@ -80,11 +85,7 @@ pub fn chown(
     gid: u64,
     flags: u64,
 ) -> Result<Outcome, Errno> {
-    if flags & !((libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) as u64) != 0 {
-        return Err(Errno::INVAL);
-    }
-    let follow = flags & libc::AT_SYMLINK_NOFOLLOW as u64 == 0;
-    let (file, seen) = find_node(tracer, task, start, path, flags, follow)?;
+    let (file, seen) = find_to_change(tracer, task, start, path, flags)?;
     change_owner(tracer, task, &file, &seen, uid as u32, gid as u32)
 }
 
