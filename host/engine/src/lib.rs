@@ -21,6 +21,7 @@ mod images;
 mod inspect;
 mod layers;
 mod naming;
+mod packing;
 mod plugins;
 mod publish;
 mod request;
