@@ -407,3 +407,52 @@ fn help_versions_and_completions_are_answers() {
     let doctor: serde_json::Value = serde_json::from_str(&ask(&["doctor", "--json"])).expect("JSON");
     assert!(doctor["findings"].as_array().is_some_and(|findings| findings.len() > 3), "{doctor}");
 }
+
+/// What Kaniko's users keep in their pipelines: names in files, flags without an effect here, flags that are refused.
+#[test]
+fn kanikos_records_name_what_was_built() {
+    let site = simple();
+    let output = site.path().join("output");
+    fs::create_dir(&output).expect("writable");
+    let arguments = [
+        "--context=dir://context",
+        "--destination=registry.example:5000/team/app:1",
+        "--destination=registry.example:5000/team/app:latest",
+        "--no-push=true",
+        "--image-name-with-digest-file=names",
+        "--image-name-tag-with-digest-file=tags",
+        "--snapshot-mode=redo",
+        "--use-new-run",
+        "--force",
+        "--cleanup=false",
+        "--compressed-caching=false",
+        "--reproducible",
+        "--compression=gzip",
+        "--single-snapshot=false",
+    ];
+    let built = executor(&site, &arguments).env("BUILDER_OUTPUT", &output).run().success();
+    let digest = built.digest();
+    let read = |name: &str| fs::read_to_string(site.path().join(name)).expect("written");
+    let name = "registry.example:5000/team/app";
+    assert_eq!(read("names"), format!("{name}@{digest}\n").repeat(2));
+    assert_eq!(read("tags"), format!("{name}:1@{digest}\n{name}:latest@{digest}\n"));
+    let images = read("output/images");
+    let first: serde_json::Value = serde_json::from_str(images.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first, serde_json::json!({ "name": format!("{name}:1"), "digest": digest }));
+    for flag in ["--single-snapshot", "--ignore-path=/x", "--compression=zstd", "--annotation=a=b"] {
+        let refused = executor(&site, &["--context=context", "--no-push", flag]).run();
+        assert_eq!(refused.code, 2, "{flag}");
+        assert!(refused.stderr.contains(flag.split('=').next().expect("a name")), "{}", refused.stderr);
+    }
+}
+
+/// A push that would fail at its end fails at its beginning, before anything is built.
+#[test]
+fn the_permission_to_push_is_checked_first() {
+    let site = simple();
+    let arguments = ["--context=context", "--destination=127.0.0.1:1/team/app", "--push-retry=0"];
+    let refused = executor(&site, &arguments).run();
+    assert!(!refused.stderr.contains("COPY"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("127.0.0.1:1/team/app"), "{}", refused.stderr);
+    assert_ne!(refused.code, 0);
+}

@@ -377,3 +377,24 @@ fn the_store_is_where_tests_look() {
     assert!(site.has_blob("store", &digest));
     assert!(Path::new(&site.path("store")).join("unpacked").is_dir());
 }
+
+/// The base is only in the mirror; a mirror that does not have it is passed over with a warning.
+#[test]
+fn a_base_is_pulled_from_the_mirror_that_has_it() {
+    let Some(site) = Site::new() else { return };
+    site.write("context/Dockerfile", "FROM alpine:3.21\nCOPY file /etc/\n");
+    let executor = site.path("executor");
+    std::os::unix::fs::symlink(cofferdam_tests::binary(), &executor).expect("writable");
+    let host = site.registry.host();
+    let program = Program::called(&executor, &site.path("store"));
+    let program = program.env("DOCKER_CONFIG", site.registry.docker_config()).args([
+        format!("--context={}", site.path("context").display()),
+        format!("--destination={host}/team/mirrored:1"),
+        format!("--registry-mirror={host}/nothing"),
+        format!("--registry-mirror={host}"),
+        "--skip-default-registry-fallback".to_owned(),
+    ]);
+    let built = program.run().success();
+    assert!(built.stderr.contains("/nothing/library/alpine:3.21 is not used"), "{}", built.stderr);
+    assert_eq!(site.layers("team/mirrored:1")[0], site.layers("library/alpine:3.21")[0]);
+}

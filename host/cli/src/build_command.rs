@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use cofferdam_engine::{BuildRequest, Built, Observer, OutputKind, Surroundings};
+use cofferdam_engine::{BuildRequest, Built, Observer, OutputKind, Surroundings, chain};
 
 use crate::{
     check_command::{self, Call},
@@ -13,6 +13,7 @@ use crate::{
     kaniko_door::ExecutorArguments,
     output::tell,
     progress::{self, Outcome, Places},
+    records::Records,
     request::{self, UsageError},
     say, signals,
 };
@@ -26,7 +27,7 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
     };
     match (request::from_docker(arguments, environment), call) {
         (Ok(request), Some(call)) => check_command::run(&request, call),
-        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment),
+        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment, &Records::default()),
         (Err(error), _) => wrong(&error),
     }
 }
@@ -45,13 +46,25 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
         "panic" | "fatal" | "error" => progress::Verbosity::Quiet,
         _ => progress::Verbosity::Normal,
     };
+    let mode = if arguments.log_format == "json" { "json" } else { "auto" };
+    let records = Records {
+        with_digest: arguments.image_name_with_digest_file.clone(),
+        with_tag_and_digest: arguments.image_name_tag_with_digest_file.clone(),
+        builder_output: environment.builder_output(),
+    };
     match request::from_kaniko(arguments, environment) {
-        Ok(request) => run(&request, "auto", verbosity, environment),
+        Ok(request) => run(&request, mode, verbosity, environment, &records),
         Err(error) => wrong(&error),
     }
 }
 
-fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity, environment: &Environment) -> Exit {
+fn run(
+    request: &BuildRequest,
+    mode: &str,
+    verbosity: progress::Verbosity,
+    environment: &Environment,
+    records: &Records,
+) -> Exit {
     let wanted = mode.parse();
     let view = wanted.and_then(|wanted| progress::view(wanted, verbosity, environment, places(request, environment)));
     let view = match view {
@@ -75,7 +88,10 @@ fn run(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity, envir
         (Err(_), Some(_)) => Outcome::Interrupted,
     });
     match (built, interrupted) {
-        (Ok(built), _) => report(request, &built),
+        (Ok(built), _) => match records.write(&built) {
+            Ok(()) => report(request, &built),
+            Err(error) => explain::failed(&chain(&error)),
+        },
         (Err(_), Some(signal)) => explain::interrupted(signal),
         (Err(error), None) => {
             explain::problems(&error).iter().for_each(|problem| view.problem(problem));

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
+use cofferdam_engine::Secret;
 use cofferdam_image::{StoreError, StoreLocation};
 
 /// The environment at the start of the program.
@@ -51,10 +52,25 @@ impl Environment {
         std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
     }
 
-    /// Docker's configuration file: `DOCKER_CONFIG` names its directory.
-    pub fn docker_config(&self) -> Option<PathBuf> {
-        let directory = self.path("DOCKER_CONFIG").or_else(|| self.path("HOME").map(|home| home.join(".docker")));
-        directory.map(|directory| directory.join("config.json"))
+    /// Files with credentials in Docker's form, in the order in which they count: Docker's configuration (`DOCKER_CONFIG` names
+    /// its directory), then podman's (containers-auth.json(5)).
+    pub fn docker_configs(&self) -> Vec<PathBuf> {
+        let docker = self.path("DOCKER_CONFIG").or_else(|| self.path("HOME").map(|home| home.join(".docker")));
+        let podman = self.path("REGISTRY_AUTH_FILE").or_else(|| {
+            let runtime = self.path("XDG_RUNTIME_DIR")?;
+            Some(runtime.join("containers/auth.json"))
+        });
+        docker.map(|directory| directory.join("config.json")).into_iter().chain(podman).collect()
+    }
+
+    /// The text of a file as [`Environment::docker_configs`] names them: what GitLab's variables hold.
+    pub fn docker_auth_config(&self) -> Option<Secret> {
+        self.variable("DOCKER_AUTH_CONFIG").filter(|text| !text.trim().is_empty()).map(Secret::new)
+    }
+
+    /// Where builders that run for Google Cloud Build say what they made: the file `images` in this directory.
+    pub fn builder_output(&self) -> Option<PathBuf> {
+        self.path("BUILDER_OUTPUT").map(|directory| directory.join("images"))
     }
 
     /// The variables of continuous integration systems that name refs, commits, events and projects: facts for tagging

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Args, Parser};
 
 use crate::docker_door::Bounds;
 
@@ -45,7 +45,7 @@ pub struct ExecutorArguments {
     pub no_push: bool,
 
     /// Writes the image as an archive for `docker load`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, alias = "tarPath", value_name = "FILE")]
     pub tar_path: Option<PathBuf>,
 
     /// Writes the image as an OCI layout
@@ -93,8 +93,183 @@ pub struct ExecutorArguments {
     #[arg(long, value_name = "DIR", env = "COFFERDAM_STORE")]
     pub store: Option<PathBuf>,
 
+    /// Platform of the image, for example linux/arm64 [default: this machine's]
+    #[arg(long, alias = "customPlatform", value_name = "OS/ARCH")]
+    pub custom_platform: Option<String>,
+
+    /// Pulls images of Docker Hub from this registry first; may be repeated
+    #[arg(long = "registry-mirror", env = "KANIKO_REGISTRY_MIRROR", value_delimiter = ',', value_name = "HOST[/PATH]")]
+    pub registry_mirrors: Vec<String>,
+
+    /// Pulls images of one registry from another one first; several pairs are separated by `;`
+    #[arg(long = "registry-map", env = "KANIKO_REGISTRY_MAP", value_delimiter = ';', value_name = "HOST=HOST[/PATH]")]
+    pub registry_maps: Vec<String>,
+
+    /// Never asks a registry itself that has a mirror or a map
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub skip_default_registry_fallback: bool,
+
+    /// Certificates (PEM) that are trusted for a registry; may be repeated
+    #[arg(long = "registry-certificate", value_name = "HOST=FILE")]
+    pub registry_certificates: Vec<String>,
+
+    /// Our certificate and its key (PEM) for a registry; may be repeated
+    #[arg(long = "registry-client-cert", value_name = "HOST=CERT,KEY")]
+    pub registry_client_certificates: Vec<String>,
+
+    /// How often a failed push is tried again [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    pub push_retry: Option<u32>,
+
+    /// How often a failed download is tried again [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    pub image_download_retry: Option<u32>,
+
+    /// Does not find out before the build whether it may push
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub skip_push_permission_check: bool,
+
+    /// Writes `NAME@DIGEST` for each destination to a file
+    #[arg(long, value_name = "FILE")]
+    pub image_name_with_digest_file: Option<PathBuf>,
+
+    /// Writes `NAME:TAG@DIGEST` for each destination to a file
+    #[arg(long, value_name = "FILE")]
+    pub image_name_tag_with_digest_file: Option<PathBuf>,
+
+    /// Times of this build become SOURCE_DATE_EPOCH, else 0, the image's own included
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub reproducible: bool,
+
+    /// Form of the log: text, color or json
+    #[arg(long, value_name = "FORMAT", default_value = "color", value_parser = ["text", "color", "json"])]
+    pub log_format: String,
+
+    #[command(flatten)]
+    pub without_effect: WithoutEffect,
+
+    #[command(flatten)]
+    pub not_yet: NotYet,
+
     #[command(flatten)]
     pub bounds: Bounds,
+}
+
+/// Flags for what this builder does not have or always does; taken so that a pipeline need not change (docs/kaniko.md).
+#[derive(Debug, Args)]
+pub struct WithoutEffect {
+    /// The machine's own file system is never touched
+    #[arg(long, env = "KANIKO_CLEANUP", hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub cleanup: bool,
+
+    /// As `cleanup`
+    #[arg(long, env = "KANIKO_PRE_CLEANUP", hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub pre_cleanup: bool,
+
+    /// The context is never changed
+    #[arg(long, env = "KANIKO_PRESERVE_CONTEXT", hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub preserve_context: bool,
+
+    /// It may run outside of a container
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub force: bool,
+
+    /// Configuration steps never make layers
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub force_build_metadata: bool,
+
+    /// Memory is flat in any case
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "true", value_parser = go_bool)]
+    pub compressed_caching: bool,
+
+    /// Stages that nothing needs are never built
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub skip_unused_stages: bool,
+
+    /// Changes are known, not searched for
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub use_new_run: bool,
+
+    /// What is needed of a base is unpacked
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub materialize: bool,
+
+    /// Lines of the log have no times
+    #[arg(long, hide = true, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", value_parser = go_bool)]
+    pub log_timestamp: bool,
+
+    /// Changes are known, not searched for
+    #[arg(long, alias = "snapshotMode", hide = true, value_name = "MODE", default_value = "full",
+        value_parser = ["full", "redo", "time"])]
+    pub snapshot_mode: String,
+
+    /// There is no tool directory
+    #[arg(long, env = "KANIKO_DIR", hide = true, value_name = "DIR")]
+    pub kaniko_dir: Option<PathBuf>,
+
+    /// Nothing is unpacked over the network
+    #[arg(long, hide = true, value_name = "COUNT")]
+    pub image_fs_extract_retry: Option<u32>,
+}
+
+/// Flags of Kaniko's that change the image or where it comes from, and are not done yet: never ignored.
+#[derive(Debug, Args)]
+pub struct NotYet {
+    /// One layer for the whole last stage
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub single_snapshot: Option<String>,
+
+    /// Paths that get into no layer
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub ignore_path: Vec<String>,
+
+    /// Annotations of the manifest
+    #[arg(long, hide = true, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+
+    /// gzip or zstd
+    #[arg(long, hide = true, value_name = "FORMAT")]
+    pub compression: Option<String>,
+
+    /// Effort of the compression
+    #[arg(long, hide = true, allow_hyphen_values = true, value_name = "LEVEL")]
+    pub compression_level: Option<String>,
+
+    /// Directory in a fetched context
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub context_sub_path: Option<String>,
+}
+
+impl NotYet {
+    /// The first flag that was given and would change the result.
+    pub fn given(&self) -> Option<&'static str> {
+        let set = |value: &Option<String>, neutral: &[&str]| {
+            value.as_deref().is_some_and(|value| !value.is_empty() && !neutral.contains(&value))
+        };
+        [
+            ("--single-snapshot", set(&self.single_snapshot, &["false", "0"])),
+            ("--ignore-path", !self.ignore_path.is_empty()),
+            ("--annotation", !self.annotation.is_empty()),
+            ("--compression", set(&self.compression, &["gzip"])),
+            ("--compression-level", set(&self.compression_level, &["-1", "6"])),
+            ("--context-sub-path", set(&self.context_sub_path, &[])),
+        ]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    }
 }
 
 /// What Go's `strconv.ParseBool` takes.

@@ -12,6 +12,7 @@ mod kaniko_door;
 mod output;
 mod plugin_command;
 mod progress;
+mod records;
 mod request;
 mod signals;
 mod tags_command;

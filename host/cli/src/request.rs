@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
-    Allowance, BuildRequest, Destination, Execution, KeyValue, Output, OutputKind, Platform, PluginAccess, PolicyUse,
-    RegistryAccess, Timestamps,
+    Allowance, BuildRequest, CertificateFiles, Destination, Execution, KeyValue, Mirrors, Output, OutputKind, Platform,
+    PluginAccess, PolicyUse, RegistryAccess, RegistryHost, Timestamps,
 };
 
 use crate::{
@@ -33,6 +33,9 @@ pub enum UsageError {
     #[error("{0}")]
     Combination(String),
 }
+
+/// How often a request is tried in any case; `--push-retry` can only add to that.
+const DEFAULT_ATTEMPTS: u32 = 6;
 
 type Result<T> = std::result::Result<T, UsageError>;
 
@@ -66,6 +69,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             push: arguments.push,
             outputs,
             policies: policies(&arguments.tag_policies)?,
+            check_push: false,
             digest_file: arguments.digest_file,
             docker_media_types: image_format,
         },
@@ -77,7 +81,8 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
             skip_tls_verify_push: arguments.skip_tls_verify,
             skip_tls_verify_pull: arguments.skip_tls_verify,
-            docker_config: environment.docker_config(),
+            docker_configs: environment.docker_configs(),
+            docker_auth_config: environment.docker_auth_config(),
             patience: patience(&arguments.bounds)?,
             ..RegistryAccess::default()
         },
@@ -97,6 +102,19 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         let text = "`--tar-path` needs `--destination REF` for the image's name in the archive".to_owned();
         return Err(UsageError::Combination(text));
     }
+    if let Some(flag) = arguments.not_yet.given() {
+        return Err(UsageError::Combination(format!("`{flag}` is not supported yet: build without it")));
+    }
+    let mirrors = mirrors(&arguments)?;
+    let host_certificates = host_certificates(&arguments)?;
+    let retries = arguments.push_retry.max(arguments.image_download_retry);
+    let timestamps = match arguments.reproducible {
+        true => match epoch(environment, &arguments.build_arguments)? {
+            Timestamps::Automatic => Timestamps::Epoch(0),
+            chosen => chosen,
+        },
+        false => epoch(environment, &arguments.build_arguments)?,
+    };
     let tar = arguments.tar_path.map(|destination| Output { kind: OutputKind::DockerArchive, destination });
     let layout = arguments.oci_layout_path.map(|destination| Output { kind: OutputKind::OciDirectory, destination });
     let has_layout = layout.is_some();
@@ -109,18 +127,19 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         build_arguments: build_arguments(&arguments.build_arguments, environment)?,
         contexts: BTreeMap::new(),
         labels: pairs("--label", &arguments.labels)?,
-        platform: None,
+        platform: arguments.custom_platform.as_deref().map(platform).transpose()?,
         destination: Destination {
             references: arguments.destinations,
             push: !arguments.no_push,
             outputs: tar.into_iter().chain(layout).collect(),
             policies: Vec::new(),
+            check_push: !arguments.no_push && !arguments.skip_push_permission_check,
             digest_file: arguments.digest_file,
             // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only.
             docker_media_types: !has_layout,
         },
         no_cache: false,
-        timestamps: epoch(environment, &arguments.build_arguments)?,
+        timestamps,
         store: environment.store(arguments.store)?,
         registries: RegistryAccess {
             insecure_push: arguments.insecure,
@@ -129,13 +148,55 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
             skip_tls_verify_push: arguments.skip_tls_verify,
             skip_tls_verify_pull: arguments.skip_tls_verify_pull,
-            docker_config: environment.docker_config(),
+            docker_configs: environment.docker_configs(),
+            docker_auth_config: environment.docker_auth_config(),
+            mirrors,
+            host_certificates,
+            attempts: retries.map(|retries| retries.saturating_add(1).max(DEFAULT_ATTEMPTS)),
             patience: patience(&arguments.bounds)?,
         },
         plugins: plugins(&shared, environment)?,
         execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
         variables: environment.ci_variables(),
     })
+}
+
+/// `--registry-map`, then `--registry-mirror`, which is a map of Docker Hub.
+fn mirrors(arguments: &ExecutorArguments) -> Result<Mirrors> {
+    let mut mirrors = Mirrors::default();
+    mirrors.instead = arguments.skip_default_registry_fallback;
+    for text in arguments.registry_maps.iter().filter(|text| !text.is_empty()) {
+        let wrong = || form("--registry-map", text, "HOST=HOST or HOST=HOST/PATH");
+        let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+        mirrors.add(from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?);
+    }
+    for text in arguments.registry_mirrors.iter().filter(|text| !text.is_empty()) {
+        let mirror = text.parse().map_err(|_| form("--registry-mirror", text, "HOST or HOST/PATH"))?;
+        mirrors.add(RegistryHost::docker_hub(), mirror);
+    }
+    Ok(mirrors)
+}
+
+/// `--registry-certificate` and `--registry-client-cert`, by host.
+fn host_certificates(arguments: &ExecutorArguments) -> Result<BTreeMap<String, CertificateFiles>> {
+    let mut all: BTreeMap<String, CertificateFiles> = BTreeMap::new();
+    let host = |text: &str| text.parse::<RegistryHost>().ok().map(|host| host.to_string());
+    for text in &arguments.registry_certificates {
+        let parts = text.split_once('=').and_then(|(name, file)| Some((host(name)?, file)));
+        let (host, file) = parts.ok_or_else(|| form("--registry-certificate", text, "HOST=FILE"))?;
+        all.entry(host).or_default().ca.push(file.into());
+    }
+    for text in &arguments.registry_client_certificates {
+        let parts = || {
+            let (name, files) = text.split_once('=')?;
+            let (certificate, key) = files.split_once(',')?;
+            Some((host(name)?, certificate, key))
+        };
+        let (host, certificate, key) =
+            parts().ok_or_else(|| form("--registry-client-cert", text, "HOST=CERTIFICATE,KEY"))?;
+        all.entry(host).or_default().client = Some((certificate.into(), key.into()));
+    }
+    Ok(all)
 }
 
 /// Tagging policies with their options.

@@ -93,7 +93,7 @@ pub fn build(
     let named = naming::decide(&plugins, &destination.policies, &destination.references, &facts, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(BuildError::Runtime)?;
-    let client = credentials::client(&request.registries, &plugins);
+    let client = credentials::client(&request.registries, &plugins)?;
     let files = Arc::new(LayerFiles {
         store: store.clone(),
         form: surroundings.form(),
@@ -106,6 +106,7 @@ pub fn build(
         runtime: runtime.handle().clone(),
         files: files.clone(),
         named: sources.images.clone(),
+        mirrors: request.registries.mirrors.clone(),
         may_pull: {
             let plugins = plugins.clone();
             Box::new(move |host| plugins.policy().may_pull(host))
@@ -121,6 +122,12 @@ pub fn build(
         let host = repository.host().to_string();
         if !plugins.policy().may_push(&host) {
             return Err(BuildError::PushForbidden(host));
+        }
+    }
+    if destination.check_push {
+        for repository in &repositories {
+            let checked = runtime.block_on(client.check_push(repository));
+            checked.map_err(|source| BuildError::Push { destination: repository.familiar(), source })?;
         }
     }
     let publisher = (!repositories.is_empty()).then(|| {

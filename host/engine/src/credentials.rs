@@ -4,35 +4,66 @@ use std::{path::PathBuf, sync::Arc};
 
 use cofferdam_plugin_host::{Credential as Answer, CredentialSources, MAX_SOURCE_BYTES, PluginHost};
 use cofferdam_registry::{
-    Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, Secret, Timeouts,
+    Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, HostCertificates, RetryPolicy,
+    Secret, Timeouts,
 };
 
-use crate::request::RegistryAccess;
+use crate::{
+    error::BuildError,
+    request::{CertificateFiles, RegistryAccess},
+};
 
 /// The client for a build.
-pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Client {
+///
+/// # Errors
+/// A file with certificates can't be read.
+pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Client, BuildError> {
     let patience = access.patience.map(|patience| Timeouts {
         connect: patience.min(Timeouts::default().connect),
         idle: patience,
         answer: patience,
     });
+    let retries = RetryPolicy::default();
+    let host_certificates =
+        access.host_certificates.iter().map(|(host, files)| Ok((host.clone(), certificates(files)?)));
     let options = ClientOptions {
         timeouts: patience.unwrap_or_default(),
+        retries: RetryPolicy { attempts: access.attempts.unwrap_or(retries.attempts), ..retries },
         insecure_hosts: access.insecure_hosts.iter().cloned().collect(),
         skip_tls_verify_hosts: access.skip_tls_verify_hosts.iter().cloned().collect(),
         insecure_pull: access.insecure_pull,
         insecure_push: access.insecure_push,
         skip_tls_verify_pull: access.skip_tls_verify_pull,
         skip_tls_verify_push: access.skip_tls_verify_push,
+        host_certificates: host_certificates.collect::<Result<_, BuildError>>()?,
         ..ClientOptions::default()
     };
-    let files: Arc<dyn CredentialSources> = Arc::new(GrantedFiles { docker_config: access.docker_config.clone() });
-    Client::new(options, Arc::new(Helpers { plugins: plugins.clone(), files }))
+    let text = access.docker_auth_config.clone().map(DockerConfig::Text);
+    let configs = text.into_iter().chain(access.docker_configs.iter().cloned().map(DockerConfig::File));
+    let files = configs.map(|config| Arc::new(config) as Arc<dyn CredentialSources>).collect();
+    Ok(Client::new(options, Arc::new(Helpers { plugins: plugins.clone(), files })))
+}
+
+/// A certificate with its key is larger than this only if it is none, in bytes.
+const CERTIFICATE_LIMIT_BYTES: u64 = 4 << 20;
+
+fn certificates(files: &CertificateFiles) -> Result<HostCertificates, BuildError> {
+    let read = |path: &PathBuf| {
+        let read = cofferdam_rootfs::read_named_file(path, CERTIFICATE_LIMIT_BYTES);
+        let found = read.and_then(|bytes| bytes.ok_or_else(|| std::io::ErrorKind::NotFound.into()));
+        found.map_err(|source| BuildError::Certificate { path: path.clone(), source })
+    };
+    let all = |paths: &mut dyn Iterator<Item = &PathBuf>| paths.map(read).collect::<Result<Vec<_>, _>>();
+    Ok(HostCertificates {
+        ca_pem: all(&mut files.ca.iter())?.join(&b'\n'),
+        client_pem: all(&mut files.client.iter().flat_map(|(certificate, key)| [certificate, key]))?.join(&b'\n'),
+    })
 }
 
 struct Helpers {
     plugins: Arc<PluginHost>,
-    files: Arc<dyn CredentialSources>,
+    /// In the order in which they are asked; the first that has an answer counts.
+    files: Vec<Arc<dyn CredentialSources>>,
 }
 
 impl CredentialSource for Helpers {
@@ -45,8 +76,14 @@ impl CredentialSource for Helpers {
         let actions: Vec<&str> =
             actions.iter().map(|action| if *action == Action::Push { "push" } else { "pull" }).collect();
         let repository = Some(repository).filter(|repository| !repository.is_empty());
-        let found = self.plugins.credential(host, repository, &actions, &self.files);
-        let found = found.map_err(|error| CredentialError { host: host.to_owned(), reason: crate::chain(&error) })?;
+        let mut found = None;
+        for files in &self.files {
+            let asked = self.plugins.credential(host, repository, &actions, files);
+            found = asked.map_err(|error| CredentialError { host: host.to_owned(), reason: crate::chain(&error) })?;
+            if found.is_some() {
+                break;
+            }
+        }
         Ok(found.map(|found| match found.credential {
             Answer::Basic { username, password } => {
                 Credential::Basic { username, password: Secret::new(password.expose()) }
@@ -57,15 +94,17 @@ impl CredentialSource for Helpers {
     }
 }
 
-/// The files that a helper may be granted, by the names that capabilities use.
-struct GrantedFiles {
-    docker_config: Option<PathBuf>,
+/// What a helper may be granted under the name `docker-config`.
+enum DockerConfig {
+    Text(Secret),
+    File(PathBuf),
 }
 
-impl CredentialSources for GrantedFiles {
+impl CredentialSources for DockerConfig {
     fn file(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-        match (name, &self.docker_config) {
-            ("docker-config", Some(path)) => cofferdam_rootfs::read_named_file(path, MAX_SOURCE_BYTES as u64),
+        match (name, self) {
+            ("docker-config", Self::Text(text)) => Ok(Some(text.expose().as_bytes().to_vec())),
+            ("docker-config", Self::File(path)) => cofferdam_rootfs::read_named_file(path, MAX_SOURCE_BYTES as u64),
             _ => Ok(None),
         }
     }

@@ -88,6 +88,15 @@ pub enum BuildError {
         #[source]
         source: RegistryError,
     },
+    /// A file with certificates can't be read.
+    #[error("can't read the certificate file {}", path.display())]
+    Certificate {
+        /// As the user wrote it.
+        path: PathBuf,
+        /// The machine's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// A plugin can't be used, or is not allowed what it wants.
     #[error("{} can't be loaded", if .0.len() == 1 { "a plugin" } else { "several plugins" })]
     Plugins(Vec<cofferdam_plugin_host::PluginError>),

@@ -8,7 +8,7 @@ use cofferdam_image::{
     StoreError,
 };
 use cofferdam_plan::{Config, ImageFacts, ImageName, Platform, step::KeyValue};
-use cofferdam_registry::{Client, Reference, ReferenceError, RegistryError, Repository};
+use cofferdam_registry::{Client, Mirrors, Reference, ReferenceError, RegistryError, Repository};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -102,6 +102,8 @@ pub struct Images {
     pub files: Arc<LayerFiles>,
     /// `--build-context` with images.
     pub named: BTreeMap<String, NamedImage>,
+    /// Where images of a registry are looked for instead, or first.
+    pub mirrors: Mirrors,
     /// Whether the operator allows a host.
     pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Who watches.
@@ -122,13 +124,31 @@ impl Images {
     }
 
     fn in_registry(&self, reference: &str, name: &ImageName) -> Result<Image, ImageFailure> {
-        let reference: Reference = reference.parse()?;
+        let mut places = self.mirrors.places(&reference.parse()?)?;
+        let last = places.pop();
+        for place in places {
+            match self.at(&place, name) {
+                Ok(image) => return Ok(image),
+                // A mirror need not have everything, nor be there.
+                Err(error) => {
+                    let text = format!("{} is not used: {}", place.familiar(), crate::chain(&error));
+                    self.talk.warn(text);
+                }
+            }
+        }
+        match last {
+            Some(place) => self.at(&place, name),
+            None => self.at(&reference.parse()?, name),
+        }
+    }
+
+    fn at(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {
         let host = reference.host().to_string();
         if !(self.may_pull)(&host) {
             return Err(ImageFailure::Forbidden(host));
         }
         let work = self.talk.begin(Kind::LookUp, format!("looking up {}", reference.familiar()));
-        let found = self.look_up(&reference, name);
+        let found = self.look_up(reference, name);
         work.end(match &found {
             Ok(_) => Ending::Done,
             Err(error) => Ending::Failed(error.to_string()),

@@ -40,7 +40,7 @@ pub use cofferdam_layer::LayerError;
 pub use cofferdam_plan::{Platform, lint, outline as outlines, step::KeyValue};
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
-pub use cofferdam_registry::RegistryError;
+pub use cofferdam_registry::{Mirrors, RegistryError, RegistryHost, Secret};
 pub use error::{BuildError, StepError};
 pub use events::{Ending, Event, Kind, Observer, Stream, Transfer, Vertex};
 pub use executors::Surroundings;
@@ -50,7 +50,8 @@ pub use layers::LayerFailure;
 pub use naming::{Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use request::{
-    BuildRequest, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse, RegistryAccess, Timestamps,
+    BuildRequest, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
+    RegistryAccess, Timestamps,
 };
 pub use stop::Stop;
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
+use cofferdam_registry::{Mirrors, Secret};
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Destination {
     pub outputs: Vec<Output>,
     /// `--tag-policy`, in sequence; empty is `explicit`.
     pub policies: Vec<PolicyUse>,
+    /// Whether it is found out before the build that we may push.
+    pub check_push: bool,
     /// Files that take the digest.
     pub digest_file: Option<PathBuf>,
     /// Docker's media types instead of OCI's.
@@ -114,10 +117,28 @@ pub struct RegistryAccess {
     pub skip_tls_verify_push: bool,
     /// Pull without checking certificates.
     pub skip_tls_verify_pull: bool,
-    /// Docker's `config.json`, for the credential helper that reads it.
-    pub docker_config: Option<PathBuf>,
+    /// Files in the form of Docker's `config.json`, for the credential helper that reads it: the first that has an entry for
+    /// a registry counts.
+    pub docker_configs: Vec<PathBuf>,
+    /// The text of such a file (`DOCKER_AUTH_CONFIG`), which counts before the files.
+    pub docker_auth_config: Option<Secret>,
+    /// Where images are pulled from instead, or first.
+    pub mirrors: Mirrors,
+    /// Files with certificates for single hosts.
+    pub host_certificates: BTreeMap<String, CertificateFiles>,
+    /// How often a request is tried in all; `None` is the default.
+    pub attempts: Option<u32>,
     /// How long a registry may be silent before a request is given up and sent again.
     pub patience: Option<Duration>,
+}
+
+/// Files in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Certificates that are trusted.
+    pub ca: Vec<PathBuf>,
+    /// Our own certificate, and its private key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// Which plugins are loaded, and what they may do.

@@ -1,6 +1,10 @@
 //! How the client behaves.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 /// Whether content comes or goes; some options differ between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +30,8 @@ pub struct ClientOptions {
     pub skip_tls_verify_push: bool,
     /// Certificates, in PEM, that are trusted beside the system's; each entry may hold several.
     pub ca_certificates_pem: Vec<Vec<u8>>,
+    /// Certificates for single hosts.
+    pub host_certificates: BTreeMap<String, HostCertificates>,
     /// What the client calls itself.
     pub user_agent: String,
     /// How many requests run at the same time for one host. An open [`BlobStream`](crate::BlobStream) counts as one.
@@ -50,6 +56,7 @@ impl Default for ClientOptions {
             skip_tls_verify_pull: false,
             skip_tls_verify_push: false,
             ca_certificates_pem: Vec::new(),
+            host_certificates: BTreeMap::new(),
             user_agent: concat!("cofferdam/", env!("CARGO_PKG_VERSION")).to_owned(),
             requests_per_host: 6,
             timeouts: Timeouts::default(),
@@ -71,12 +78,33 @@ impl ClientOptions {
         all || self.insecure_hosts.contains(host)
     }
 
+    /// Which of `host_certificates` are those of a host.
+    pub(crate) fn certificates_of(&self, host: &str) -> Option<usize> {
+        self.host_certificates.keys().position(|known| known == host)
+    }
+
     pub(crate) fn skips_tls_verify(&self, host: &str, direction: Direction) -> bool {
         let all = match direction {
             Direction::Pull => self.skip_tls_verify_pull,
             Direction::Push => self.skip_tls_verify_push,
         };
         all || self.skip_tls_verify_hosts.contains(host)
+    }
+}
+
+/// What TLS with one host needs, in PEM.
+#[derive(Clone, Default)]
+pub struct HostCertificates {
+    /// Certificates that are trusted for this host, beside the system's.
+    pub ca_pem: Vec<u8>,
+    /// Our own certificate and its private key, one after the other, for hosts that ask who we are; empty is none.
+    pub client_pem: Vec<u8>,
+}
+
+/// Without the private key.
+impl fmt::Debug for HostCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostCertificates").field("client", &!self.client_pem.is_empty()).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Against Debian's `docker-registry`, with `skopeo` as the second opinion.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     process::Command,
     sync::{
@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use cofferdam_digest::Digest;
 use cofferdam_registry::{
-    Action, BlobOutcome, Client, ClientOptions, Credential, ManifestName, ManifestType, Missing, NoCredentials,
-    Reference, RegistryError, Repository, Secret, Tag,
+    Action, BlobOutcome, Client, ClientOptions, Credential, HostCertificates, ManifestName, ManifestType, Missing,
+    NoCredentials, Reference, RegistryError, Repository, Secret, Tag,
 };
 use cofferdam_tests::fault_proxy::{Fault, FaultProxy};
 use cofferdam_tests::noise;
@@ -267,6 +267,35 @@ async fn a_pull_survives_what_happens_to_answers_on_their_way_or_says_what_it_wa
         assert!(check(&result), "{shown}: {:?}", result.as_ref().map(Bytes::len));
         assert!(result.is_err() || result.is_ok_and(|bytes| bytes == layer), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn certificates_of_a_host_are_for_that_host_alone() {
+    if skipped("docker-registry") || skipped("openssl") {
+        return;
+    }
+    let certificate = Certificate::new();
+    let registry = Registry::start_tls(&Access::ClientCertificate, &certificate);
+    let repository = repository(&registry, "app");
+    let ca_pem = std::fs::read(certificate.certificate()).unwrap();
+    let key = std::fs::read(certificate.key()).unwrap();
+    let client_pem = [&ca_pem[..], &key].concat();
+    let check = async |host: String, certificates: HostCertificates| {
+        let host_certificates = BTreeMap::from([(host, certificates)]);
+        let client = Client::new(ClientOptions { host_certificates, ..quick() }, Arc::new(NoCredentials));
+        client.check_push(&repository).await
+    };
+    let both = HostCertificates { ca_pem: ca_pem.clone(), client_pem: client_pem.clone() };
+    check(registry.host(), both.clone()).await.unwrap();
+    check(registry.host(), HostCertificates { ca_pem: ca_pem.clone(), ..HostCertificates::default() })
+        .await
+        .unwrap_err();
+    let other = check("other.example".to_owned(), both.clone()).await.unwrap_err();
+    assert!(matches!(other, RegistryError::Tls { certificate: true, .. }), "{other:?}");
+    let wrong = HostCertificates { client_pem: ca_pem.clone(), ca_pem };
+    let error = check(registry.host(), wrong).await.unwrap_err().to_string();
+    assert!(error.contains("client certificate") && error.contains(&registry.host()), "{error}");
+    assert!(!format!("{both:?}").contains("PRIVATE"), "{both:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use reqwest::{Certificate, redirect};
+use reqwest::{Certificate, Identity, redirect};
 use url::Url;
 
-use crate::{ClientOptions, RegistryError, RequestLine, reference::is_loopback};
+use crate::{ClientOptions, HostCertificates, RegistryError, RequestLine, reference::is_loopback};
 
 /// How to connect to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +17,8 @@ pub(crate) struct Profile {
     tls: Tls,
     /// Without a proxy, even where the environment names one: it would mean the proxy's own machine.
     direct: bool,
+    /// Which of the options' certificates for single hosts are used.
+    certificates: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,13 +30,13 @@ enum Tls {
 
 impl Profile {
     /// For a URL's scheme and host.
-    pub(crate) fn new(url: &Url, verify: bool) -> Self {
+    pub(crate) fn new(url: &Url, verify: bool, certificates: Option<usize>) -> Self {
         let tls = match (url.scheme(), verify) {
             ("http", _) => Tls::None,
             (_, true) => Tls::Verified,
             (_, false) => Tls::Unverified,
         };
-        Self { tls, direct: url.host_str().is_some_and(is_loopback) }
+        Self { tls, direct: url.host_str().is_some_and(is_loopback), certificates }
     }
 
     /// Whether no proxy is used.
@@ -83,8 +85,12 @@ impl Clients {
         let builder = match profile.tls {
             // No certificate is needed, so none is loaded; a redirect to https gets a client of its own.
             Tls::None => builder.tls_certs_only([]),
-            Tls::Verified => builder.tls_certs_merge(self.extra_certificates()?),
+            Tls::Verified => builder.tls_certs_merge(self.extra_certificates(profile)?),
             Tls::Unverified => builder.tls_danger_accept_invalid_certs(true),
+        };
+        let builder = match self.own(profile).filter(|own| profile.tls != Tls::None && !own.client_pem.is_empty()) {
+            Some(own) => builder.identity(identity(&own.client_pem, host)?),
+            None => builder,
         };
         builder.build().map_err(|error| match profile.tls {
             // The one way this fails: a system without any CA certificate.
@@ -98,9 +104,15 @@ impl Clients {
         })
     }
 
-    fn extra_certificates(&self) -> Result<Vec<Certificate>, RegistryError> {
+    /// What the options have for the profile's host alone.
+    fn own(&self, profile: Profile) -> Option<&HostCertificates> {
+        self.options.host_certificates.values().nth(profile.certificates?)
+    }
+
+    fn extra_certificates(&self, profile: Profile) -> Result<Vec<Certificate>, RegistryError> {
         let mut certificates = Vec::new();
-        for pem in &self.options.ca_certificates_pem {
+        let own = self.own(profile).map(|own| &own.ca_pem).filter(|pem| !pem.is_empty());
+        for pem in self.options.ca_certificates_pem.iter().chain(own) {
             let error = |why| RegistryError::Setup { reason: format!("a CA certificate can't be read: {why}") };
             let read = Certificate::from_pem_bundle(pem).map_err(|why| error(super::failure::innermost(&why)))?;
             if read.is_empty() {
@@ -110,6 +122,16 @@ impl Clients {
         }
         Ok(certificates)
     }
+}
+
+/// Our certificate and its key, for one host.
+fn identity(pem: &[u8], host: &str) -> Result<Identity, RegistryError> {
+    Identity::from_pem(pem).map_err(|why| RegistryError::Setup {
+        reason: format!(
+            "the client certificate for `{host}` and its key can't be used: {}",
+            super::failure::innermost(&why)
+        ),
+    })
 }
 
 /// Makes `ring` the process's TLS cryptography. When a program around us chose another one first, that stays.

@@ -14,10 +14,15 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(host: &RegistryHost, scheme: &str, verify: bool) -> Result<Self, RegistryError> {
+    fn new(
+        host: &RegistryHost,
+        scheme: &str,
+        verify: bool,
+        certificates: Option<usize>,
+    ) -> Result<Self, RegistryError> {
         let base = Url::parse(&format!("{scheme}://{}/", host.api_authority()))
             .map_err(|error| RegistryError::Setup { reason: format!("`{host}` makes no URL: {error}") })?;
-        Ok(Self { profile: Profile::new(&base, verify), base })
+        Ok(Self { profile: Profile::new(&base, verify, certificates), base })
     }
 
     pub(crate) fn base(&self) -> &Url {
@@ -91,11 +96,12 @@ impl Http {
         let name = host.to_string();
         let insecure = self.options.is_insecure(&name, self.direction);
         let verify = !insecure && !self.options.skips_tls_verify(&name, self.direction);
-        let tls = Endpoint::new(host, "https", verify)?;
+        let certificates = self.options.certificates_of(&name);
+        let tls = Endpoint::new(host, "https", verify, certificates)?;
         if !insecure && !host.is_loopback() {
             return self.greet_at(tls).await;
         }
-        let plain = Endpoint::new(host, "http", verify)?;
+        let plain = Endpoint::new(host, "http", verify, certificates)?;
         let (first, second) = if host.port().is_some() { (plain, tls) } else { (tls, plain) };
         let first = match self.greet_at(first).await {
             Ok(greeting) if speaks(&greeting.answer) => return Ok(greeting),
@@ -104,7 +110,10 @@ impl Http {
         match (first, self.greet_at(second).await) {
             (_, Ok(greeting)) => Ok(greeting),
             // It speaks TLS, but has a bad certificate: that is the thing to tell. Else what the first attempt met.
-            (_, Err(second @ RegistryError::Tls { certificate: true, .. })) => Err(second),
+            // Or what the user gave for TLS can't be used.
+            (_, Err(second @ (RegistryError::Tls { certificate: true, .. } | RegistryError::Setup { .. }))) => {
+                Err(second)
+            }
             (Ok(first), Err(_)) => Ok(first),
             (Err(first), Err(_)) => Err(first),
         }

@@ -66,7 +66,7 @@ impl Http {
         let host = authority(url);
         let verify =
             !self.options.skips_tls_verify(&host, self.direction) && !self.options.is_insecure(&host, self.direction);
-        Profile::new(url, verify)
+        Profile::new(url, verify, self.options.certificates_of(&host))
     }
 
     /// Whether a host may be spoken to without TLS, whatever sent us there.

@@ -5,6 +5,7 @@
 
 mod error;
 mod host;
+mod mirrors;
 mod repository;
 
 use std::{fmt, str::FromStr};
@@ -14,6 +15,7 @@ use cofferdam_digest::Digest;
 pub use error::ReferenceError;
 pub use host::RegistryHost;
 pub(crate) use host::is_loopback;
+pub use mirrors::{Mirror, Mirrors};
 pub use repository::{Repository, Tag};
 
 /// An image in a registry: a repository, and a tag or a digest in it, or both (then the digest decides).
@@ -75,6 +77,11 @@ impl Reference {
     /// The same image by its digest, keeping the tag for people.
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { repository: self.repository.clone(), tag: self.tag.clone(), digest: Some(digest) }
+    }
+
+    /// The same tag and digest in another repository.
+    pub(crate) fn in_repository(&self, repository: Repository) -> Self {
+        Self { repository, ..self.clone() }
     }
 
     /// The short form that people write: `alpine`, `user/app:1`; other hosts are always written out.

@@ -27,6 +27,8 @@ pub enum Access {
     Everyone,
     /// `USER` with `PASSWORD`.
     Password,
+    /// Whoever shows the registry's own certificate as a client's.
+    ClientCertificate,
     /// Who has a token of this server, signed by the certificate in the file.
     Token {
         realm: String,
@@ -130,7 +132,7 @@ fn answers(port: u16, child: &mut Child) -> bool {
 fn configuration(directory: &Path, port: u16, access: &Access, tls: Option<&Certificate>) -> String {
     let data = directory.join("data");
     let auth = match access {
-        Access::Everyone => String::new(),
+        Access::Everyone | Access::ClientCertificate => String::new(),
         Access::Password => {
             let output = Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]).output().unwrap();
             assert!(output.status.success(), "htpasswd: {}", String::from_utf8_lossy(&output.stderr));
@@ -146,7 +148,11 @@ fn configuration(directory: &Path, port: u16, access: &Access, tls: Option<&Cert
     let tls = tls.map_or_else(String::new, |tls| {
         let (certificate, key) = (tls.certificate(), tls.key());
         let (certificate, key) = (certificate.display(), key.display());
-        format!("  host: http://127.0.0.1:{port}\n  tls:\n    certificate: {certificate}\n    key: {key}\n")
+        let clients = match access {
+            Access::ClientCertificate => format!("    clientcas:\n      - {certificate}\n"),
+            _ => String::new(),
+        };
+        format!("  host: http://127.0.0.1:{port}\n  tls:\n    certificate: {certificate}\n    key: {key}\n{clients}")
     });
     format!(
         "version: 0.1\nlog:\n  accesslog:\n    disabled: false\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \

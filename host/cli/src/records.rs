@@ -1,0 +1,70 @@
+//! Files that say under which names the image was pushed, for the steps of a pipeline that come after.
+
+use std::path::PathBuf;
+
+use cofferdam_engine::Built;
+use cofferdam_image::StoreError;
+
+/// Where to write what.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// `NAME@DIGEST`, a line for each name.
+    pub with_digest: Option<PathBuf>,
+    /// `NAME:TAG@DIGEST`, a line for each name.
+    pub with_tag_and_digest: Option<PathBuf>,
+    /// A JSON object with `name` and `digest` for each name, a line each.
+    pub builder_output: Option<PathBuf>,
+}
+
+/// A record can't be written. The image is built, and pushed if it was to be.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write {}; the image is complete", path.display())]
+pub struct RecordError {
+    path: PathBuf,
+    #[source]
+    source: StoreError,
+}
+
+impl Records {
+    /// Writes them, each whole or not at all.
+    ///
+    /// # Errors
+    /// The first file that can't be written.
+    pub fn write(&self, built: &Built) -> Result<(), RecordError> {
+        let lines =
+            |line: &dyn Fn(&str) -> String| built.names.iter().map(|name| line(name) + "\n").collect::<String>();
+        let digest = built.digest;
+        let files = [
+            (&self.with_digest, lines(&|name| format!("{}@{digest}", without_tag(name)))),
+            (&self.with_tag_and_digest, lines(&|name| format!("{name}@{digest}"))),
+            (
+                &self.builder_output,
+                lines(&|name| serde_json::json!({ "name": name, "digest": digest.to_string() }).to_string()),
+            ),
+        ];
+        for (path, text) in files {
+            let Some(path) = path else { continue };
+            let written = cofferdam_image::export::write_file(path, text.as_bytes());
+            written.map_err(|source| RecordError { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+}
+
+/// A name whose tag, if it has one, stands behind the last colon after the last slash.
+fn without_tag(name: &str) -> &str {
+    let path = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[path..].rfind(':').map_or(name, |colon| &name[..path + colon])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_no_tag() {
+        for (name, without) in [("r:5000/a/b:1", "r:5000/a/b"), ("r:5000/a", "r:5000/a"), ("alpine:3", "alpine")] {
+            assert_eq!(without_tag(name), without);
+        }
+    }
+}
