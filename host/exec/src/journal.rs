@@ -4,7 +4,7 @@
 //! the same number.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     path::Path,
 };
@@ -265,6 +265,18 @@ impl Journal {
     /// Records all of a file that is bound into the tree from anywhere, as long as the command runs.
     pub fn set_bound(&mut self, seen: &Seen, recorded: Recorded) {
         self.bound.insert((seen.device, seen.inode), recorded);
+    }
+
+    /// Takes over what another journal says.
+    pub fn extend(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+
+    /// What is recorded of these numbers.
+    #[must_use]
+    pub fn only(&self, inodes: &BTreeSet<u64>) -> Self {
+        let wanted = self.entries.iter().filter(|(inode, _)| inodes.contains(inode));
+        Self { entries: wanted.map(|(inode, entry)| (*inode, entry.clone())).collect(), ..Self::default() }
     }
 
     /// Forgets a file.

@@ -107,7 +107,7 @@ pub enum MountSource {
         size_bytes: Option<u64>,
     },
     /// A file in memory, never on a disk if anything else is possible here.
-    Secret {
+    File {
         /// Its content.
         contents: Vec<u8>,
         /// Permission bits.
@@ -125,7 +125,7 @@ impl fmt::Debug for Mount {
             MountSource::Path { path, .. } => path,
             MountSource::Layers { path, .. } => path,
             MountSource::Memory { .. } => &"memory",
-            MountSource::Secret { .. } => &"secret",
+            MountSource::File { .. } => &"file",
         };
         formatter.debug_struct("Mount").field("target", &self.target).field("source", what).finish_non_exhaustive()
     }

@@ -7,7 +7,10 @@ use std::any::Any;
 
 use crate::bindings::instruction::cofferdam::fs::{execution, root, trees};
 pub use crate::bindings::instruction::cofferdam::fs::{
-    execution::{Command, Error as ExecutionError, Exit, Network},
+    execution::{
+        Bind, Cache, CacheMount, Command, Error as ExecutionError, Exit, FileMount, MemoryMount, Mount, Network, Secret, Sharing,
+        SshAgent, TreePart,
+    },
     model::{Attributes, Error, Kind, Metadata, Owner},
     root::{Copied, CopyOptions, ModeChange, ModeClause, Operator, Permissions, Who},
 };
@@ -110,6 +113,11 @@ pub trait Executor {
     /// # Errors
     /// It could not be run at all.
     fn run(&self, command: &Command) -> Result<Exit, ExecutionError>;
+    /// The same with mounts.
+    ///
+    /// # Errors
+    /// It could not be run at all.
+    fn run_with_mounts(&self, command: &Command, mounts: &[Mount]) -> Result<Exit, ExecutionError>;
 }
 
 /// Makes or replaces a regular file with this content.
@@ -218,5 +226,9 @@ impl RootFs for root::Rootfs {
 impl Executor for execution::Executor {
     fn run(&self, command: &Command) -> Result<Exit, ExecutionError> {
         execution::Executor::run(self, command)
+    }
+
+    fn run_with_mounts(&self, command: &Command, mounts: &[Mount]) -> Result<Exit, ExecutionError> {
+        execution::Executor::run_with_mounts(self, command, mounts)
     }
 }

@@ -32,7 +32,7 @@ const CONFINED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAt
 
 /// Makes them, detached, in the order of the request.
 pub fn prepare(request: &RunRequest, private: &Path) -> Result<Vec<Pending>, Failure> {
-    let mut secrets = None;
+    let mut files = None;
     let mut pending = Vec::new();
     for (number, Mount { target, source }) in request.mounts.iter().enumerate() {
         let failed = |error: io::Error| Failure::setup(format!("make the mount for `{target}`"), error);
@@ -45,13 +45,13 @@ pub fn prepare(request: &RunRequest, private: &Path) -> Result<Vec<Pending>, Fai
             MountSource::Memory { size_bytes } => {
                 (memory_mount(*size_bytes).map_err(|error| failed(error.into()))?, Kind::Directory)
             }
-            MountSource::Secret { contents, mode, uid, gid } => {
-                let directory = match &secrets {
+            MountSource::File { contents, mode, uid, gid } => {
+                let directory = match &files {
                     Some(directory) => directory,
-                    None => secrets.insert(secrets_directory(private).map_err(failed)?),
+                    None => files.insert(files_directory(private).map_err(failed)?),
                 };
                 let file = directory.join(number.to_string());
-                write_secret(&file, contents, *mode, (*uid, *gid)).map_err(failed)?;
+                write_file(&file, contents, *mode, (*uid, *gid)).map_err(failed)?;
                 (clone_of(CWD, &file, false).map_err(|error| failed(error.into()))?, Kind::File)
             }
         };
@@ -110,21 +110,20 @@ fn memory_mount(size_bytes: Option<u64>) -> Result<OwnedFd, Errno> {
     new_filesystem("tmpfs", &options, CONFINED)
 }
 
-/// A directory in memory for the secrets of one command; it goes with the mounts of this process.
-fn secrets_directory(private: &Path) -> io::Result<PathBuf> {
-    let directory = private.join("secrets");
+/// A directory in memory for the files of one command, secrets for the most part; it goes with the mounts of this process.
+fn files_directory(private: &Path) -> io::Result<PathBuf> {
+    let directory = private.join("files");
     fs::create_dir(&directory)?;
-    let attributes = CONFINED | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mode = ("mode", Some("700"));
     // Swap is a disk too; Linux before 6.4 can't keep a file system out of it.
-    let mount = new_filesystem("tmpfs", &[mode, ("noswap", None)], attributes)
-        .or_else(|_| new_filesystem("tmpfs", &[mode], attributes))?;
+    let mount = new_filesystem("tmpfs", &[mode, ("noswap", None)], CONFINED)
+        .or_else(|_| new_filesystem("tmpfs", &[mode], CONFINED))?;
     attach(mount, open_directory(&directory)?)?;
     Ok(directory)
 }
 
 /// A new file that nobody else can open before it has its mode and owner.
-pub fn write_secret(path: &Path, contents: &[u8], mode: u32, (uid, gid): (u32, u32)) -> io::Result<()> {
+pub fn write_file(path: &Path, contents: &[u8], mode: u32, (uid, gid): (u32, u32)) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let mut file = fs::File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(contents)?;

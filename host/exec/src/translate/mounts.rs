@@ -94,12 +94,13 @@ impl Mounts {
                 fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777))?;
                 Ok((directory, false))
             }
-            MountSource::Secret { contents, mode, uid, gid } => {
-                let directory = match &self.secrets {
-                    Some(directory) => directory,
-                    None => self.secrets.insert(SecretsDirectory::new(private)?),
+            MountSource::File { contents, mode, uid, gid } => {
+                // What is executed is no secret, and memory is often mounted so that nothing in it can be.
+                let path = match &self.secrets {
+                    _ if mode & 0o111 != 0 => private.join(format!("script-{number}")),
+                    Some(directory) => directory.path.join(number.to_string()),
+                    None => self.secrets.insert(SecretsDirectory::new(private)?).path.join(number.to_string()),
                 };
-                let path = directory.path.join(number.to_string());
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 let mut file = fs::File::from(rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?);
                 file.write_all(contents)?;

@@ -321,7 +321,7 @@ fn mounts_of_every_kind(world: &World) {
         path: path.into(),
         read_only,
     };
-    let secret = MountSource::Secret { contents: b"hush\n".to_vec(), mode: 0o400, uid: 0, gid: 0 };
+    let secret = MountSource::File { contents: b"hush\n".to_vec(), mode: 0o400, uid: 0, gid: 0 };
     step.request.mounts = [
         ("/run/secrets/token", secret),
         ("/ro", layers("/part", true)),

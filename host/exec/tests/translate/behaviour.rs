@@ -159,10 +159,7 @@ fn mounts_are_seen_and_leave_nothing(world: &World) {
     let mount = |target: &str, source| Mount { target: target.into(), source };
     let path = |path: &std::path::Path, read_only| MountSource::Path { path: path.into(), read_only };
     step.request.mounts = vec![
-        mount(
-            "/run/secrets/token",
-            MountSource::Secret { contents: b"hush\n".to_vec(), mode: 0o440, uid: 33, gid: 44 },
-        ),
+        mount("/run/secrets/token", MountSource::File { contents: b"hush\n".to_vec(), mode: 0o440, uid: 33, gid: 44 }),
         mount("/mnt", path(&bound, true)),
         mount("/memory", MountSource::Memory { size_bytes: Some(1 << 20) }),
         mount("/srv/cache", path(&bound, false)),
