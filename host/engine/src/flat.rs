@@ -77,7 +77,8 @@ impl FlatRoot {
     /// The file or the journal can't be read.
     pub fn give(&self, file: &Path, owner: Owner, mode: u32) -> Result<(), StepError> {
         self.in_journal(|journal| {
-            let seen = seen(journal, file, &RootPath::root())?;
+            let looked = journal.look_at(file);
+            let seen = looked.map_err(|source| storage(&format!("look at `{}`", file.display()), source))?;
             let (uid, gid) = (owner.uid, owner.gid);
             journal.set(&seen, Recorded { uid, gid, mode, device: None, xattrs: BTreeMap::new() });
             Ok(())

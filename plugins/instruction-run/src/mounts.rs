@@ -51,11 +51,15 @@ impl Mounts {
                 let target = directory_target(target, working_directory)?;
                 let written = options.target.clone().unwrap_or_default();
                 let id = options.id.clone().unwrap_or_else(|| cache_id(&written));
-                let base = options.from.clone().map(|from| self.part(TreeSource::Named(from), options.source.as_deref()));
+                let base =
+                    options.from.clone().map(|from| self.part(TreeSource::Named(from), options.source.as_deref()));
                 let owner = options.owner();
                 let sharing = options.sharing.unwrap_or(Sharing::Shared);
                 let read_only = options.read_only == Some(true);
-                Mount::Cache(CacheMount { target, cache: Cache { id, sharing, base, owner, mode: options.mode, read_only } })
+                Mount::Cache(CacheMount {
+                    target,
+                    cache: Cache { id, sharing, base, owner, mode: options.mode, read_only },
+                })
             }
             Kind::Memory => {
                 Mount::Memory(MemoryMount { target: directory_target(target, working_directory)?, size: options.size })
@@ -236,7 +240,8 @@ impl Options {
         let flag = || value.map_or(Ok(true), |value| boolean(key, value));
         let number = |radix| {
             let value = needed()?;
-            u32::from_str_radix(value, radix).map_err(|_| invalid(format!("`{key}` of a mount is a number, not `{value}`")))
+            u32::from_str_radix(value, radix)
+                .map_err(|_| invalid(format!("`{key}` of a mount is a number, not `{value}`")))
         };
         match key {
             "type" => needed().map(|_| ())?,
@@ -273,7 +278,8 @@ impl Options {
                 of(&[Kind::Memory])?;
                 let value = needed()?;
                 self.size = Some(bytes(value).ok_or_else(|| {
-                    invalid(format!("`size` of a mount is a number of bytes, not `{value}`")).help("write `64m` or `1g`")
+                    invalid(format!("`size` of a mount is a number of bytes, not `{value}`"))
+                        .help("write `64m` or `1g`")
                 })?);
             }
             "mode" | "uid" | "gid" => {
@@ -420,7 +426,9 @@ mod tests {
     #[test]
     fn a_secret_is_a_file_or_a_variable_or_both() {
         let secret = |text: &str| match one(text).0 {
-            Mount::Secret(secret) => (secret.id, secret.target.map(|it| String::from_utf8(it).unwrap()), secret.environment),
+            Mount::Secret(secret) => {
+                (secret.id, secret.target.map(|it| String::from_utf8(it).unwrap()), secret.environment)
+            }
             _ => panic!("a secret"),
         };
         let text = |text: &str| Some(text.to_owned());
@@ -433,7 +441,8 @@ mod tests {
 
     #[test]
     fn those_above_come_first() {
-        let (mounts, findings) = read(&["type=tmpfs,target=/a/b", "type=tmpfs,target=/a,size=1.5k", "type=ssh", "type=ssh"]);
+        let (mounts, findings) =
+            read(&["type=tmpfs,target=/a/b", "type=tmpfs,target=/a,size=1.5k", "type=ssh", "type=ssh"]);
         assert!(findings.is_empty());
         let targets: Vec<&[u8]> = mounts.mounts.iter().map(target_of).collect();
         let agents = [b"/run/buildkit/ssh_agent.0".as_slice(), b"/run/buildkit/ssh_agent.1"];

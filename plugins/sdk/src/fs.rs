@@ -8,8 +8,8 @@ use std::any::Any;
 use crate::bindings::instruction::cofferdam::fs::{execution, root, trees};
 pub use crate::bindings::instruction::cofferdam::fs::{
     execution::{
-        Bind, Cache, CacheMount, Command, Error as ExecutionError, Exit, FileMount, MemoryMount, Mount, Network, Secret, Sharing,
-        SshAgent, TreePart,
+        Bind, Cache, CacheMount, Command, Error as ExecutionError, Exit, FileMount, MemoryMount, Mount, Network,
+        Secret, Sharing, SshAgent, TreePart,
     },
     model::{Attributes, Error, Kind, Metadata, Owner},
     root::{Copied, CopyOptions, ModeChange, ModeClause, Operator, Permissions, Who},
@@ -94,6 +94,8 @@ pub trait RootFs {
     fn put_node(&self, path: &[u8], kind: Kind, major: u32, minor: u32, attributes: Attributes) -> Result<(), Error>;
     /// Sets an extended attribute of an entry that this step made.
     fn set_xattr(&self, path: &[u8], name: &[u8], value: &[u8]) -> Result<(), Error>;
+    /// From here on the root is empty, whatever is below.
+    fn stand_alone(&self) -> Result<(), Error>;
     /// Removes an entry and everything beneath it.
     fn remove(&self, path: &[u8]) -> Result<(), Error>;
     /// Copies by the host.
@@ -205,6 +207,10 @@ impl RootFs for root::Rootfs {
 
     fn set_xattr(&self, path: &[u8], name: &[u8], value: &[u8]) -> Result<(), Error> {
         root::Rootfs::set_xattr(self, path, name, value)
+    }
+
+    fn stand_alone(&self) -> Result<(), Error> {
+        root::Rootfs::stand_alone(self)
     }
 
     fn remove(&self, path: &[u8]) -> Result<(), Error> {
