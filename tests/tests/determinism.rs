@@ -281,6 +281,39 @@ fn results_of_earlier_builds_make_no_difference() {
     assert_eq!(continued, Place::new(PLAIN, &changed).build(|_| {}).success().digest());
 }
 
+/// A layer that only another stage reads is stored as it is; in an image it is compressed.
+#[test]
+fn a_stage_that_was_built_for_another_one_makes_the_same_image() {
+    if !is_possible(PLAIN, true) {
+        return;
+    }
+    let place = Place::new(PLAIN, WITH_RUN);
+    place.build(|_| {}).success();
+    let of_stage = |place: &Place| {
+        place.build(|command| {
+            command.args(["--target", "made", "--progress", "json"]);
+        })
+    };
+    let before = of_stage(&place).success();
+    assert!(before.stderr.contains(r#""ending":"cached""#), "nothing was taken from the cache\n{}", before.stderr);
+    let empty = Place::new(PLAIN, WITH_RUN);
+    assert_eq!(before.digest(), of_stage(&empty).success().digest());
+    // What the store has of its layers is damaged: the steps are carried out again.
+    let damaged = Place::new(PLAIN, WITH_RUN);
+    damaged.build(|_| {}).success();
+    let blobs = damaged.directory.path().join("store/blobs/sha256");
+    for blob in fs::read_dir(blobs).expect("a store").map(|entry| entry.expect("readable").path()) {
+        let mut bytes = fs::read(&blob).expect("readable");
+        if bytes.len() > 512 && bytes[257..262] == *b"ustar" {
+            let end = bytes.len() - 1;
+            bytes[end] ^= 1;
+            fs::set_permissions(&blob, PermissionsExt::from_mode(0o644)).expect("ours");
+            fs::write(&blob, bytes).expect("writable");
+        }
+    }
+    assert_eq!(of_stage(&damaged).success().digest(), before.digest());
+}
+
 #[test]
 fn privileges_of_the_runner_make_no_difference() {
     let Some(alpine) = base("alpine") else { return };

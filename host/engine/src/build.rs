@@ -1,7 +1,7 @@
 //! One build, from the request to the manifest.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -20,6 +20,7 @@ use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
 use cofferdam_plan::{
     BASE_IMAGE, Facts as PlanFacts, ImageName, NamedContext, NoImage, Options, Outcome, Plan, Planner, Platform, Scope,
+    StageNumber,
 };
 use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
@@ -149,7 +150,8 @@ pub fn build(
         proxies: proxies(request),
         handouts: Arc::new(Handouts::collect(request)?),
         stop: stop.clone(),
-        on_layer: early_push(publisher.clone(), &plan),
+        on_layer: early_push(publisher.clone(), stages_of_image(&plan)),
+        image_stages: stages_of_image(&plan),
         told: Mutex::new(false),
         first_failure: Mutex::new(None),
         files,
@@ -492,8 +494,7 @@ fn proxies(request: &BuildRequest) -> Vec<(String, String)> {
 }
 
 /// Layers of the image are pushed as soon as they are there, while later steps run.
-fn early_push(publisher: Option<Arc<Publisher>>, plan: &Plan) -> LayerListener {
-    let stages = stages_of_image(plan);
+fn early_push(publisher: Option<Arc<Publisher>>, stages: BTreeSet<StageNumber>) -> LayerListener {
     Box::new(move |stage, layer| {
         if let Some(publisher) = publisher.as_ref().filter(|_| stages.contains(&stage)) {
             publisher.push_layer(layer);

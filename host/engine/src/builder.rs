@@ -1,7 +1,7 @@
 //! What all stages of a build share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -56,7 +56,9 @@ pub struct Builder {
     pub directories: BTreeMap<String, Arc<dyn Tree>>,
     /// The images that the plan names.
     pub images: BTreeMap<ImageName, Arc<Image>>,
-    /// How layers are written.
+    /// The stages whose layers the image has.
+    pub image_stages: BTreeSet<StageNumber>,
+    /// How layers of the image are written.
     pub write: WriteOptions,
     /// An explicit epoch changes layers, and so do the clock's times: they are part of the keys.
     pub epoch_key: Option<String>,
@@ -120,7 +122,8 @@ impl Builder {
         error
     }
 
-    fn tell_once(&self, text: String) {
+    /// Warns, of the first problem only.
+    pub fn tell_once(&self, text: String) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut told, true) {
             self.talk.warn(text);

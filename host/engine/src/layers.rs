@@ -8,8 +8,8 @@ use std::{
 };
 
 use cofferdam_digest::{Digest, Sha256, VerifyError};
-use cofferdam_image::{LayerBlob, RawBlobWriter, Store, StoreError, Unpacking};
-use cofferdam_layer::{IndexOnly, LayerError, LayerSink, ReadLimits, SinkError, read_layer};
+use cofferdam_image::{Compression, LayerBlob, RawBlobWriter, Store, StoreError, Unpacking};
+use cofferdam_layer::{IndexOnly, LayerError, LayerSink, ReadLimits, SinkError, read_archive, read_layer};
 use cofferdam_rootfs::{
     ConfinedDir, IndexEntry, Layer, LayerContents, LayerIndex, MergedIndex, RootPath, RootfsError, UnpackForm, Unpacker,
 };
@@ -330,7 +330,13 @@ impl StageLayer {
             }
             _ => {
                 let from = Counted { from: store.open_blob(&digest)?, bytes: 0, watch };
-                read_layer(from, expected, limits, sink).map_err(failed)?
+                // Our own archives may begin with any name; what strangers made is told by its first bytes.
+                let is_archive = self.origin.is_none() && self.blob.compression == Compression::None;
+                let read = match is_archive {
+                    true => read_archive(from, expected, limits, sink),
+                    false => read_layer(from, expected, limits, sink),
+                };
+                read.map_err(failed)?
             }
         };
         if let Some(sink) = unpacking {

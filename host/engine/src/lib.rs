@@ -22,6 +22,7 @@ mod inspect;
 mod layers;
 mod mounts;
 mod naming;
+mod packing;
 mod plugins;
 mod publish;
 mod request;

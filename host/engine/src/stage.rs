@@ -6,6 +6,7 @@ use std::{
 };
 
 use cofferdam_digest::Digest;
+use cofferdam_layer::Compression;
 use cofferdam_plan::{Action, Base, DefinitionKey, InputTree, PlannedStage, StageNumber, key};
 use cofferdam_rootfs::{Layer, LayerStack, Tree};
 
@@ -121,7 +122,8 @@ impl<'b> Stages<'b> {
             position += 1;
             let work = self.builder.talk.begin(Kind::Step, self.title(stage, position, &planned.title));
             let unpack = last_command.is_some_and(|last| number <= last);
-            let below = step::Below { layers: &layers, key, unpack };
+            let compression = self.compression(stage.number);
+            let below = step::Below { layers: &layers, key, unpack, compression };
             let outcome = step::carry_out(self, planned, action, &below, &work);
             let outcome = match outcome {
                 Ok(outcome) => outcome,
@@ -141,6 +143,14 @@ impl<'b> Stages<'b> {
             }
         }
         Ok(StageResult { layers, made_layer, base_layers, key })
+    }
+
+    /// How the layers of a stage are to be compressed: not at all if no image has them.
+    fn compression(&self, stage: StageNumber) -> Compression {
+        match self.builder.image_stages.contains(&stage) {
+            true => self.builder.write.compression,
+            false => Compression::None,
+        }
     }
 
     /// What progress calls a step: `[builder 2/4] RUN make`, without the stage's name where the plan has only one.
@@ -183,7 +193,7 @@ impl<'b> Stages<'b> {
             Base::Directory(name) => {
                 let title = self.title(stage, 1, &stage.title);
                 let work = self.builder.talk.begin(Kind::Step, title);
-                let outcome = step::copy_directory(self, name, &work);
+                let outcome = step::copy_directory(self, name, self.compression(stage.number), &work);
                 let outcome = outcome
                     .map_err(|source| BuildError::NamedContext { name: name.clone(), reason: crate::chain(&source) })?;
                 work.end(if outcome.cached { Ending::Cached } else { Ending::Done });

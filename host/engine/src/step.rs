@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cofferdam_cache::CacheEntry;
 use cofferdam_digest::Digest;
-use cofferdam_image::{Compression, LayerBlob};
-use cofferdam_layer::{EarlierBlocks, archive_size_bytes, write_layer_again};
+use cofferdam_image::LayerBlob;
+use cofferdam_layer::{Compression, EarlierBlocks, WriteOptions, archive_size_bytes, write_layer_again};
 use cofferdam_plan::{
     Action, DefinitionKey, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
@@ -21,6 +21,7 @@ use crate::{
     hashed_tree::HashedTree,
     layers::StageLayer,
     mounts::{MountSources, MountTree},
+    packing,
     stage::{Stages, state},
     trees::{self, TreeHash},
     work::{Meter, Work},
@@ -35,6 +36,8 @@ pub struct Below<'s> {
     /// Whether this step or a later one of the stage runs commands: then the layers are unpacked in the pass that makes
     /// their indexes.
     pub unpack: bool,
+    /// How the step's layer is to be compressed.
+    pub compression: Compression,
 }
 
 /// What became of a step.
@@ -62,7 +65,7 @@ pub fn carry_out(
     let known = stages.input_keys(action, &below.key);
     if let Some(inputs) = &known {
         let key = below.key.after(action, inputs);
-        if let Some(entry) = builder.lookup(&key.0) {
+        if let Some(entry) = packing::lookup(builder, &key.0, below.compression) {
             return Ok(cached(stages, entry, key, work));
         }
     }
@@ -77,7 +80,7 @@ pub fn carry_out(
         let found = reads().map(|(read, tree)| trees::first_hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
         let hashes = digests(&found);
         let content = key::content(&action.recipe, &before, &hashes);
-        if let Some(entry) = builder.lookup(&content) {
+        if let Some(entry) = packing::lookup(builder, &content, below.compression) {
             let key = definition(stages, action, below, known.as_deref(), &hashes);
             if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
@@ -235,7 +238,7 @@ fn apply(
         Some(commands) => commands.changes()?,
         None => rootfs.lock().unwrap_or_else(PoisonError::into_inner).take_changes(),
     };
-    let Some((layer, index)) = write(stages, &changes, &action.recipe, work)? else {
+    let Some((layer, index)) = write(stages, &changes, &action.recipe, below.compression, work)? else {
         return Ok(None);
     };
     drop(changes);
@@ -274,7 +277,13 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
 type Written = (Arc<StageLayer>, Arc<LayerIndex>);
 
 /// Changes become a blob of the store: one pass over the bytes.
-fn write(stages: &Stages<'_>, changes: &ChangeSet, recipe: &Digest, work: &Work) -> Result<Option<Written>, StepError> {
+fn write(
+    stages: &Stages<'_>,
+    changes: &ChangeSet,
+    recipe: &Digest,
+    compression: Compression,
+    work: &Work,
+) -> Result<Option<Written>, StepError> {
     if changes.is_empty() {
         return Ok(None);
     }
@@ -287,15 +296,12 @@ fn write(stages: &Stages<'_>, changes: &ChangeSet, recipe: &Digest, work: &Work)
         }
     };
     let earlier = if builder.use_cache { earlier_blocks::find(store, recipe) } else { EarlierBlocks::default() };
-    let written = write_layer_again(changes, &builder.write, earlier, store.raw_blob_writer()?, &mut watch);
+    let options = WriteOptions { compression, ..builder.write };
+    let written = write_layer_again(changes, &options, earlier, store.raw_blob_writer()?, &mut watch);
     let (written, blocks, out) = written.map_err(StepError::Write)?;
     out.commit(written.digest)?;
     earlier_blocks::keep(store, recipe, written.digest, &blocks);
-    let compression = match written.compression {
-        cofferdam_layer::Compression::Gzip { .. } => Compression::Gzip,
-        cofferdam_layer::Compression::Zstd { .. } => Compression::Zstd,
-        cofferdam_layer::Compression::None => Compression::None,
-    };
+    let compression = packing::image_compression(written.compression);
     let blob = LayerBlob { diff_id: written.diff_id, digest: written.digest, size: written.size_bytes, compression };
     store.put_layer_index(&blob.diff_id, &written.index)?;
     store.put_layer_blob(&blob)?;
@@ -351,9 +357,14 @@ pub fn directory_key(stages: &Stages<'_>, name: &str) -> Option<DefinitionKey> {
 ///
 /// # Errors
 /// The directory can't be read, or the layer can't be written.
-pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work) -> Result<Outcome, StepError> {
+pub fn copy_directory(
+    stages: &Stages<'_>,
+    name: &str,
+    compression: Compression,
+    work: &Work,
+) -> Result<Outcome, StepError> {
     if let Some(key) = directory_key(stages, name)
-        && let Some(entry) = stages.builder.lookup(&key.0)
+        && let Some(entry) = packing::lookup(stages.builder, &key.0, compression)
     {
         return Ok(cached(stages, entry, key, work));
     }
@@ -362,7 +373,7 @@ pub fn copy_directory(stages: &Stages<'_>, name: &str, work: &Work) -> Result<Ou
     let from: Arc<dyn Tree> = tree.clone();
     let mut rootfs = root(stages, &[])?;
     rootfs.copy_tree(&from, &RootPath::root(), &RootPath::root(), &CopyOptions::default())?;
-    let written = write(stages, &rootfs.take_changes(), &directory_recipe(), work)?;
+    let written = write(stages, &rootfs.take_changes(), &directory_recipe(), compression, work)?;
     let layer = written.map(|(layer, _)| layer);
     let hash = trees::hash(&tree, &whole())?;
     if !hash.is_steady_since(stages.builder.start_ns()) {

@@ -133,7 +133,7 @@ impl<R: Read> Decoder<R> {
         let mut head = Vec::with_capacity(MAGIC_BYTES);
         blob.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut head).map_err(LayerError::Read)?;
         let format = detect(&head)?;
-        let input = BufReader::with_capacity(BUFFER_BYTES, Counted { inner: Cursor::new(head).chain(blob), bytes: 0 });
+        let input = buffered(head, blob);
         Ok(Self(match format {
             Format::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
             Format::Zstd => {
@@ -141,6 +141,11 @@ impl<R: Read> Decoder<R> {
             }
             Format::Plain => Inner::Plain(input),
         }))
+    }
+
+    /// Takes the bytes as they are, whatever they look like.
+    pub fn plain(blob: R) -> Self {
+        Self(Inner::Plain(buffered(Vec::new(), blob)))
     }
 
     /// The format that was found.
@@ -161,6 +166,10 @@ impl<R: Read> Decoder<R> {
         };
         input.get_ref().bytes - input.buffer().len() as u64
     }
+}
+
+fn buffered<R: Read>(head: Vec<u8>, rest: R) -> Input<R> {
+    BufReader::with_capacity(BUFFER_BYTES, Counted { inner: Cursor::new(head).chain(rest), bytes: 0 })
 }
 
 impl<R: Read> Read for Decoder<R> {

@@ -118,7 +118,29 @@ pub fn read_layer<R: Read>(
     limits: &ReadLimits,
     sink: &mut dyn LayerSink,
 ) -> Result<ReadLayer, LayerError> {
-    let mut entries = Entries::new(Source::new(blob, limits)?, limits);
+    read(Source::new(blob, limits)?, expected_diff_id, limits, sink)
+}
+
+/// As [`read_layer`], of an archive that is known not to be compressed, whatever its first bytes look like.
+///
+/// # Errors
+/// As [`read_layer`].
+pub fn read_archive<R: Read>(
+    archive: R,
+    expected_diff_id: Option<Digest>,
+    limits: &ReadLimits,
+    sink: &mut dyn LayerSink,
+) -> Result<ReadLayer, LayerError> {
+    read(Source::of_archive(archive, limits), expected_diff_id, limits, sink)
+}
+
+fn read<R: Read>(
+    source: Source<R>,
+    expected_diff_id: Option<Digest>,
+    limits: &ReadLimits,
+    sink: &mut dyn LayerSink,
+) -> Result<ReadLayer, LayerError> {
+    let mut entries = Entries::new(source, limits);
     let mut assembly = Assembly::new(limits.entries, limits.index_bytes);
     while let Some(entry) = entries.next()? {
         assembly.count()?;

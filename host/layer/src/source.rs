@@ -26,8 +26,17 @@ pub(crate) struct Source<R: Read> {
 
 impl<R: Read> Source<R> {
     pub(crate) fn new(blob: R, limits: &ReadLimits) -> Result<Self, LayerError> {
-        Ok(Self {
-            decoder: Decoder::new(blob)?,
+        Ok(Self::decoding(Decoder::new(blob)?, limits))
+    }
+
+    /// Of bytes that are not compressed, whatever they look like: an archive may begin with any name.
+    pub(crate) fn of_archive(archive: R, limits: &ReadLimits) -> Self {
+        Self::decoding(Decoder::plain(archive), limits)
+    }
+
+    fn decoding(decoder: Decoder<R>, limits: &ReadLimits) -> Self {
+        Self {
+            decoder,
             hasher: Sha256::new(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             start: 0,
@@ -36,7 +45,7 @@ impl<R: Read> Source<R> {
             max_bytes: limits.uncompressed_bytes,
             suspicious_bytes: limits.suspicious_bytes,
             suspicious_ratio: limits.suspicious_ratio,
-        })
+        }
     }
 
     /// How many uncompressed bytes were consumed.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Readers in the field take no longer extended headers (Go's archive/tar), in bytes.
-const MAX_PAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_PAX_BYTES: usize = 1 << 20;
 
 /// What a member of an archive is. Names and targets are bytes without NUL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

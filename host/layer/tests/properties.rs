@@ -4,7 +4,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use cofferdam_layer::{Compression, IndexOnly, ReadLimits, WriteOptions, read_layer, write_layer};
+use cofferdam_layer::{
+    Compression, IndexOnly, PackedLayer, ReadLimits, WriteOptions, pack_layer, read_archive, read_layer, write_layer,
+};
 use cofferdam_rootfs::{Change, ChangeSet, Content, Kind, Metadata, Owner, RootPath};
 use common::*;
 use proptest::{collection, prelude::*};
@@ -128,6 +130,38 @@ proptest! {
     }
 
     #[test]
+    fn an_archive_that_is_compressed_later_is_the_blob_that_is_compressed_at_once(
+        wishes in collection::vec(wish(), 0..25),
+        compression in prop::sample::select(&ALL[..]),
+    ) {
+        let set = change_set(wishes);
+        let options = WriteOptions { compression, timestamps_real: true, ..WriteOptions::default() };
+        let (at_once, blob) = write_layer(&set, &options, Vec::new()).unwrap();
+        let stored = WriteOptions { compression: Compression::None, ..options };
+        let (_, archive) = write_layer(&set, &stored, Vec::new()).unwrap();
+        let (later, packed) = pack_layer(&archive[..], compression, Vec::new()).unwrap();
+        let expected = PackedLayer { diff_id: at_once.diff_id, digest: at_once.digest, size_bytes: at_once.size_bytes };
+        prop_assert_eq!(later, expected);
+        prop_assert!(packed == blob, "another blob");
+    }
+
+    #[test]
+    fn a_damaged_archive_is_packed_or_refused_but_never_panics(
+        damage in collection::vec((0usize..400_000, any::<u8>()), 1..8),
+        cut in prop::option::of(0usize..400_000),
+    ) {
+        let (_, mut archive) = write(&small(), Compression::None);
+        for (at, value) in damage {
+            let len = archive.len();
+            archive[at % len] = value;
+        }
+        if let Some(cut) = cut {
+            archive.truncate(cut % (archive.len() + 1));
+        }
+        let _ = pack_layer(&archive[..], Compression::None, Vec::new());
+    }
+
+    #[test]
     fn a_blob_with_random_damage_is_read_or_refused_but_never_panics(
         damage in collection::vec((0usize..400_000, any::<u8>()), 1..8),
         cut in prop::option::of(0usize..400_000),
@@ -162,5 +196,15 @@ proptest! {
     #[test]
     fn no_bytes_at_all_make_the_reader_panic(blob in collection::vec(any::<u8>(), 0..3000)) {
         let _ = read(&blob);
+    }
+}
+
+#[test]
+fn an_archive_may_begin_with_a_name_that_looks_like_a_compression() {
+    for name in [&b"\x1f\x8b"[..], b"BZh91AY", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"] {
+        let set = ChangeSet { changes: BTreeMap::from([(RootPath::new(name).unwrap(), file(b"content"))]) };
+        let (written, archive) = write(&set, Compression::None);
+        let layer = read_archive(&archive[..], Some(written.diff_id), &ReadLimits::default(), &mut IndexOnly).unwrap();
+        assert_eq!(layer.index, written.index);
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::io;
 
-use cofferdam_layer::{BlobBytes, BlockIndex, Compression, EarlierBlocks, WrittenLayer, write_layer_again};
+use cofferdam_layer::{BlobBytes, BlockIndex, Compression, EarlierBlocks, WrittenLayer, pack_layer, write_layer_again};
 use cofferdam_rootfs::ChangeSet;
 use common::*;
 use proptest::{collection, prelude::*};
@@ -85,6 +85,13 @@ proptest! {
         prop_assert_eq!(again, plain);
         // The index is that of the new blob: it serves the next time.
         prop_assert!(again_index.encode() == kept(&set).0, "another index");
+    }
+
+    #[test]
+    fn an_archive_that_is_compressed_later_has_the_same_blocks(files in files()) {
+        let set = set_of(&files);
+        let (_, archive) = write(&set, Compression::None);
+        prop_assert!(pack_layer(&archive[..], GZIP, Vec::new()).unwrap().1 == write(&set, GZIP).1, "another blob");
     }
 
     #[test]

@@ -84,7 +84,9 @@ impl Unpacker {
             self.make_way(path)?;
             return self.target.create_hard_link(target, path);
         }
-        self.make_way(path)?;
+        if !metadata.is_file() {
+            self.make_way(path)?;
+        }
         match &metadata.kind {
             Kind::File { size } => self.write_file(path, metadata, *size, content),
             Kind::Symlink { target } => {
@@ -231,7 +233,14 @@ impl Unpacker {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<(), RootfsError> {
-        let mut file = self.target.create_file(path)?;
+        // Mostly nothing is in the way, so it is not looked for before.
+        let mut file = match self.target.try_create_file(path)? {
+            Some(file) => file,
+            None => {
+                self.make_way(path)?;
+                self.target.create_file(path)?
+            }
+        };
         let failed = |source| RootfsError::Storage { action: format!("write `{path}` of a layer"), source };
         let mut written = 0_u64;
         loop {

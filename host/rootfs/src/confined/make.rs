@@ -11,18 +11,27 @@ use super::ConfinedDir;
 use crate::{Kind, Owner, RootPath, RootfsError, Timestamp};
 
 impl ConfinedDir {
-    /// Makes a regular file, of mode 0600 whatever the umask says, and opens it for writing. Never opens one that exists.
+    /// Makes a regular file, of mode 0600 less the umask, and opens it for writing. Never opens one that exists.
     ///
     /// # Errors
     /// Something is there, or the parent isn't a directory, or the machine failed.
     pub fn create_file(&self, path: &RootPath) -> Result<File, RootfsError> {
-        let made = self.parent(path).and_then(|(parent, name)| {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?;
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o600))?;
-            Ok(File::from(fd))
-        });
-        made.map_err(|errno| self.failed("create", path, errno))
+        self.try_create_file(path)?.ok_or_else(|| self.failed("create", path, Errno::EXIST))
+    }
+
+    /// As [`ConfinedDir::create_file`]; `None` if something is there.
+    ///
+    /// # Errors
+    /// The parent isn't a directory, or the machine failed.
+    pub(crate) fn try_create_file(&self, path: &RootPath) -> Result<Option<File>, RootfsError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let made = self.parent(path).and_then(|(parent, name)| rustix::fs::openat(&parent, name, flags, mode));
+        match made {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::EXIST) => Ok(None),
+            Err(errno) => Err(self.failed("create", path, errno)),
+        }
     }
 
     /// Makes a directory, of mode 0700 whatever the umask says.
@@ -144,7 +153,14 @@ impl ConfinedDir {
     ) -> Result<(), RootfsError> {
         if let Some(owner) = owner {
             let verb = format!("give to {}:{} the file", owner.uid, owner.gid);
-            let given = raw_owner(owner).and_then(|(uid, gid)| rustix::fs::fchown(file, Some(uid), Some(gid)));
+            let given = raw_owner(owner).and_then(|(uid, gid)| {
+                // Most belong to root already, and asking is cheaper than writing the inode once more.
+                let stat = rustix::fs::fstat(file)?;
+                match (stat.st_uid, stat.st_gid) == (uid.as_raw(), gid.as_raw()) {
+                    true => Ok(()),
+                    false => rustix::fs::fchown(file, Some(uid), Some(gid)),
+                }
+            });
             given.map_err(|errno| self.failed(&verb, path, errno))?;
         }
         for (name, value) in xattrs {
