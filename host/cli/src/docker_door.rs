@@ -53,6 +53,14 @@ pub struct BuildArguments {
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<String>,
 
+    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated
+    #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]")]
+    pub secrets: Vec<String>,
+
+    /// SSH agent for `RUN --mount=type=ssh`: `default` is the one of SSH_AUTH_SOCK; may be repeated
+    #[arg(long = "ssh", value_name = "default|NAME=SOCKET")]
+    pub ssh: Vec<String>,
+
     /// Label of the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,

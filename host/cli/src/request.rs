@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
     Allowance, BuildRequest, CertificateFiles, Destination, Execution, KeyValue, Mirrors, Output, OutputKind, Platform,
-    PluginAccess, PolicyUse, RegistryAccess, RegistryHost, Timestamps,
+    PluginAccess, PolicyUse, RegistryAccess, RegistryHost, SecretSource, SshSource, Timestamps,
 };
 
 use crate::{
@@ -62,6 +62,8 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         target: arguments.target,
         build_arguments: build_arguments(&arguments.build_arguments, environment)?,
         contexts: pairs("--build-context", &arguments.contexts)?,
+        secrets: secrets(&arguments.secrets, environment)?,
+        ssh: agents(&arguments.ssh, environment)?,
         labels: pairs("--label", &arguments.labels)?,
         platform: arguments.platform.as_deref().map(platform).transpose()?,
         destination: Destination {
@@ -126,6 +128,8 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         target: arguments.target,
         build_arguments: build_arguments(&arguments.build_arguments, environment)?,
         contexts: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
         labels: pairs("--label", &arguments.labels)?,
         platform: arguments.custom_platform.as_deref().map(platform).transpose()?,
         destination: Destination {
@@ -267,6 +271,60 @@ fn pairs(flag: &'static str, texts: &[String]) -> Result<BTreeMap<String, String
         Some((key.to_owned(), value.to_owned()))
     };
     texts.iter().map(|text| pair(text).ok_or_else(|| form(flag, text, "NAME=VALUE"))).collect()
+}
+
+/// `id=NAME` with a file, a variable, or neither: then it is the variable of that name, else the file.
+fn secrets(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, SecretSource>> {
+    texts.iter().map(|text| secret(text, environment)).collect()
+}
+
+fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSource)> {
+    let wrong = || form("--secret", text, "id=NAME[,src=FILE|,env=VARIABLE][,type=file|env]");
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for field in cofferdam_engine::split_fields(text).ok_or_else(wrong)? {
+        let (key, value) = field.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(wrong)?;
+        match key.to_ascii_lowercase().as_str() {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => file = Some(value.to_owned()),
+            "env" => variable = Some(value.to_owned()),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            _ => return Err(wrong()),
+        }
+    }
+    let id = id.ok_or_else(wrong)?;
+    let (file, variable) = match (kind.as_deref(), file, variable) {
+        (Some("env"), Some(name), None) => (None, Some(name)),
+        (Some("env"), None, None) => (None, Some(id.clone())),
+        (Some("file"), _, Some(_)) | (_, Some(_), Some(_)) => return Err(wrong()),
+        (Some("file"), None, None) => (Some(id.clone()), None),
+        (_, None, None) if environment.variable(&id).is_some() => (None, Some(id.clone())),
+        (_, None, None) => (Some(id.clone()), None),
+        (_, file, variable) => (file, variable),
+    };
+    let source =
+        match (file, variable) {
+            (_, Some(name)) => SecretSource::Value(environment.variable(&name).ok_or_else(|| {
+                UsageError::Combination(format!("`--secret {text}`: the variable `{name}` is not set"))
+            })?),
+            (file, None) => SecretSource::File(PathBuf::from(file.ok_or_else(wrong)?)),
+        };
+    Ok((id, source))
+}
+
+/// `default`, which is the agent of SSH_AUTH_SOCK, or `NAME=SOCKET`.
+fn agents(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, SshSource>> {
+    let agent = |text: &String| {
+        let (id, socket) = match text.split_once('=') {
+            Some((id, socket)) => (id, Some(socket.to_owned())),
+            None => (text.as_str(), environment.variable("SSH_AUTH_SOCK")),
+        };
+        match socket.filter(|socket| !socket.is_empty()) {
+            _ if id.is_empty() => Err(form("--ssh", text, "default or NAME=SOCKET")),
+            Some(socket) => Ok((id.to_owned(), SshSource { socket: PathBuf::from(socket) })),
+            None => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
+        }
+    };
+    texts.iter().map(agent).collect()
 }
 
 /// `NAME=VALUE`; `NAME` alone takes the value from the environment and is left out if that has none.

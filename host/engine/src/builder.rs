@@ -18,6 +18,7 @@ use crate::{
     file_hashes::FileHashes,
     images::Image,
     layers::{LayerFiles, StageLayer},
+    mounts::Handouts,
     stop::Stop,
     work::Talk,
 };
@@ -69,6 +70,8 @@ pub struct Builder {
     pub spools: Arc<dyn SpoolFactory>,
     /// Who watches.
     pub talk: Talk,
+    /// What commands may be handed beside trees.
+    pub handouts: Arc<Handouts>,
     /// Variables that every command sees and no image keeps.
     pub proxies: Vec<(String, String)>,
     /// Ends the build from outside, and its commands when one of them fails.

@@ -11,7 +11,9 @@ use cofferdam_exec::{
     resolve_user,
 };
 use cofferdam_image::{Store, TempDir};
-use cofferdam_plugin_host::{Command, Exit as CommandExit, Network as CommandNetwork, RunCommand, RunCommandError};
+use cofferdam_plugin_host::{
+    Command, CommandMount, Exit as CommandExit, Network as CommandNetwork, RunCommand, RunCommandError,
+};
 use cofferdam_rootfs::{
     ChangeSet, ConfinedDir, LayerIndex, RootFs, RootPath, RootfsError, UnpackForm, Unpacker,
     upper::{self, OwnerSource},
@@ -22,6 +24,7 @@ use crate::{
     events::{Event, Stream as EventStream, Vertex},
     flat::FlatRoot,
     layers::{LayerFailure, StageLayer},
+    mounts::MountSources,
     work::{Meter, Talk},
 };
 
@@ -55,6 +58,8 @@ pub struct StepCommands {
     pub mounted: Option<Mounted>,
     /// The same, where nothing can be mounted.
     pub flat: Option<FlatRoot>,
+    /// What mounts may show.
+    pub mounts: MountSources,
     /// Why a command could not be run, in the executor's own words.
     pub failure: Option<StepError>,
     /// How the last command ended.
@@ -104,11 +109,12 @@ impl Mounted {
 pub struct SharedCommands(pub Arc<Mutex<StepCommands>>);
 
 impl RunCommand for SharedCommands {
-    fn run(&mut self, command: Command) -> Result<CommandExit, RunCommandError> {
+    fn run(&mut self, command: Command, mounts: Vec<CommandMount>) -> Result<CommandExit, RunCommandError> {
         let mut commands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match commands.run(command) {
+        match commands.run(command, &mounts) {
             Ok(Exit::Code(code)) => Ok(CommandExit::Code(code)),
             Ok(Exit::Signal(signal)) => Ok(CommandExit::Signal(signal)),
+            Err(StepError::Finding(finding)) => Err(RunCommandError::Invalid(finding)),
             Err(error) => {
                 let told = std::io::Error::other(error.to_string());
                 commands.failure = Some(error);
@@ -119,13 +125,19 @@ impl RunCommand for SharedCommands {
 }
 
 impl StepCommands {
-    fn run(&mut self, command: Command) -> Result<Exit, StepError> {
+    fn run(&mut self, command: Command, mounts: &[CommandMount]) -> Result<Exit, StepError> {
         match self.executor.form() {
             RootForm::Overlay if self.mounted.is_none() => self.mounted = Some(self.mount()?),
             RootForm::Flat if self.flat.is_none() => self.flat = Some(self.write_flat()?),
             RootForm::Overlay | RootForm::Flat => {}
         }
-        let request = self.request(command)?;
+        let mut request = self.request(command)?;
+        let prepared = self.mounts.prepare(mounts, self.flat.as_ref(), &self.talk, self.vertex)?;
+        request.mounts.clone_from(&prepared.mounts);
+        for (name, value) in &prepared.environment {
+            request.environment.retain(|(known, _)| known != name);
+            request.environment.push((name.clone(), value.clone()));
+        }
         let (talk, vertex) = (self.talk.clone(), self.vertex);
         let mut sink = move |stream: Stream, bytes: &[u8]| {
             let stream = match stream {
@@ -135,6 +147,7 @@ impl StepCommands {
             talk.event(Event::Output { vertex, stream, bytes: bytes.to_vec() });
         };
         let outcome = self.executor.run(&request, &mut sink)?;
+        prepared.finish(self.flat.as_ref())?;
         let leave_out = match (outcome.changes, self.executor.form()) {
             (Changes::Upper { leave_out }, RootForm::Overlay) => leave_out,
             (Changes::Tree, RootForm::Flat) => Vec::new(),

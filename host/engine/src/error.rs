@@ -133,6 +133,19 @@ pub enum BuildError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A secret or an SSH agent that the command line names can't be had.
+    #[error("`{flag}`: `{id}` can't be read from `{}`", path.display())]
+    Handout {
+        /// `--secret` or `--ssh`.
+        flag: &'static str,
+        /// Its name.
+        id: String,
+        /// The file or socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// RUN can't be carried out on this machine.
     #[error("{instruction} needs an executor, and none works here")]
     NoExecutor {

@@ -2,7 +2,7 @@
 //! with a journal of what can't be true on this disk, and compared with the layers below when the step is done.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -58,6 +58,67 @@ impl FlatRoot {
         self.directory.path().join("scratch")
     }
 
+    /// Writes something beside the tree, which a command may see in it; owners and the like are in the same journal.
+    ///
+    /// # Errors
+    /// A content can't be had, or the machine refused.
+    pub fn write_beside(&self, directory: &Path, changes: &ChangeSet) -> Result<(), StepError> {
+        let tree = Arc::new(ConfinedDir::open(directory)?);
+        let nothing = Arc::new(LayerStack::new(Vec::new()));
+        self.in_journal(|journal| {
+            flat::write(&tree, &nothing, changes, |path, metadata| describe(journal, directory, path, metadata))?;
+            Ok(())
+        })
+    }
+
+    /// Says whose a file beside the tree is.
+    ///
+    /// # Errors
+    /// The file or the journal can't be read.
+    pub fn give(&self, file: &Path, owner: Owner, mode: u32) -> Result<(), StepError> {
+        self.in_journal(|journal| {
+            let looked = journal.look_at(file);
+            let seen = looked.map_err(|source| storage(&format!("look at `{}`", file.display()), source))?;
+            let (uid, gid) = (owner.uid, owner.gid);
+            journal.set(&seen, Recorded { uid, gid, mode, device: None, xattrs: BTreeMap::new() });
+            Ok(())
+        })
+    }
+
+    /// Takes over what another journal says of files on the same file system.
+    ///
+    /// # Errors
+    /// A journal can't be read or written.
+    pub fn remember(&self, file: &Path) -> Result<(), StepError> {
+        let other = Journal::load(file).map_err(|source| storage("read the journal of a cache", source))?;
+        self.in_journal(|journal| {
+            journal.extend(other);
+            Ok(())
+        })
+    }
+
+    /// Writes what is recorded of the files in a directory to another journal.
+    ///
+    /// # Errors
+    /// The directory can't be read, or a journal can't be read or written.
+    pub fn remind(&self, directory: &Path, file: &Path) -> Result<(), StepError> {
+        let journal =
+            Journal::load(&self.journal()).map_err(|source| storage("read the journal of a flat tree", source))?;
+        let mut inodes = BTreeSet::new();
+        inodes_of(directory, &mut inodes).map_err(|source| storage("read a cache", source))?;
+        let kept = journal.only(&inodes);
+        let fresh = file.with_extension("new");
+        let saved = kept.save(&fresh).and_then(|()| std::fs::rename(&fresh, file));
+        Ok(saved.map_err(|source| storage("write the journal of a cache", source))?)
+    }
+
+    fn in_journal(&self, change: impl FnOnce(&mut Journal) -> Result<(), StepError>) -> Result<(), StepError> {
+        let file = self.journal();
+        let mut journal = Journal::load(&file).map_err(|source| storage("read the journal of a flat tree", source))?;
+        change(&mut journal)?;
+        Ok(journal.save(&file).map_err(|source| storage("write the journal of a flat tree", source))?)
+    }
+
     /// What the step changed.
     ///
     /// # Errors
@@ -69,6 +130,18 @@ impl FlatRoot {
         let recorded = |path: &RootPath, entry: &HostEntry| look(&journal, &place, path, entry);
         Ok(flat::changes(&Arc::new(ConfinedDir::open(&place)?), below, &recorded, &self.snapshot)?)
     }
+}
+
+fn inodes_of(path: &Path, inodes: &mut BTreeSet<u64>) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = path.symlink_metadata()?;
+    inodes.insert(metadata.ino());
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            inodes_of(&entry?.path(), inodes)?;
+        }
+    }
+    Ok(())
 }
 
 fn storage(action: &str, source: std::io::Error) -> RootfsError {

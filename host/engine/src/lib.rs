@@ -20,11 +20,13 @@ mod hashed_tree;
 mod images;
 mod inspect;
 mod layers;
+mod mounts;
 mod naming;
 mod packing;
 mod plugins;
 mod publish;
 mod request;
+mod ssh;
 mod stage;
 mod step;
 mod stop;
@@ -34,7 +36,7 @@ mod write_out;
 
 pub use build::{Built, build};
 pub use cofferdam_digest::Digest;
-pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place};
+pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place, split_fields};
 pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};
 pub use cofferdam_layer::LayerError;
 pub use cofferdam_plan::{Platform, lint, outline as outlines, step::KeyValue};
@@ -51,7 +53,7 @@ pub use naming::{Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use request::{
     BuildRequest, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
-    RegistryAccess, Timestamps,
+    RegistryAccess, SecretSource, SshSource, Timestamps,
 };
 pub use stop::Stop;
 

@@ -21,6 +21,10 @@ pub struct BuildRequest {
     pub build_arguments: BTreeMap<String, String>,
     /// `--build-context`: name and what it stands for, as the user wrote it.
     pub contexts: BTreeMap<String, String>,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`, by id.
+    pub ssh: BTreeMap<String, SshSource>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--platform`; `None` is this machine's.
@@ -41,6 +45,31 @@ pub struct BuildRequest {
     pub execution: Execution,
     /// The variables of a continuous integration system and other facts for tagging policies.
     pub variables: BTreeMap<String, String>,
+}
+
+/// Where a secret comes from.
+#[derive(Clone)]
+pub enum SecretSource {
+    /// A file.
+    File(PathBuf),
+    /// The value itself, from the environment.
+    Value(String),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(…)"),
+        }
+    }
+}
+
+/// Where an SSH agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshSource {
+    /// The socket of an agent.
+    pub socket: PathBuf,
 }
 
 /// Where an image goes.

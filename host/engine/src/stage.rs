@@ -247,6 +247,15 @@ impl<'b> Stages<'b> {
         }
     }
 
+    /// The layers behind an input, if it has any.
+    pub fn layers(&self, tree: &InputTree) -> Option<Vec<Arc<StageLayer>>> {
+        match tree {
+            InputTree::Context | InputTree::Directory(_) => None,
+            InputTree::Stage(number) => self.result(*number).ok().map(|result| result.layers.clone()),
+            InputTree::Image(name, _) => self.builder.image(name).ok().map(|image| image.layers.clone()),
+        }
+    }
+
     fn hashed(&self, tree: Arc<dyn Tree>) -> Arc<HashedTree> {
         Arc::new(HashedTree::new(tree, self.builder.stop.clone()))
     }

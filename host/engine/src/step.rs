@@ -20,6 +20,7 @@ use crate::{
     events::{Event, Stream},
     hashed_tree::HashedTree,
     layers::StageLayer,
+    mounts::{MountSources, MountTree},
     packing,
     stage::{Stages, state},
     trees::{self, TreeHash},
@@ -201,6 +202,7 @@ fn apply(
             talk: builder.talk.clone(),
             vertex: work.vertex,
             proxies: builder.proxies.clone(),
+            mounts: mount_sources(stages, action, inputs),
             cancel: builder.stop.cancel(),
             mounted: None,
             flat: None,
@@ -244,6 +246,25 @@ fn apply(
         commands.hand_over(&layer, &index)?;
     }
     Ok(Some(layer))
+}
+
+/// What the mounts of a step's commands may show.
+fn mount_sources(stages: &Stages<'_>, action: &Action, inputs: &[Arc<HashedTree>]) -> MountSources {
+    let builder = stages.builder;
+    let trees = action.inputs.iter().zip(inputs).map(|(input, tree)| MountTree {
+        tree: tree.clone(),
+        layers: stages.layers(&input.tree),
+        read: input.read.clone(),
+    });
+    MountSources {
+        trees: trees.collect(),
+        files: builder.files.clone(),
+        spools: builder.spools.clone(),
+        start: builder.start,
+        handouts: builder.handouts.clone(),
+        stop: builder.stop.clone(),
+        owners_are_real: builder.executor.as_ref().is_none_or(|executor| executor.ids() != cofferdam_exec::Ids::Single),
+    }
 }
 
 fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepError> {

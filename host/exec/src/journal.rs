@@ -4,7 +4,7 @@
 //! the same number.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     path::Path,
 };
@@ -50,6 +50,8 @@ pub struct Journal {
     entries: HashMap<u64, (Birth, Recorded)>,
     /// Those without a name: of others that get their number, nothing is recorded, however soon they are born.
     gone: HashSet<u64>,
+    /// Files of other file systems that are bound into the tree, by device and number; not kept.
+    bound: HashMap<((u32, u32), u64), Recorded>,
     /// The file system of the tree, once a tracer works on it: numbers of others mean nothing here.
     device: Option<(u32, u32)>,
 }
@@ -221,6 +223,9 @@ impl Journal {
 
     /// What is recorded of a file.
     pub fn get(&self, seen: &Seen) -> Option<&Recorded> {
+        if let Some(recorded) = self.bound.get(&(seen.device, seen.inode)) {
+            return Some(recorded);
+        }
         let (birth, recorded) = self.entries.get(&seen.inode)?;
         if seen.links > 0 && self.gone.contains(&seen.inode) {
             return None;
@@ -255,6 +260,23 @@ impl Journal {
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
         self.gone.remove(&seen.inode);
         self.entries.insert(seen.inode, (seen.birth(), recorded));
+    }
+
+    /// Records all of a file that is bound into the tree from anywhere, as long as the command runs.
+    pub fn set_bound(&mut self, seen: &Seen, recorded: Recorded) {
+        self.bound.insert((seen.device, seen.inode), recorded);
+    }
+
+    /// Takes over what another journal says.
+    pub fn extend(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+
+    /// What is recorded of these numbers.
+    #[must_use]
+    pub fn only(&self, inodes: &BTreeSet<u64>) -> Self {
+        let wanted = self.entries.iter().filter(|(inode, _)| inodes.contains(inode));
+        Self { entries: wanted.map(|(inode, entry)| (*inode, entry.clone())).collect(), ..Self::default() }
     }
 
     /// Forgets a file.

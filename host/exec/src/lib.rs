@@ -41,7 +41,7 @@ pub use harden::harden_process;
 pub use journal::{DeviceNode, Journal, Recorded, Seen};
 pub use namespace::{Launcher, NamespaceExecutor};
 pub use probe::{Finding, ProbeReport, Reason, probe};
-pub use request::{Binding, Network, PrivateFile, Root, RunRequest};
+pub use request::{Mount, MountSource, Network, PrivateFile, Root, RunRequest};
 pub use stage::{STAGE_ARGUMENT, run_stage_main};
 pub use translator::TranslatorExecutor;
 pub use user::{ResolvedUser, UserError, resolve_user};

@@ -73,15 +73,62 @@ impl PrivateFile {
     }
 }
 
-/// A file or directory of the builder that the command sees at another place.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Binding {
-    /// An existing file or directory of this machine.
-    pub source: PathBuf,
+/// Something that the command sees at a place of the root and that is no part of the root.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Mount {
     /// Absolute, resolved in the root; made for the time of the command if it is missing.
     pub target: String,
-    /// Whether the command may not write there.
-    pub read_only: bool,
+    /// What is there.
+    pub source: MountSource,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum MountSource {
+    /// An existing file, directory or socket of this machine; what is written there stays.
+    Path {
+        /// Of this machine.
+        path: PathBuf,
+        /// Whether the command may not write there.
+        read_only: bool,
+    },
+    /// A part of read-only layers. For executors of [`crate::RootForm::Overlay`].
+    Layers {
+        /// Top first, at least one; as those of [`Root::Overlay`].
+        lower: Vec<PathBuf>,
+        /// A file or directory in them, resolved there as chroot would.
+        path: String,
+        /// Whether the command may not write there; what it writes is forgotten after it.
+        read_only: bool,
+    },
+    /// An empty directory in memory. Where nothing can be mounted it is one on the disk, and without a bound.
+    Memory {
+        /// How much fits in; without it, what the kernel gives (half of the memory).
+        size_bytes: Option<u64>,
+    },
+    /// A file in memory, never on a disk if anything else is possible here.
+    File {
+        /// Its content.
+        contents: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what: &dyn fmt::Debug = match &self.source {
+            MountSource::Path { path, .. } => path,
+            MountSource::Layers { path, .. } => path,
+            MountSource::Memory { .. } => &"memory",
+            MountSource::File { .. } => &"file",
+        };
+        formatter.debug_struct("Mount").field("target", &self.target).field("source", what).finish_non_exhaustive()
+    }
 }
 
 /// One command to run.
@@ -106,7 +153,7 @@ pub struct RunRequest {
     /// Files that stand in for the image's own.
     pub files: Vec<PrivateFile>,
     /// Further mounts, in the order in which they are made.
-    pub mounts: Vec<Binding>,
+    pub mounts: Vec<Mount>,
     /// An existing private directory of the store, on the file system of the layers, for what lives as long as the
     /// command. A subdirectory is made and removed; after a `kill -9` of the builder it stays behind.
     pub scratch_directory: PathBuf,

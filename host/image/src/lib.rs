@@ -31,6 +31,6 @@ pub use layout::{LayoutReference, LayoutSelector, OciLayout};
 pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, Family, MediaType};
 pub use store::{
-    BlobInfo, BlobWriter, LayerBlob, RawBlobWriter, Store, StoreLocation, StoredBlocks, StoredImage, TempDir,
-    UnpackGuard, Unpacking,
+    BlobInfo, BlobWriter, CacheMount, CacheSharing, LayerBlob, RawBlobWriter, Store, StoreLocation, StoredBlocks,
+    StoredImage, TempDir, UnpackGuard, Unpacking,
 };

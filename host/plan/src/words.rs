@@ -11,6 +11,10 @@ use crate::{
 /// walked (BuildKit decides the same).
 const UNEXPANDED_FLAGS: [&str; 1] = ["from"];
 
+/// Flags whose values are `KEY=VALUE` fields: each value is expanded for itself, and a key that is an unexpanded flag's
+/// name is treated like that flag.
+const FIELD_FLAGS: [&str; 1] = ["mount"];
+
 /// Longer titles are cut in progress, in characters.
 const TITLE_LIMIT: usize = 200;
 
@@ -93,9 +97,10 @@ pub(crate) fn step(
     let escape = instruction.escape;
     let mut flags = Vec::new();
     for flag in &instruction.flags {
-        let value = flag.value.as_ref().map(|value| match UNEXPANDED_FLAGS.contains(&flag.name.as_str()) {
-            true => value.clone(),
-            false => keep(expand(value, escape, scope, flag.span)),
+        let value = flag.value.as_ref().map(|value| match flag.name.as_str() {
+            name if UNEXPANDED_FLAGS.contains(&name) => value.clone(),
+            name if FIELD_FLAGS.contains(&name) => keep(fields(value, escape, scope, flag.span)),
+            _ => keep(expand(value, escape, scope, flag.span)),
         });
         flags.push(StepFlag { name: flag.name.clone(), value, span: flag.span });
     }
@@ -116,6 +121,19 @@ pub(crate) fn step(
     }
     let state = limited(handler, scope, config, platform);
     Ok(Step { keyword: instruction.keyword.clone(), flags, arguments, heredocs, state, span: instruction.span })
+}
+
+/// Fields, each expanded for itself: what a variable holds never makes a new field.
+fn fields(value: &str, escape: char, scope: &Scope, span: Span) -> Result<String, Findings> {
+    // What is no list of fields is the handler's to refuse.
+    let Some(fields) = cofferdam_dockerfile::split_fields(value) else { return Ok(value.to_owned()) };
+    let field = |field: &String| match field.split_once('=') {
+        Some((key, value)) if !UNEXPANDED_FLAGS.contains(&key.to_ascii_lowercase().as_str()) => {
+            Ok(format!("{key}={}", expand(value, escape, scope, span)?))
+        }
+        _ => Ok(field.clone()),
+    };
+    Ok(cofferdam_dockerfile::join_fields(&expanded(fields.iter().map(field))?))
 }
 
 fn taken_apart(instruction: &Instruction, syntax: Syntax, scope: &Scope) -> Result<Arguments, Findings> {

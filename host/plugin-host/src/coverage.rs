@@ -192,6 +192,11 @@ impl Coverage {
             && path.strip_prefix(base).is_some_and(|relative| !relative.is_root() && self.exclude.excluded(&relative))
     }
 
+    /// Whether anything beneath a match may be left out.
+    pub fn leaves_something_out(&self) -> bool {
+        !self.exclude.is_empty()
+    }
+
     /// Whether a pattern was declared in these words.
     pub fn declares(&self, pattern: &[u8]) -> bool {
         let text = normal(pattern);

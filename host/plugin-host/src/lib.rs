@@ -49,7 +49,10 @@ pub use coverage::{Coverage, CoverageError, CoveredEntry, Place};
 pub use credentials::{Credential, CredentialAnswer, CredentialError, CredentialSources, MAX_SOURCE_BYTES, Secret};
 pub use error::{ApplyError, CallError, CompileCacheError, Fault, FaultKind, InterfaceError, PluginError};
 pub use host::{HostOptions, PluginFacts, PluginHost};
-pub use instruction::{Applied, ApplyHandles, Command, Exit, Network, RunCommand, RunCommandError};
+pub use instruction::{
+    Applied, ApplyHandles, Command, CommandMount, CommandMountSource, Exit, Network, RunCommand, RunCommandError,
+    Sharing, TreePart,
+};
 pub use limits::Limits;
 pub use plugin::Origin;
 pub use policy::{Allowance, OPERATOR_POLICY, Policy, PolicyError, RunNetwork};

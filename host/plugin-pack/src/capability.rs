@@ -15,6 +15,8 @@ pub enum Capability {
     Rootfs,
     /// `exec`: running native commands in the stage's root file system.
     Exec,
+    /// `secrets`: handing secrets and SSH agents of the build to commands. Their content is never the plugin's.
+    Secrets,
     /// `file:NAME`: reading the file that the host knows by this name, for example `file:docker-config`.
     File(String),
     /// `env:NAME`: reading one variable of the builder's environment.
@@ -23,14 +25,16 @@ pub enum Capability {
 
 /// A text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `file:NAME` and `env:NAME`")]
+#[error(
+    "`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `secrets`, `file:NAME` and `env:NAME`"
+)]
 pub struct ParseCapabilityError(String);
 
 impl Capability {
     /// Whether a plugin of this kind has a use for it, and may therefore want it.
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
-            Self::Context | Self::Stages | Self::Rootfs | Self::Exec => kind == Kind::Instruction,
+            Self::Context | Self::Stages | Self::Rootfs | Self::Exec | Self::Secrets => kind == Kind::Instruction,
             Self::File(_) | Self::Variable(_) => kind == Kind::Credentials,
         }
     }
@@ -43,6 +47,7 @@ impl fmt::Display for Capability {
             Self::Stages => f.write_str("stages"),
             Self::Rootfs => f.write_str("rootfs"),
             Self::Exec => f.write_str("exec"),
+            Self::Secrets => f.write_str("secrets"),
             Self::File(name) => write!(f, "file:{name}"),
             Self::Variable(name) => write!(f, "env:{name}"),
         }
@@ -63,6 +68,7 @@ impl FromStr for Capability {
             "stages" => Ok(Self::Stages),
             "rootfs" => Ok(Self::Rootfs),
             "exec" => Ok(Self::Exec),
+            "secrets" => Ok(Self::Secrets),
             _ => match text.split_once(':') {
                 Some(("file", name)) if plain(name, b"-_.") && !name.starts_with('.') => {
                     Ok(Self::File(name.to_owned()))
@@ -80,7 +86,7 @@ mod tests {
 
     #[test]
     fn parses_what_it_prints_and_nothing_else() {
-        for text in ["context", "stages", "rootfs", "exec", "file:docker-config", "env:AWS_REGION"] {
+        for text in ["context", "stages", "rootfs", "exec", "secrets", "file:docker-config", "env:AWS_REGION"] {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
         for text in

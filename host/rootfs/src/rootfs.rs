@@ -61,6 +61,11 @@ impl RootFs {
         &self.below
     }
 
+    /// Forgets the layers below: what the step makes stands on its own.
+    pub fn stand_alone(&mut self) {
+        self.below = Arc::new(LayerStack::new(Vec::new()));
+    }
+
     /// Puts the layer of a finished step on the stack: call it after [`RootFs::take_changes`].
     pub fn push_layer(&mut self, index: Arc<LayerIndex>, contents: Arc<dyn LayerContents>) {
         self.below = Arc::new(self.below.with(Layer { index, contents }));

@@ -10,7 +10,7 @@ use cofferdam_plugin_sdk::{
     fs::{Executor, RootFs, Tree},
     instruction::{Error, Planned, Step, refuse},
 };
-use cofferdam_transfer::{Origin, Source, Transfer, copy, read, refuse_unsupported};
+use cofferdam_transfer::{Origin, Source, Transfer, copy, read};
 
 /// The handler.
 pub struct Add;
@@ -51,7 +51,6 @@ const REMOTE_FLAGS: [&str; 2] = ["checksum", "keep-git-dir"];
 
 fn addition(step: &Step) -> (Option<Addition>, Vec<Diagnostic>) {
     let mut flags = Flags::of(step, &["chown", "chmod", "exclude", "unpack", "link", "checksum", "keep-git-dir"]);
-    refuse_unsupported(&mut flags, &step.keyword, &["link"]);
     let unpack = flags.boolean("unpack").unwrap_or(true);
     let transfer = read(step, Origin::Context, &mut flags);
     let mut is_remote = false;

@@ -6,7 +6,7 @@ use cofferdam_plugin_sdk::{
     fs::{Executor, RootFs, Tree},
     instruction::{Error, Planned, Step, refuse},
 };
-use cofferdam_transfer::{Origin, Transfer, copy, read, refuse_unsupported};
+use cofferdam_transfer::{Origin, Transfer, copy, read};
 
 /// The handler.
 pub struct Copy;
@@ -34,9 +34,9 @@ impl InstructionHandler for Copy {
 
 fn transfer(step: &Step) -> (Option<Transfer>, Vec<Diagnostic>) {
     let mut flags = Flags::of(step, &["from", "chown", "chmod", "exclude", "link", "parents"]);
-    refuse_unsupported(&mut flags, &step.keyword, &["link", "parents"]);
     let origin = flags.value("from").map_or(Origin::Context, |name| Origin::Named(name.to_owned()));
-    let transfer = read(step, origin, &mut flags);
+    let parents = flags.boolean("parents").unwrap_or(false);
+    let transfer = read(step, origin, &mut flags).map(|transfer| Transfer { parents, ..transfer });
     (transfer, flags.finish())
 }
 

@@ -167,13 +167,34 @@ fn only_what_matters_is_read() {
 fn mistakes_have_names() {
     assert_eq!(code(step("COPY", "a")), "MissingArgument");
     assert_eq!(code(step("COPY", "").json(&["", "/x"])), "EmptyArgument");
-    assert_eq!(code(step("COPY", "a b").flag("link", None)), "UnsupportedFlag");
-    assert_eq!(code(step("COPY", "a b").flag("parents", None)), "UnsupportedFlag");
+    assert_eq!(code(step("COPY", "a b").flag("parents", Some("some"))), "InvalidFlagValue");
     assert_eq!(code(step("COPY", "a b").flag("unpack", None)), "UnknownFlag");
     assert_eq!(code(step("COPY", "a b").flag("from", Some(""))), "MissingFlagValue");
     assert_eq!(code(step("COPY", "a b").flag("chown", Some("a:b:c"))), "InvalidOwner");
     assert_eq!(code(step("COPY", "a b").flag("chmod", Some("rw"))), "InvalidMode");
     assert!(Copy::check(&step("COPY", "a b").flag("link", Some("false")).build()).is_empty());
-    let refused = Copy::plan(&step("COPY", "a b").flag("link", None).build());
-    assert!(matches!(refused, Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn parents_are_kept_behind_the_pivot() {
+    let root = run(step("COPY", "dir/sub/c a.txt /x").flag("parents", None));
+    assert_eq!(root.paths(), ["/x", "/x/a.txt", "/x/dir", "/x/dir/sub", "/x/dir/sub/c"]);
+    let root = run(step("COPY", "dir/./sub /x/").flag("parents", None));
+    assert_eq!(root.paths(), ["/x", "/x/sub", "/x/sub/c"]);
+    let root = run(step("COPY", "./dir/d /x").flag("parents", None));
+    assert_eq!(root.paths(), ["/x", "/x/dir", "/x/dir/d"]);
+    let root = run(step("COPY", "./ /x").flag("parents", None).flag("chown", Some("7")));
+    assert_eq!(root.content(b"/x/dir/d").unwrap(), b"d");
+    assert_eq!(root.entry(b"/x/dir").unwrap().owner, Owner { uid: 7, gid: 7 });
+}
+
+#[test]
+fn a_linked_copy_does_not_look_at_what_is_below() {
+    let root = MemoryRoot::default();
+    root.add_file(b"/usr/bin/sh", b"");
+    let linked = || step("COPY", "a.txt /usr/bin").flag("link", None);
+    run_on(linked(), &root).unwrap();
+    assert_eq!(root.content(b"/usr/bin").unwrap(), b"a");
+    let planned = Copy::plan(&linked().build()).unwrap();
+    assert!(!planned.reads.iter().any(|read| matches!(read, Read::RootfsPath(_))), "{:?}", planned.reads);
 }

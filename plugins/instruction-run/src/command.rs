@@ -1,11 +1,11 @@
 //! What is executed: the exec form, the shell form, here-documents.
 
-use cofferdam_plugin_sdk::{Diagnostic, DiagnosticExt, diagnostics::error, instruction::Step};
+use cofferdam_plugin_sdk::{Diagnostic, DiagnosticExt, diagnostics::error, fs::FileMount, instruction::Step, paths};
 
 /// The program and its arguments.
 ///
 /// # Errors
-/// There is nothing to execute, or a here-document that this handler can't execute.
+/// There is nothing to execute.
 pub fn arguments(step: &Step) -> Result<Vec<String>, Diagnostic> {
     if step.arguments.json && step.heredocs.is_empty() {
         return match step.arguments.words.first() {
@@ -26,14 +26,10 @@ fn script(step: &Step) -> Result<String, Diagnostic> {
     let [first, ..] = step.heredocs.as_slice() else { return Ok(text.to_owned()) };
     // Only a here-document: its lines are the script itself, so that shells without here-documents can run it.
     if step.heredocs.len() == 1 && is_operator(text, &first.name) {
-        if first.content.starts_with("#!") {
-            return Err(error(
-                "UnsupportedHeredoc",
-                "a here-document with its own interpreter (`#!`) is not supported yet",
-            )
-            .help("write `RUN interpreter <<EOF` instead"));
-        }
-        return Ok(first.content.clone());
+        return Ok(match interpreted(step) {
+            Some(FileMount { target, .. }) => String::from_utf8_lossy(&target).into_owned(),
+            None => first.content.clone(),
+        });
     }
     // A command with here-documents: the shell reads them as they were written. Tabs that `<<-` strips are gone already,
     // which the shell does not mind.
@@ -47,6 +43,14 @@ fn script(step: &Step) -> Result<String, Diagnostic> {
         script.push_str(&heredoc.name);
     }
     Ok(script)
+}
+
+/// A here-document that names its own interpreter: a file that the shell is told to run.
+pub fn interpreted(step: &Step) -> Option<FileMount> {
+    let [only] = step.heredocs.as_slice() else { return None };
+    let is_script = is_operator(step.arguments.text.trim(), &only.name) && only.content.starts_with("#!");
+    let target = paths::join(b"/dev/pipes", paths::base_name(only.name.as_bytes()));
+    is_script.then(|| FileMount { target, content: only.content.clone().into_bytes(), mode: 0o755 })
 }
 
 /// Whether a text is one here-document operator and nothing else: `<<EOF`, `<<-EOF`, `3<<'EOF'`.
@@ -90,9 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn an_interpreter_of_its_own_is_refused_by_name() {
+    fn a_script_with_an_interpreter_of_its_own_is_a_file() {
         let step = step("RUN", "<<EOF").heredoc("EOF", "#!/usr/bin/env python3\n").build();
-        assert_eq!(arguments(&step).unwrap_err().code, "UnsupportedHeredoc");
+        assert_eq!(arguments(&step).unwrap(), ["/bin/sh", "-c", "/dev/pipes/EOF"]);
+        let file = interpreted(&step).unwrap();
+        assert_eq!((file.target.as_slice(), file.mode), (b"/dev/pipes/EOF".as_slice(), 0o755));
+        assert_eq!(file.content, b"#!/usr/bin/env python3\n");
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 mod command;
 mod environment;
+mod mounts;
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt, InstructionHandler,
     diagnostics::{Denial, error},
     flags::Flags,
-    fs::{Command, Executor, Exit, Network, RootFs, Tree},
+    fs::{Command, Executor, Exit, Mount, Network, RootFs, Tree},
     instruction::{Effect, Error, Planned, Read, Step, refuse},
 };
+
+use mounts::Mounts;
 
 /// The handler.
 pub struct Run;
@@ -18,7 +21,7 @@ cofferdam_plugin_sdk::export_instruction!(crate::Run);
 
 impl InstructionHandler for Run {
     fn check(step: &Step) -> Vec<Diagnostic> {
-        let (_, mut findings) = network(step);
+        let (_, mut findings) = options(step);
         if let Err(finding) = command::arguments(step) {
             findings.push(finding);
         }
@@ -27,7 +30,9 @@ impl InstructionHandler for Run {
 
     fn plan(step: &Step) -> Result<Planned, Error> {
         refuse(Self::check(step))?;
-        Ok(Planned { reads: vec![Read::WholeRootfs], changes: Vec::new(), effect: Effect::RootFileSystem })
+        let mut reads = options(step).0.mounts.reads;
+        reads.push(Read::WholeRootfs);
+        Ok(Planned { reads, changes: Vec::new(), effect: Effect::RootFileSystem })
     }
 
     fn apply(
@@ -36,8 +41,9 @@ impl InstructionHandler for Run {
         _trees: &[&dyn Tree],
         executor: Option<&dyn Executor>,
     ) -> Result<Vec<Diagnostic>, Error> {
-        let (network, findings) = network(step);
+        let (Options { network, mut mounts }, findings) = options(step);
         refuse(findings)?;
+        mounts.mounts.extend(command::interpreted(step).map(Mount::File));
         let executor = executor.ok_or_else(|| {
             let message = "`RUN` executes a native command".to_owned();
             Error::Denied(Denial { capability: "exec".to_owned(), message })
@@ -50,22 +56,26 @@ impl InstructionHandler for Run {
             network,
             input: None,
         };
-        match executor.run(&command)? {
+        match executor.run_with_mounts(&command, &mounts.mounts)? {
             Exit::Code(0) => Ok(Vec::new()),
             exit => Err(Error::CommandFailed(exit)),
         }
     }
 }
 
-/// Flags that BuildKit knows and this handler does not.
-const UNSUPPORTED: [&str; 2] = ["mount", "device"];
+/// What the flags say.
+struct Options {
+    network: Network,
+    mounts: Mounts,
+}
 
-fn network(step: &Step) -> (Network, Vec<Diagnostic>) {
+fn options(step: &Step) -> (Options, Vec<Diagnostic>) {
     let mut flags = Flags::of(step, &["mount", "device", "network", "security"]);
-    for flag in step.flags.iter().filter(|flag| UNSUPPORTED.contains(&flag.name.as_str())) {
-        let message = format!("`RUN --{}` is not supported by this version", flag.name);
+    for flag in step.flags.iter().filter(|flag| flag.name == "device") {
+        let message = "`RUN --device` is not supported: no device of the machine is handed to a command";
         flags.push(error("UnsupportedFlag", message).at(flag.span));
     }
+    let mounts = Mounts::read(step, &mut flags);
     match flags.value("security") {
         None | Some("sandbox") => {}
         Some("insecure") => {
@@ -90,7 +100,7 @@ fn network(step: &Step) -> (Network, Vec<Diagnostic>) {
             Network::Default
         }
     };
-    (network, flags.finish())
+    (Options { network, mounts }, flags.finish())
 }
 
 #[cfg(test)]
@@ -142,13 +152,13 @@ mod tests {
     #[test]
     fn flags_that_are_not_supported_are_named() {
         let step = step("RUN", "x")
-            .flag("mount", Some("type=cache,target=/c"))
+            .flag("device", Some("vendor.example/gpu"))
             .flag("security", Some("insecure"))
             .flag("network", Some("lan"))
             .flag("nework", Some("none"));
         let findings = Run::check(&step.build());
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
         assert_eq!(codes, ["UnknownFlag", "UnsupportedFlag", "UnsupportedFlag", "InvalidFlagValue"]);
-        assert!(findings[1].message.contains("--mount"));
+        assert!(findings[1].message.contains("--device"));
     }
 }

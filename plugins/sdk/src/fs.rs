@@ -7,7 +7,10 @@ use std::any::Any;
 
 use crate::bindings::instruction::cofferdam::fs::{execution, root, trees};
 pub use crate::bindings::instruction::cofferdam::fs::{
-    execution::{Command, Error as ExecutionError, Exit, Network},
+    execution::{
+        Bind, Cache, CacheMount, Command, Error as ExecutionError, Exit, FileMount, MemoryMount, Mount, Network,
+        Secret, Sharing, SshAgent, TreePart,
+    },
     model::{Attributes, Error, Kind, Metadata, Owner},
     root::{Copied, CopyOptions, ModeChange, ModeClause, Operator, Permissions, Who},
 };
@@ -91,6 +94,8 @@ pub trait RootFs {
     fn put_node(&self, path: &[u8], kind: Kind, major: u32, minor: u32, attributes: Attributes) -> Result<(), Error>;
     /// Sets an extended attribute of an entry that this step made.
     fn set_xattr(&self, path: &[u8], name: &[u8], value: &[u8]) -> Result<(), Error>;
+    /// From here on the root is empty, whatever is below.
+    fn stand_alone(&self) -> Result<(), Error>;
     /// Removes an entry and everything beneath it.
     fn remove(&self, path: &[u8]) -> Result<(), Error>;
     /// Copies by the host.
@@ -110,6 +115,11 @@ pub trait Executor {
     /// # Errors
     /// It could not be run at all.
     fn run(&self, command: &Command) -> Result<Exit, ExecutionError>;
+    /// The same with mounts.
+    ///
+    /// # Errors
+    /// It could not be run at all.
+    fn run_with_mounts(&self, command: &Command, mounts: &[Mount]) -> Result<Exit, ExecutionError>;
 }
 
 /// Makes or replaces a regular file with this content.
@@ -199,6 +209,10 @@ impl RootFs for root::Rootfs {
         root::Rootfs::set_xattr(self, path, name, value)
     }
 
+    fn stand_alone(&self) -> Result<(), Error> {
+        root::Rootfs::stand_alone(self)
+    }
+
     fn remove(&self, path: &[u8]) -> Result<(), Error> {
         root::Rootfs::remove(self, path)
     }
@@ -218,5 +232,9 @@ impl RootFs for root::Rootfs {
 impl Executor for execution::Executor {
     fn run(&self, command: &Command) -> Result<Exit, ExecutionError> {
         execution::Executor::run(self, command)
+    }
+
+    fn run_with_mounts(&self, command: &Command, mounts: &[Mount]) -> Result<Exit, ExecutionError> {
+        execution::Executor::run_with_mounts(self, command, mounts)
     }
 }

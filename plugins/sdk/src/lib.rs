@@ -16,6 +16,7 @@ pub mod accounts;
 pub mod bindings;
 pub mod credentials;
 pub mod diagnostics;
+pub mod fields;
 pub mod flags;
 pub mod fs;
 pub mod instruction;

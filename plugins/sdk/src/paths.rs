@@ -51,6 +51,18 @@ pub fn has_wildcards(path: &[u8]) -> bool {
     path.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
 }
 
+/// A pattern that matches this path and nothing else.
+pub fn escape_wildcards(path: &[u8]) -> Path {
+    let mut pattern = Vec::with_capacity(path.len());
+    for byte in path {
+        if has_wildcards(&[*byte]) {
+            pattern.push(b'\\');
+        }
+        pattern.push(*byte);
+    }
+    pattern
+}
+
 /// A path for a message, without the leading slash that a context has no use for.
 pub fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path.strip_prefix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(path)).into_owned()

@@ -38,6 +38,9 @@ pub fn copy(
     unpack: Unpack,
 ) -> Result<Vec<Diagnostic>, Error> {
     let owner = transfer.owner.as_ref().map(|owner| owner.resolve(rootfs)).transpose()?;
+    if transfer.link {
+        rootfs.stand_alone()?;
+    }
     let (items, warnings) = found(transfer, tree)?;
     let into_directory = goes_into_directory(transfer, &items, rootfs)?;
     let destination = transfer.destination.path.as_slice();
@@ -58,10 +61,18 @@ pub fn copy(
                 let mode = mode::applied(transfer.mode.as_ref(), 0o644);
                 write_file(rootfs, &target, Attributes { mode, owner, mtime: None }, content.as_bytes())?;
             }
-            Item::Directory { tree, path } => {
+            Item::Directory { tree, path, kept: Some(kept) } => {
+                let target = keep_parents(transfer, rootfs, (*tree, path, kept), owner)?;
+                rootfs.copy_tree(*tree, path, &target, &options)?;
+            }
+            Item::File { tree, path, kept: Some(kept) } => {
+                let target = keep_parents(transfer, rootfs, (*tree, path, kept), owner)?;
+                rootfs.copy_tree(*tree, path, &target, &options)?;
+            }
+            Item::Directory { tree, path, kept: None } => {
                 rootfs.copy_tree(*tree, path, destination, &options)?;
             }
-            Item::File { tree, path } => {
+            Item::File { tree, path, kept: None } => {
                 let arrival = Arrival { tree: *tree, path, destination, owner, rootfs };
                 if !unpack(&arrival)? {
                     rootfs.copy_tree(*tree, path, &target(paths::base_name(path)), &options)?;
@@ -73,9 +84,54 @@ pub fn copy(
 }
 
 enum Item<'a> {
-    Heredoc { name: &'a str, content: &'a str },
-    Directory { tree: &'a dyn Tree, path: Path },
-    File { tree: &'a dyn Tree, path: Path },
+    Heredoc {
+        name: &'a str,
+        content: &'a str,
+    },
+    /// `kept` is what `--parents` keeps of the path, with a leading slash.
+    Directory {
+        tree: &'a dyn Tree,
+        path: Path,
+        kept: Option<Path>,
+    },
+    File {
+        tree: &'a dyn Tree,
+        path: Path,
+        kept: Option<Path>,
+    },
+}
+
+/// Where a source goes beneath the destination if it keeps the directories that it is in; makes those, and the source
+/// itself if it is one, as they are in the tree.
+fn keep_parents(
+    transfer: &Transfer,
+    rootfs: &dyn RootFs,
+    (tree, path, kept): (&dyn Tree, &[u8], &[u8]),
+    owner: Option<Owner>,
+) -> Result<Path, Error> {
+    let target = |length: usize| paths::resolve(&transfer.destination.path, &kept[1..length]);
+    let ends = (1..=kept.len()).filter(|end| kept.get(*end).is_none_or(|byte| *byte == b'/'));
+    for end in ends.filter(|_| kept.len() > 1) {
+        let source = &path[..path.len() - kept.len() + end];
+        let Some(metadata) = tree.stat(source, true)? else { continue };
+        if metadata.kind == Kind::Directory {
+            let own = if transfer.origin == Origin::Context { ROOT } else { metadata.owner };
+            let mode = mode::applied(transfer.mode.as_ref(), metadata.mode);
+            let attributes = Attributes { mode, owner: owner.unwrap_or(own), mtime: Some(metadata.mtime) };
+            rootfs.create_directories(&target(end), attributes)?;
+        }
+    }
+    Ok(target(kept.len()))
+}
+
+/// What is left of a path without so many of its directories.
+fn after_pivot(path: &[u8], pivot: usize) -> Path {
+    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).skip(pivot);
+    let mut kept: Path = names.flat_map(|name| [b"/", name].concat()).collect();
+    if kept.is_empty() {
+        kept.push(b'/');
+    }
+    kept
 }
 
 /// What the sources stand for.
@@ -83,12 +139,12 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
     let mut items = Vec::new();
     let mut warnings = Vec::new();
     for source in &transfer.sources {
-        let (written, pattern, wildcards) = match source {
+        let (written, pattern, pivot, wildcards) = match source {
             Source::Heredoc { name, content } => {
                 items.push(Item::Heredoc { name, content });
                 continue;
             }
-            Source::Pattern { written, pattern, wildcards } => (written, pattern, *wildcards),
+            Source::Pattern { written, pattern, pivot, wildcards } => (written, pattern, *pivot, *wildcards),
         };
         let tree = tree.ok_or_else(|| not_found(written, &transfer.origin))?;
         let mut paths = tree.glob(pattern)?;
@@ -104,9 +160,10 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
             paths.retain(|path| !is_excluded(path, &transfer.exclude));
         }
         for path in paths {
+            let kept = transfer.parents.then(|| after_pivot(&path, pivot));
             match tree.stat(&path, true)? {
-                Some(metadata) if metadata.kind == Kind::Directory => items.push(Item::Directory { tree, path }),
-                Some(_) => items.push(Item::File { tree, path }),
+                Some(metadata) if metadata.kind == Kind::Directory => items.push(Item::Directory { tree, path, kept }),
+                Some(_) => items.push(Item::File { tree, path, kept }),
                 // A symbolic link that leads nowhere.
                 None => return Err(not_found(&paths::shown(&path), &transfer.origin).into()),
             }
@@ -121,6 +178,8 @@ fn goes_into_directory(transfer: &Transfer, items: &[Item], rootfs: &dyn RootFs)
         return Ok(true);
     }
     match items {
+        // What is below does not count, and what keeps its parents has its place.
+        _ if transfer.link || transfer.parents => Ok(false),
         [Item::File { .. } | Item::Heredoc { .. }] => {
             let existing = rootfs.stat(&transfer.destination.path, true)?;
             Ok(existing.is_some_and(|metadata| metadata.kind == Kind::Directory))

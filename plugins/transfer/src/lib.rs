@@ -36,10 +36,11 @@ pub struct Transfer {
     pub mode: Option<ModeChange>,
     /// `--exclude`, patterns of the ignore kind.
     pub exclude: Vec<String>,
+    /// `--link`: the layer stands on its own, and nothing below is looked at.
+    pub link: bool,
+    /// `--parents`: sources keep the directories that they are in.
+    pub parents: bool,
 }
-
-/// The flags that both take.
-pub const SHARED_FLAGS: [&str; 3] = ["chown", "chmod", "exclude"];
 
 /// Reads a step whose own flags were read already; findings go to `flags`.
 pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> {
@@ -48,6 +49,7 @@ pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> 
     let mode = flags.value("chmod").map(parse_mode);
     let mode = mode.and_then(|mode| mode.map_err(|finding| flags.push_about("chmod", finding)).ok());
     let exclude = flags.values("exclude").into_iter().map(str::to_owned).collect();
+    let link = flags.boolean("link").unwrap_or(false);
     let (sources, destination) = match step.arguments.words.as_slice() {
         [sources @ .., destination] if !sources.is_empty() => (sources, destination),
         _ => {
@@ -68,6 +70,8 @@ pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> 
         owner,
         mode,
         exclude,
+        link,
+        parents: false,
     })
 }
 
@@ -101,18 +105,7 @@ impl Transfer {
 
     /// Whether what stands at the destination decides where a source goes.
     fn looks_at_destination(&self) -> bool {
-        !self.destination.is_directory && self.sources.len() == 1
-    }
-}
-
-/// `--link` and `--parents`, which this version refuses by name.
-pub fn refuse_unsupported(flags: &mut Flags, keyword: &str, names: &[&str]) {
-    for name in names {
-        // `--link=false` asks for what happens anyway.
-        if flags.boolean(name) == Some(true) {
-            let message = format!("`{keyword} --{name}` is not supported by this version");
-            flags.push_about(name, error("UnsupportedFlag", message));
-        }
+        !self.destination.is_directory && self.sources.len() == 1 && !self.link && !self.parents
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Source {
         written: String,
         /// Absolute in the tree, and cleaned: `..` can't leave it.
         pattern: Path,
+        /// How many of its directories `--parents` does not keep: those before `/./`.
+        pivot: usize,
         /// Whether it may match nothing.
         wildcards: bool,
     },
@@ -55,7 +57,9 @@ pub(crate) fn read(words: &[String], step: &Step) -> Vec<Source> {
                 return Source::Heredoc { name: heredoc.name.clone(), content: heredoc.content.clone() };
             }
             let wildcards = paths::has_wildcards(word.as_bytes());
-            Source::Pattern { written: word.clone(), pattern: paths::clean(word.as_bytes()), wildcards }
+            let before = word.split_once("/./").map_or_else(Vec::new, |(before, _)| paths::clean(before.as_bytes()));
+            let pivot = before.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
+            Source::Pattern { written: word.clone(), pattern: paths::clean(word.as_bytes()), pivot, wildcards }
         })
         .collect()
 }

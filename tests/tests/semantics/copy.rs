@@ -259,3 +259,41 @@ WORKDIR /home/app
     assert_eq!(image.entry("/var/data"), "dir 755 0:0");
     assert_eq!(image.entry("/home/app"), "dir 755 1000:1001");
 }
+
+#[test]
+fn parents_are_kept() {
+    let site = Site::new();
+    site.file("x/a/one.txt", "1").file("x/b/two.txt", "2").file("x/b/three.md", "3").mode("x/b", 0o700);
+    site.dockerfile(
+        "FROM scratch
+COPY --parents x/a/one.txt x/b /all/
+COPY --parents x/./b/*.md /pivot
+COPY --parents ./x/**/*.txt /deep/
+COPY --parents --chown=7:8 --exclude=*.md x/./ /owned/
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!((image.names("/all/x/a"), image.names("/all/x/b")), ("one.txt".into(), "three.md two.txt".into()));
+    assert_eq!(image.entry("/all/x/b"), "dir 700 0:0");
+    assert_eq!((image.names("/pivot"), image.names("/pivot/b")), ("b".into(), "three.md".into()));
+    assert_eq!((image.content("/deep/x/a/one.txt"), image.content("/deep/x/b/two.txt")), ("1".into(), "2".into()));
+    assert!(!image.has("/deep/x/b/three.md"));
+    assert_eq!((image.names("/owned"), image.entry("/owned/a/one.txt")), ("a b".into(), "file 644 7:8".into()));
+}
+
+#[test]
+fn a_linked_copy_stands_on_its_own() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.file("file", "f");
+    site.dockerfile(
+        "FROM base
+RUN mkdir -p /real/sub && ln -s real /linked && touch /real/kept && echo someone:x:77:77::/:/bin/sh >> /etc/passwd
+COPY --link file /linked/
+COPY --link --chown=someone file /real/sub/
+",
+    );
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/linked"), "dir 755 0:0", "the destination is not resolved in what is below");
+    assert_eq!((image.names("/linked"), image.names("/real")), ("file".into(), "kept sub".into()));
+    assert_eq!(image.entry("/real/sub/file"), "file 644 77:77");
+}

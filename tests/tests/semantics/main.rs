@@ -5,6 +5,7 @@ mod add;
 mod cache;
 mod configuration;
 mod copy;
+mod mounts;
 mod run;
 mod stages;
 mod variables;

@@ -161,6 +161,10 @@ B
 RUN <<EOF sh -s
 echo five > /five
 EOF
+RUN <<-'EOF'
+	#!/bin/busybox sh
+	echo \"$0 $NAME\" > /six
+	EOF
 ",
     );
     let image = site.image(&[]);
@@ -168,6 +172,8 @@ EOF
     assert_eq!(image.content("/two"), "two\n");
     assert_eq!((image.content("/three"), image.content("/four")), ("arg\n".into(), "$NAME\n".into()));
     assert_eq!(image.content("/five"), "five\n");
+    assert_eq!(image.content("/six"), "/dev/pipes/EOF arg\n");
+    assert_eq!(image.layer_names(-1), ["six"], "the script is in no layer");
 }
 
 #[test]

@@ -19,23 +19,26 @@ use rustix::{
 use super::{
     command, detach_output,
     mount::{attach, clone_of, make_all_private, open_directory, pivot_into},
+    mounts,
     overlay::{Writable, mount_overlay, unmount_overlay},
     place::{Kind, MountPoints, Place, complete, locate, open_at, same_file_system},
     surroundings,
 };
 use crate::{
-    Exit, Note, Root, RunRequest,
-    sys::{self, ATTR_NO_DEV, ATTR_READ_ONLY, set_mount_attributes},
+    Exit, Note, Root, RunRequest, sys,
     wire::{Failure, Start},
 };
 
 /// A detached mount and where it goes.
-struct Pending {
-    mount: OwnedFd,
-    target: String,
-    kind: Kind,
+pub struct Pending {
+    /// The mount.
+    pub mount: OwnedFd,
+    /// Absolute, in the root.
+    pub target: String,
+    /// Of its root.
+    pub kind: Kind,
     /// Whether the command can do without it when the image has something else in its place.
-    optional: bool,
+    pub optional: bool,
 }
 
 /// What there is to tell when the command has ended.
@@ -55,7 +58,8 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     make_all_private().map_err(|error| Failure::setup("make the mounts private", error))?;
     let request = &start.request;
     let pending = prepare_mounts(request, &start.private)?;
-    let merged = mount_root(request, &start.private, &pending)?;
+    let asked = mounts::prepare(request, &start.private)?;
+    let merged = mount_root(request, &start.private, &pending, &asked)?;
     let root = open_directory(&merged).map_err(|error| Failure::setup("open the root", error))?;
 
     let (mut leave_out, mut notes) = (Vec::new(), Vec::new());
@@ -63,7 +67,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     surroundings::fill_dev(root.as_fd())?;
     surroundings::attach_cgroups(root.as_fd());
     surroundings::cover(root.as_fd())?;
-    put_mounts(root.as_fd(), bindings(request)?, &mut leave_out, &mut notes)?;
+    put_mounts(root.as_fd(), asked, &mut leave_out, &mut notes)?;
     pivot_into(&merged).map_err(|error| Failure::setup("make the root the command's", error))?;
 
     let root = open_directory("/").map_err(|error| Failure::setup("open the root", error))?;
@@ -105,24 +109,13 @@ fn prepare_mounts(request: &RunRequest, private: &Path) -> Result<Vec<Pending>, 
     Ok(pending)
 }
 
-/// The mounts that the request asks for.
-fn bindings(request: &RunRequest) -> Result<Vec<Pending>, Failure> {
-    let mut pending = Vec::new();
-    for binding in &request.mounts {
-        let failed = |error: std::io::Error| Failure::setup(format!("bind `{}`", binding.source.display()), error);
-        let is_directory = fs::metadata(&binding.source).map_err(failed)?.is_dir();
-        let mount = clone_of(CWD, &binding.source, true).map_err(|error| failed(error.into()))?;
-        // A device node that the command makes there must stay data, as everywhere.
-        let attributes = ATTR_NO_DEV | if binding.read_only { ATTR_READ_ONLY } else { 0 };
-        set_mount_attributes(mount.as_fd(), attributes, true).map_err(failed)?;
-        let kind = if is_directory { Kind::Directory } else { Kind::File };
-        pending.push(Pending { mount, target: binding.target.clone(), kind, optional: false });
-    }
-    Ok(pending)
-}
-
 /// Mounts the root with all mount points in it, and returns where.
-fn mount_root(request: &RunRequest, private: &Path, pending: &[Pending]) -> Result<PathBuf, Failure> {
+fn mount_root(
+    request: &RunRequest,
+    private: &Path,
+    pending: &[Pending],
+    asked: &[Pending],
+) -> Result<PathBuf, Failure> {
     let Root::Overlay { lower, upper, work } = &request.root else {
         return Err(Failure::Request("the root is not an overlay".into()));
     };
@@ -149,7 +142,7 @@ fn mount_root(request: &RunRequest, private: &Path, pending: &[Pending]) -> Resu
     mount_overlay(&merged, &seen, None).map_err(|error| failed(error.into()))?;
     let points = {
         let root = open(&merged)?;
-        missing_points(root.as_fd(), request, pending, private)?
+        missing_points(root.as_fd(), &[pending, asked], private)?
     };
     unmount_overlay(&merged).map_err(|error| failed(error.into()))?;
 
@@ -164,12 +157,7 @@ fn mount_root(request: &RunRequest, private: &Path, pending: &[Pending]) -> Resu
 }
 
 /// A layer with the mount points that the root lacks, if it lacks any.
-fn missing_points(
-    root: BorrowedFd<'_>,
-    request: &RunRequest,
-    pending: &[Pending],
-    private: &Path,
-) -> Result<Option<PathBuf>, Failure> {
+fn missing_points(root: BorrowedFd<'_>, mounts: &[&[Pending]], private: &Path) -> Result<Option<PathBuf>, Failure> {
     let mut wanted: Vec<(Place, Kind)> = Vec::new();
     let mut look = |target: &str, kind: Kind| {
         if let Ok(place) = locate(root, target)
@@ -180,12 +168,8 @@ fn missing_points(
             wanted.push((place, kind));
         }
     };
-    for mount in pending {
+    for mount in mounts.iter().copied().flatten() {
         look(&mount.target, mount.kind);
-    }
-    for binding in &request.mounts {
-        let kind = if binding.source.is_dir() { Kind::Directory } else { Kind::File };
-        look(&binding.target, kind);
     }
     if wanted.is_empty() {
         return Ok(None);

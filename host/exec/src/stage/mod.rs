@@ -26,6 +26,7 @@ mod confine;
 mod filter;
 mod init;
 pub mod mount;
+mod mounts;
 pub mod overlay;
 pub mod place;
 mod surroundings;

@@ -14,6 +14,8 @@ use crate::sys;
 pub struct Reach {
     /// Everything may be done beneath these, but making devices.
     pub writable: Vec<PathBuf>,
+    /// These may be read and executed.
+    pub runnable: Vec<PathBuf>,
     /// These may be read.
     pub readable: Vec<PathBuf>,
     /// These are files that may be read and written.
@@ -39,6 +41,10 @@ pub fn enter(reach: &Reach) -> Result<bool, RulesetError> {
         .create()?;
     for path in &reach.writable {
         ruleset = allow(ruleset, path, if path.is_dir() { all } else { all & AccessFs::from_file(ABI::V6) })?;
+    }
+    for path in &reach.runnable {
+        let access = if path.is_dir() { read | AccessFs::Execute } else { AccessFs::ReadFile | AccessFs::Execute };
+        ruleset = allow(ruleset, path, access)?;
     }
     for path in &reach.readable {
         ruleset = allow(ruleset, path, if path.is_dir() { read } else { AccessFs::ReadFile.into() })?;

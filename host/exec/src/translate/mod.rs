@@ -18,6 +18,7 @@ pub mod filter;
 pub mod handlers;
 pub mod identity;
 pub mod memory;
+mod mounts;
 pub mod registers;
 pub mod resolve;
 pub mod start;

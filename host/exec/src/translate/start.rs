@@ -26,6 +26,7 @@ use super::{
     domain::{self, Reach},
     filter,
     identity::Identity,
+    mounts::Mounts,
     tracee::Task,
     tracer::Tracer,
 };
@@ -71,10 +72,11 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
     let mut notes = Vec::new();
-    let (bindings, reach) = bind(request, directory, &start.private, &mut notes)?;
+    let (mut bindings, mut reach) = bind(request, directory, &start.private, &mut notes)?;
     let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
+    let mounts = Mounts::bind(request, &start.private, &mut bindings, &mut reach, &mut record)?;
     make_working_directory(&bindings, &request.working_directory)?;
 
     trace::become_subreaper().map_err(step("become the parent of orphans"))?;
@@ -110,6 +112,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     if !message.is_empty() {
         return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
     }
+    mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
     Ok(Ended { exit, notes })
 }
@@ -189,7 +192,7 @@ fn real_path(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
     rustix::fs::readlink(format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new()).map(|path| path.into_bytes())
 }
 
-fn binding(target: &[u8], source: &Path, read_only: bool) -> Result<Binding, Failure> {
+pub(super) fn binding(target: &[u8], source: &Path, read_only: bool) -> Result<Binding, Failure> {
     let failed = |error: Errno| Failure::setup(format!("bind `{}`", source.display()), error);
     let file = open_path(source).map_err(failed)?;
     let source = real_path(&file).map_err(failed)?;
@@ -242,26 +245,14 @@ fn bind(
         bindings.add(binding(&target(&place), &copy, false)?);
         reach.writable.push(copy);
     }
-    for mount in &request.mounts {
-        let failed =
-            |error: Errno| Failure::setup(format!("mount something at `{}` of the image", mount.target), error);
-        let place = place(&bindings, &mount.target).map_err(failed)?;
-        let kind = if mount.source.is_dir() { Kind::Directory } else { Kind::File };
-        if place.exists() && !place.fits(kind) || place.existing + 1 < place.components.len() {
-            return Err(failed(Errno::NOTDIR));
-        }
-        bindings.add(binding(&target(&place), &mount.source, mount.read_only)?);
-        let list = if mount.read_only { &mut reach.readable } else { &mut reach.writable };
-        list.push(mount.source.clone());
-    }
     Ok((bindings, reach))
 }
 
-fn place(bindings: &Bindings, target: &str) -> Result<Place, Errno> {
+pub(super) fn place(bindings: &Bindings, target: &str) -> Result<Place, Errno> {
     locate(bindings.tree().file.as_fd(), target)
 }
 
-fn target(place: &Place) -> Vec<u8> {
+pub(super) fn target(place: &Place) -> Vec<u8> {
     [b"/".as_slice(), &place.components.join(&b'/')].concat()
 }
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use cofferdam_exec::{
-    Binding, CommandProblem, ExecError, Exit, Ids, Network, Note, PrivateFile, ResolvedUser, Root, resolve_user,
+    CommandProblem, ExecError, Exit, Ids, Mount, MountSource, Network, Note, PrivateFile, ResolvedUser, Root,
+    resolve_user,
 };
 
 use crate::{
@@ -36,6 +37,7 @@ pub const TESTS: &[Test] = &[
     ("a_user_is_really_taken", user),
     ("owners_can_be_changed_where_ids_exist", owners),
     ("bindings_are_mounted", bindings),
+    ("mounts_of_every_kind", mounts_of_every_kind),
     ("network_none_has_a_loopback_only", no_network),
     ("an_unfit_request_is_refused", unfit_requests),
 ];
@@ -286,7 +288,10 @@ fn bindings(world: &World) {
     fs::create_dir_all(&source).expect("a directory");
     fs::write(source.join("file"), "bound\n").expect("a file");
     let mut step = world.step("cat /mnt/deep/file /dev/shm/secret; echo w >/cache/w; echo x >/mnt/deep/x");
-    let bind = |source: PathBuf, target: &str, read_only| Binding { source, target: target.into(), read_only };
+    let bind = |path: PathBuf, target: &str, read_only| Mount {
+        target: target.into(),
+        source: MountSource::Path { path, read_only },
+    };
     step.request.mounts = vec![
         bind(source.clone(), "/mnt/deep", true),
         bind(source.join("file"), "/dev/shm/secret", true),
@@ -295,6 +300,42 @@ fn bindings(world: &World) {
     let ran = world.run(&step);
     assert_eq!((ran.stdout.as_str(), ran.outcome.exit), ("bound\nbound\n", Exit::Code(1)), "{}", ran.stderr);
     assert!(source.join("w").exists() && !source.join("x").exists());
+    assert_eq!((tree(&step.upper), ran.leave_out()), (vec![], vec![]));
+}
+
+fn mounts_of_every_kind(world: &World) {
+    let (top, below) = (world.directory.join("layer-top"), world.directory.join("layer-below"));
+    for directory in [&top, &below] {
+        fs::create_dir_all(directory.join("part")).expect("a directory");
+    }
+    fs::write(below.join("part/a"), "below\n").expect("a file");
+    fs::write(below.join("part/b"), "below\n").expect("a file");
+    fs::write(top.join("part/b"), "top\n").expect("a file");
+    let mut step = world.step(
+        "stat -c '%u %g %a' /run/secrets/token; cat /run/secrets/token /ro/a /ro/b /one; \
+         echo x 2>/dev/null >/ro/x || echo refused; echo x >/rw/a && cat /rw/a; \
+         dd if=/dev/zero of=/memory/big bs=64k count=3 2>/dev/null || echo full",
+    );
+    let layers = |path: &str, read_only| MountSource::Layers {
+        lower: vec![top.clone(), below.clone()],
+        path: path.into(),
+        read_only,
+    };
+    let secret = MountSource::File { contents: b"hush\n".to_vec(), mode: 0o400, uid: 0, gid: 0 };
+    step.request.mounts = [
+        ("/run/secrets/token", secret),
+        ("/ro", layers("/part", true)),
+        ("/rw", layers("/part", false)),
+        ("/one", layers("part/b", true)),
+        ("/memory", MountSource::Memory { size_bytes: Some(128 << 10) }),
+    ]
+    .map(|(target, source)| Mount { target: target.into(), source })
+    .to_vec();
+    let ran = world.run(&step);
+    let said = "0 0 400\nhush\nbelow\ntop\ntop\nrefused\nx\nfull\n";
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (said, ""));
+    assert_eq!(fs::read_to_string(below.join("part/a")).expect("still there"), "below\n", "writes are forgotten");
+    assert!(!top.join("part/a").exists());
     assert_eq!((tree(&step.upper), ran.leave_out()), (vec![], vec![]));
 }
 

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use cofferdam_exec::{Binding, Exit, Ids, ResolvedUser};
+use cofferdam_exec::{Exit, Ids, Mount, MountSource, ResolvedUser};
 
 use crate::{Test, attack::SECRET, world::World};
 
@@ -65,7 +65,8 @@ fn attack_inside(world: &World, kind: &str, victim: u32, path: &str, user: &Reso
     step.request.user = user.clone();
     let cache = world.directory.join("cache");
     fs::create_dir_all(&cache).expect("a directory");
-    step.request.mounts = vec![Binding { source: cache, target: "/mnt".into(), read_only: false }];
+    step.request.mounts =
+        vec![Mount { target: "/mnt".into(), source: MountSource::Path { path: cache, read_only: false } }];
     let ran = world.run(&step);
     assert_eq!(ran.outcome.exit, Exit::Code(0), "{kind}: {}", ran.stderr);
     ran.stdout

@@ -1,5 +1,7 @@
 //! What a command sees and does.
 
+use cofferdam_exec::{Mount, MountSource};
+
 use crate::world::World;
 
 /// A name and what it does.
@@ -20,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("what_runs_in_the_background_ends_with_the_command", what_runs_in_the_background_ends_with_the_command),
     ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
     ("setuid_programs_give_root", setuid_programs_give_root),
+    ("mounts_are_seen_and_leave_nothing", mounts_are_seen_and_leave_nothing),
 ];
 
 fn the_command_is_root_in_its_tree(world: &World) {
@@ -142,4 +145,34 @@ fn processes_that_are_stopped_while_they_start_go_on(world: &World) {
          echo bad; i=$((i+1)); done; echo $i",
     );
     assert_eq!(said, "300\n");
+}
+
+fn mounts_are_seen_and_leave_nothing(world: &World) {
+    let bound = world.directory.join("bound");
+    std::fs::create_dir_all(&bound).expect("a directory");
+    std::fs::write(bound.join("file"), "bound\n").expect("a file");
+    let mut step = world.step(
+        "ls /run/secrets; stat -c '%u %g %a' /run/secrets/token; cat /run/secrets/token /mnt/file; \
+         echo x 2>/dev/null >/mnt/x || echo refused; echo y >/memory/y && cat /memory/y; echo z >/srv/cache/z; \
+         stat -c %a /memory; ls -d /mnt /memory; id -u",
+    );
+    let mount = |target: &str, source| Mount { target: target.into(), source };
+    let path = |path: &std::path::Path, read_only| MountSource::Path { path: path.into(), read_only };
+    step.request.mounts = vec![
+        mount("/run/secrets/token", MountSource::File { contents: b"hush\n".to_vec(), mode: 0o440, uid: 33, gid: 44 }),
+        mount("/mnt", path(&bound, true)),
+        mount("/memory", MountSource::Memory { size_bytes: Some(1 << 20) }),
+        mount("/srv/cache", path(&bound, false)),
+    ];
+    let said = world.output_of(&step);
+    assert_eq!(said, "token\n33 44 440\nhush\nbound\nrefused\ny\n1777\n/memory\n/mnt\n0\n");
+    assert!(bound.join("z").exists() && !bound.join("x").exists());
+    for name in ["run", "mnt", "memory", "srv/cache"] {
+        assert!(!step.tree.join(name).exists(), "{name}");
+    }
+    // The secret is for its owner alone.
+    let mut other = world.step("cat /run/secrets/token 2>/dev/null || echo no");
+    other.request.mounts = step.request.mounts[..1].to_vec();
+    other.request.user = cofferdam_exec::ResolvedUser { uid: 1000, gid: 1000, groups: vec![], home: "/srv".into() };
+    assert_eq!(world.output_of(&other), "no\n");
 }

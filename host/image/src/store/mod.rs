@@ -9,6 +9,7 @@
 //! | `unpacked/FORM/HEX/` | a layer's files | only this user can write there |
 //! | `cache/` | records of the layer cache (`cofferdam-cache`) | a checksum in the file |
 //! | `images/HEX` | what a reference led to when it was last looked up | read with bounds |
+//! | `cache-mounts/FORM/HEX/N/` | what commands keep in their cache mounts | the commands alone |
 //! | `tmp/` | one directory for each living builder | nobody |
 //!
 //! **Sharing.** Everything is written beside its place and renamed into it, so a reader sees all or nothing. Two builders
@@ -23,6 +24,7 @@
 
 mod blob;
 mod block_index;
+mod cache_mount;
 mod images;
 mod layer_blob;
 mod layer_index;
@@ -47,6 +49,7 @@ use unpacked::forget_unpacked_of_another_boot;
 
 pub use blob::{BlobInfo, BlobWriter, RawBlobWriter};
 pub use block_index::StoredBlocks;
+pub use cache_mount::{CacheMount, CacheSharing};
 pub use images::StoredImage;
 pub use layer_blob::LayerBlob;
 pub use location::StoreLocation;
@@ -89,6 +92,7 @@ impl Store {
             "cache",
             "images",
             "unpacked",
+            "cache-mounts",
             "tmp",
         ] {
             let directory = root.join(name);
@@ -96,7 +100,7 @@ impl Store {
                 private.create(&directory).map_err(StoreError::io("create the store's directory", &directory))?;
             }
         }
-        for name in ["unpacked", "tmp"] {
+        for name in ["unpacked", "cache-mounts", "tmp"] {
             let directory = root.join(name);
             let metadata =
                 fs::metadata(&directory).map_err(StoreError::io("open the store's directory", &directory))?;

@@ -69,7 +69,12 @@ impl PluginHost {
         let root = RootHandle { access: Arc::new(Mutex::new(root_access(plugin, planned, &rootfs))), rootfs };
         let whole = planned.reads.contains(&Read::WholeRootfs);
         let executor = executor.filter(|_| whole && plugin.has(&Capability::Exec));
-        let executor = executor.map(|runner| ExecutorHandle { runner, network: self.policy.run_network() });
+        let executor = executor.map(|runner| ExecutorHandle {
+            runner,
+            network: self.policy.run_network(),
+            parts: trees.iter().map(|(handle, _)| handle.coverage.clone()).collect(),
+            secrets: plugin.has(&Capability::Secrets),
+        });
         let sees = declared(plugin, &step.keyword).map(|(_, sees)| sees).unwrap_or_default();
         let seen = convert::step(step, &sees);
 

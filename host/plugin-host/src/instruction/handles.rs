@@ -47,6 +47,10 @@ pub struct WriterHandle {
 pub struct ExecutorHandle {
     pub(crate) runner: Box<dyn RunCommand>,
     pub(crate) network: RunNetwork,
+    /// What was declared of each tree.
+    pub(crate) parts: Vec<Arc<Coverage>>,
+    /// Whether secrets were granted.
+    pub(crate) secrets: bool,
 }
 
 /// What of the root file system the step may look at.

@@ -16,7 +16,9 @@ use cofferdam_rootfs::RootPath;
 
 pub use apply::{Applied, ApplyHandles};
 pub(crate) use convert::{key_values, timestamp};
-pub use execution::{Command, Exit, Network, RunCommand, RunCommandError};
+pub use execution::{
+    Command, CommandMount, CommandMountSource, Exit, Network, RunCommand, RunCommandError, Sharing, TreePart,
+};
 
 use crate::{
     CallError, Coverage, PluginHost,

@@ -73,6 +73,23 @@ impl HostRootfs for CallState {
         })
     }
 
+    fn stand_alone(&mut self, root: Resource<RootHandle>) -> Answer<()> {
+        self.in_host(|state| {
+            let handle = state.table.get(&root)?;
+            if !lock(&handle.access).write {
+                let message = "the step's effect is the configuration alone".to_owned();
+                return Ok(Err(denied(&Capability::Rootfs, message)));
+            }
+            let mut rootfs = lock(&handle.rootfs);
+            if rootfs.is_changed() {
+                let message = "a root that was changed can't stand alone any more".to_owned();
+                return Ok(Err(Error::Invalid(finding("InvalidCall", message))));
+            }
+            rootfs.stand_alone();
+            Ok(Ok(()))
+        })
+    }
+
     fn put_directory(&mut self, root: Resource<RootHandle>, at: Vec<u8>, attributes: Attributes) -> Answer<()> {
         self.putting(root, &at, |rootfs, at| rootfs.put_directory(at, &convert::attributes(&attributes)))
     }

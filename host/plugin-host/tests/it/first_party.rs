@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use cofferdam_plan::step::{Effect, Handlers, KeyValue, Step, Syntax};
 use cofferdam_plugin_host::{
-    ApplyError, Credential, CredentialSources, Decision, Exit, Facts, GitFacts, HostOptions, Origin, PluginHost,
-    Requested, RunCommand, RunCommandError,
+    ApplyError, CommandMount, Credential, CredentialSources, Decision, Exit, Facts, GitFacts, HostOptions, Origin,
+    PluginHost, Requested, RunCommand, RunCommandError,
 };
 use cofferdam_rootfs::{RootPath, Timestamp, Tree};
 
@@ -75,7 +75,11 @@ fn metadata_instructions_change_the_configuration_only() {
 struct Script(Exit, Arc<std::sync::Mutex<Vec<cofferdam_plugin_host::Command>>>);
 
 impl RunCommand for Script {
-    fn run(&mut self, command: cofferdam_plugin_host::Command) -> Result<Exit, RunCommandError> {
+    fn run(
+        &mut self,
+        command: cofferdam_plugin_host::Command,
+        _mounts: Vec<CommandMount>,
+    ) -> Result<Exit, RunCommandError> {
         self.1.lock().unwrap().push(command);
         Ok(self.0)
     }

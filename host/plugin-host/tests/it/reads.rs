@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, sync::Arc};
 
 use cofferdam_plan::step::{Handlers, Read};
 use cofferdam_plugin_host::{
-    ApplyError, AuditLog, Command, Exit, HostOptions, Limits, PluginHost, RunCommand, RunCommandError,
+    ApplyError, AuditLog, Command, CommandMount, Exit, HostOptions, Limits, PluginHost, RunCommand, RunCommandError,
 };
 use cofferdam_rootfs::{Attributes, Owner, RootPath};
 
@@ -109,7 +109,7 @@ fn what_the_manifest_does_not_want_can_not_be_planned() {
 struct Nothing;
 
 impl RunCommand for Nothing {
-    fn run(&mut self, _command: Command) -> Result<Exit, RunCommandError> {
+    fn run(&mut self, _command: Command, _mounts: Vec<CommandMount>) -> Result<Exit, RunCommandError> {
         Ok(Exit::Code(0))
     }
 }

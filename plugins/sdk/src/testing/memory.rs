@@ -202,6 +202,11 @@ impl MemoryRoot {
 }
 
 impl RootFs for MemoryRoot {
+    fn stand_alone(&self) -> Result<(), Error> {
+        self.entries.borrow_mut().clear();
+        Ok(())
+    }
+
     fn stat(&self, path: &[u8], follow: bool) -> Result<Option<Metadata>, Error> {
         MemoryTree { entries: self.entries.borrow().clone() }.stat(path, follow)
     }

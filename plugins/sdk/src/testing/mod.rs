@@ -13,30 +13,41 @@ pub use steps::{StepBuilder, step};
 
 use crate::{
     credentials::{SourceError, Sources},
-    fs::{Command, ExecutionError, Executor, Exit},
+    fs::{Command, ExecutionError, Executor, Exit, Mount},
 };
 
 /// An executor that remembers commands and ends them all in the same way.
 pub struct FakeExecutor {
     exit: Exit,
     commands: RefCell<Vec<Command>>,
+    mounts: RefCell<Vec<Mount>>,
 }
 
 impl FakeExecutor {
     /// Ends every command with this.
     pub fn ending(exit: Exit) -> Self {
-        Self { exit, commands: RefCell::default() }
+        Self { exit, commands: RefCell::default(), mounts: RefCell::default() }
     }
 
     /// The commands so far.
     pub fn commands(&self) -> Vec<Command> {
         self.commands.borrow().clone()
     }
+
+    /// The mounts of all of them.
+    pub fn mounts(&self) -> Vec<Mount> {
+        self.mounts.borrow().clone()
+    }
 }
 
 impl Executor for FakeExecutor {
     fn run(&self, command: &Command) -> Result<Exit, ExecutionError> {
+        self.run_with_mounts(command, &[])
+    }
+
+    fn run_with_mounts(&self, command: &Command, mounts: &[Mount]) -> Result<Exit, ExecutionError> {
         self.commands.borrow_mut().push(command.clone());
+        self.mounts.borrow_mut().extend_from_slice(mounts);
         Ok(self.exit)
     }
 }
