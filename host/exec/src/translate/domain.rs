@@ -16,6 +16,8 @@ pub struct Reach {
     pub writable: Vec<PathBuf>,
     /// These may be read.
     pub readable: Vec<PathBuf>,
+    /// These may be read, and what is in them may be run.
+    pub programs: Vec<PathBuf>,
     /// These are files that may be read and written.
     pub devices: Vec<PathBuf>,
 }
@@ -42,6 +44,9 @@ pub fn enter(reach: &Reach) -> Result<bool, RulesetError> {
     }
     for path in &reach.readable {
         ruleset = allow(ruleset, path, if path.is_dir() { read } else { AccessFs::ReadFile.into() })?;
+    }
+    for path in &reach.programs {
+        ruleset = allow(ruleset, path, read | AccessFs::Execute)?;
     }
     for path in &reach.devices {
         ruleset =
