@@ -128,7 +128,7 @@ impl StepCommands {
     fn run(&mut self, command: Command, mounts: &[CommandMount]) -> Result<Exit, StepError> {
         match self.executor.form() {
             RootForm::Overlay if self.mounted.is_none() => self.mounted = Some(self.mount()?),
-            RootForm::Flat if self.flat.is_none() => self.flat = Some(self.write_flat()?),
+            RootForm::Flat if self.flat.is_none() => self.flat = Some(self.begin_flat()?),
             RootForm::Overlay | RootForm::Flat => {}
         }
         let mut request = self.request(command)?;
@@ -184,19 +184,19 @@ impl StepCommands {
     }
 
     /// The same as one tree.
-    fn write_flat(&self) -> Result<FlatRoot, StepError> {
-        unpack(&self.layers, &self.talk, self.vertex)?;
+    fn begin_flat(&self) -> Result<FlatRoot, StepError> {
+        let directories = unpack(&self.layers, &self.talk, self.vertex)?;
         let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
         let below = rootfs.below().clone();
         let pending = rootfs.take_changes();
         drop(rootfs);
-        FlatRoot::write(&self.store, &below, &pending)
+        FlatRoot::begin(&self.store, &below, directories, pending)
     }
 
     /// The root in the executor's form, and where a command may keep things.
     fn root(&self) -> Result<(Root, PathBuf), StepError> {
         if let Some(flat) = &self.flat {
-            return Ok((Root::Flat { directory: flat.tree(), journal: flat.journal() }, flat.scratch()));
+            return Ok((flat.root(), flat.scratch()));
         }
         let mounted = self.mounted.as_ref().ok_or_else(|| StepError::Plugin("nothing is mounted".to_owned()))?;
         let base = mounted.directory.path();
@@ -279,12 +279,16 @@ impl StepCommands {
         }
     }
 
-    /// Hands the upper directory over as the unpacked form of the layer that was made from it, so that it is not unpacked
+    /// Hands what commands wrote over as the unpacked form of the layer that was made from it, so that it is not unpacked
     /// again. Times become those of the layer: what a later command sees must not depend on whether this step was cached.
     ///
     /// # Errors
     /// The machine refused.
     pub fn hand_over(&mut self, layer: &StageLayer, index: &LayerIndex) -> Result<(), StepError> {
+        if let Some(flat) = self.flat.take() {
+            layer.adopt(&flat.settle(index)?)?;
+            return Ok(());
+        }
         let Some(mounted) = self.mounted.take() else { return Ok(()) };
         let upper = ConfinedDir::open(&mounted.upper())?;
         upper::settle(&upper, index, &mounted.leave_out)?;

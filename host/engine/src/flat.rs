@@ -1,55 +1,89 @@
-//! The root of a command as a flat tree, for executors that can mount nothing: written before the first command of a step,
-//! with a journal of what can't be true on this disk, and compared with the layers below when the step is done.
+//! The root of a step's commands for executors that can mount nothing: a tree over the unpacked layers in which a name is
+//! made when somebody asks for it, with a journal of what can't be true on this disk.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use cofferdam_exec::{DeviceNode, Journal, Recorded, Seen};
+use cofferdam_exec::{Below, BelowEntry, BelowKind, DeviceNode, Journal, LayersBelow, Lazy, Recorded, Root, Seen};
 use cofferdam_image::{Store, TempDir};
 use cofferdam_rootfs::{
-    ChangeSet, ConfinedDir, HostEntry, Kind, LayerStack, Metadata, Owner, RootPath, RootfsError,
-    flat::{self, Snapshot},
+    Change, ChangeSet, ConfinedDir, HostEntry, IndexEntry, Kind, Layer, LayerContents, LayerIndex, LayerStack,
+    MergedIndex, Metadata, Owner, RootPath, RootfsError, UnpackForm, Unpacker,
+    flat::{self, FlatJournal, Looked, Origin},
 };
 
 use crate::error::StepError;
 
-/// The flat tree of a step's commands.
+/// The tree of a step's commands.
 pub struct FlatRoot {
     directory: TempDir,
-    snapshot: Snapshot,
+    below: LayersBelow,
+    /// The layers below, and what the handler itself changed so far as one more.
+    made_of: Arc<LayerStack>,
+    /// What the handler itself changed so far.
+    pending: ChangeSet,
 }
 
 impl FlatRoot {
-    /// Writes the layers, and what a handler changed so far.
+    /// Begins a tree: `below` and where its layers are unpacked, and what a handler changed so far.
     ///
     /// # Errors
-    /// A layer can't be had, or the machine refused.
-    pub fn write(store: &Store, below: &Arc<LayerStack>, pending: &ChangeSet) -> Result<Self, StepError> {
+    /// The machine refused.
+    pub fn begin(
+        store: &Store,
+        below: &Arc<LayerStack>,
+        mut directories: Vec<PathBuf>,
+        pending: ChangeSet,
+    ) -> Result<Self, StepError> {
         let directory = store.temp_dir("run")?;
-        for name in ["tree", "scratch"] {
-            store.make_directory(&directory.path().join(name))?;
+        let place = |name: &str| directory.path().join(name);
+        for name in ["tree", "scratch", "pending", "settled"] {
+            store.make_directory(&place(name))?;
         }
-        let place = directory.path().join("tree");
-        let tree = Arc::new(ConfinedDir::open(&place)?);
-        let mut journal = Journal::default();
-        let snapshot =
-            flat::write(&tree, below, pending, |path, metadata| describe(&mut journal, &place, path, metadata))?;
-        let root = Self { directory, snapshot };
-        journal.save(&root.journal()).map_err(|source| storage("write the journal of a flat tree", source))?;
+        let mut made_of = below.clone();
+        if !pending.is_empty() {
+            let written = Arc::new(ConfinedDir::open(&place("pending"))?);
+            let mut unpacker = Unpacker::new(written.clone(), UnpackForm::Plain);
+            unpacker.change_set(&pending)?;
+            unpacker.finish()?;
+            directories.push(place("pending"));
+            let layer = Layer { index: Arc::new(pending.index()), contents: Arc::new(Written(written)) };
+            made_of = Arc::new(below.with(layer));
+        }
+        let table = gather(made_of.index()).map_err(|source| storage("gather what the layers have", source))?;
+        let table_path = place("below");
+        table.save(&table_path).map_err(|source| storage("write what the layers have", source))?;
+        let tree = ConfinedDir::open(&place("tree"))?;
+        if let Some(root) = made_of.index().lookup(&RootPath::root()).map(|found| found.to_metadata()) {
+            tree.set_mode(&RootPath::root(), root.mode & 0o777 | 0o700)?;
+            tree.set_mtime(&RootPath::root(), root.mtime)?;
+        }
+        let root = Self { directory, below: LayersBelow { table: table_path, directories }, made_of, pending };
+        if !root.pending.is_empty() {
+            let journal = root.load(Some(table))?;
+            for path in root.pending.changes.keys() {
+                let made = journal.make_path(path.as_bytes());
+                made.map_err(|source| storage(&format!("make `{path}` in a flat tree"), source))?;
+            }
+            journal.save(&root.journal()).map_err(|source| storage("write the journal of a flat tree", source))?;
+        }
         Ok(root)
     }
 
-    /// The tree.
-    pub fn tree(&self) -> PathBuf {
+    /// As a command gets it.
+    pub fn root(&self) -> Root {
+        Root::Flat { directory: self.tree(), journal: self.journal(), below: Some(self.below.clone()) }
+    }
+
+    fn tree(&self) -> PathBuf {
         self.directory.path().join("tree")
     }
 
-    /// Its journal.
-    pub fn journal(&self) -> PathBuf {
+    fn journal(&self) -> PathBuf {
         self.directory.path().join("journal")
     }
 
@@ -63,10 +97,15 @@ impl FlatRoot {
     /// # Errors
     /// A content can't be had, or the machine refused.
     pub fn write_beside(&self, directory: &Path, changes: &ChangeSet) -> Result<(), StepError> {
-        let tree = Arc::new(ConfinedDir::open(directory)?);
-        let nothing = Arc::new(LayerStack::new(Vec::new()));
+        let mut unpacker = Unpacker::new(Arc::new(ConfinedDir::open(directory)?), UnpackForm::Plain);
+        unpacker.change_set(changes)?;
+        unpacker.finish()?;
         self.in_journal(|journal| {
-            flat::write(&tree, &nothing, changes, |path, metadata| describe(journal, directory, path, metadata))?;
+            for (path, change) in &changes.changes {
+                if let Change::Put { metadata, hard_link: None, .. } = change {
+                    describe(journal, directory, path, metadata)?;
+                }
+            }
             Ok(())
         })
     }
@@ -119,16 +158,43 @@ impl FlatRoot {
         Ok(journal.save(&file).map_err(|source| storage("write the journal of a flat tree", source))?)
     }
 
+    fn load(&self, table: Option<Below>) -> Result<Journal, StepError> {
+        let failed = |source| storage("read the journal of a flat tree", source);
+        let mut journal = Journal::load(&self.journal()).map_err(failed)?;
+        let table = table.map_or_else(|| Below::load(&self.below.table), Ok).map_err(failed)?;
+        let layers = self.below.directories.iter().map(|layer| layer.as_os_str().as_bytes().to_vec()).collect();
+        journal.put_on(table, layers, &self.tree()).map_err(failed)?;
+        Ok(journal)
+    }
+
     /// What the step changed.
     ///
     /// # Errors
     /// The tree or its journal can't be read.
     pub fn changes(&self, below: &LayerStack) -> Result<ChangeSet, StepError> {
-        let place = self.tree();
-        let journal =
-            Journal::load(&self.journal()).map_err(|source| storage("read the journal of a flat tree", source))?;
-        let recorded = |path: &RootPath, entry: &HostEntry| look(&journal, &place, path, entry);
-        Ok(flat::changes(&Arc::new(ConfinedDir::open(&place)?), below, &recorded, &self.snapshot)?)
+        let known = Known { journal: self.load(None)?, tree: self.tree(), pending: &self.pending };
+        Ok(flat::changes(&Arc::new(ConfinedDir::open(&self.tree())?), below, &self.made_of, &known)?)
+    }
+
+    /// Makes of the tree what unpacking its layer would give, and answers where that is.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn settle(&self, index: &LayerIndex) -> Result<PathBuf, StepError> {
+        let known = Known { journal: self.load(None)?, tree: self.tree(), pending: &self.pending };
+        let settled = self.directory.path().join("settled");
+        let into = Arc::new(ConfinedDir::open(&settled)?);
+        flat::settle(&ConfinedDir::open(&self.tree())?, index, &self.made_of, &known, into)?;
+        Ok(settled)
+    }
+}
+
+/// A directory that holds a layer's files already.
+struct Written(Arc<ConfinedDir>);
+
+impl LayerContents for Written {
+    fn directory(&self) -> Result<Arc<ConfinedDir>, RootfsError> {
+        Ok(self.0.clone())
     }
 }
 
@@ -144,17 +210,7 @@ fn inodes_of(path: &Path, inodes: &mut BTreeSet<u64>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn storage(action: &str, source: std::io::Error) -> RootfsError {
-    RootfsError::Storage { action: action.to_owned(), source }
-}
-
-/// An entry of a tree whose directories are known.
-fn seen(journal: &Journal, tree: &Path, path: &RootPath) -> Result<Seen, RootfsError> {
-    let place = tree.join(std::ffi::OsStr::from_bytes(path.as_bytes()));
-    journal.look_at(&place).map_err(|source| storage(&format!("look at `{}`", place.display()), source))
-}
-
-/// Records what an entry has that the disk has not.
+/// Records what the disk can't have of an entry that was just written.
 fn describe(journal: &mut Journal, tree: &Path, path: &RootPath, metadata: &Metadata) -> Result<(), RootfsError> {
     let device = match metadata.kind {
         Kind::CharacterDevice { major, minor } => Some(DeviceNode { block: false, major, minor }),
@@ -169,28 +225,108 @@ fn describe(journal: &mut Journal, tree: &Path, path: &RootPath, metadata: &Meta
     if ordinary && device.is_none() && xattrs.is_empty() {
         return Ok(());
     }
-    let seen = seen(journal, tree, path)?;
+    let place = tree.join(Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())));
+    let seen = journal.look_at(&place).map_err(|source| storage(&format!("look at `{}`", place.display()), source))?;
     let Owner { uid, gid } = metadata.owner;
     journal.set(&seen, Recorded { uid, gid, mode: metadata.mode, device, xattrs });
     Ok(())
 }
 
-/// What a journal says of an entry.
-fn look(
-    journal: &Journal,
-    tree: &Path,
-    path: &RootPath,
-    entry: &HostEntry,
-) -> Result<Option<flat::Recorded>, RootfsError> {
-    if !journal.mentions(entry.inode) {
-        return Ok(None);
+fn storage(action: &str, source: std::io::Error) -> RootfsError {
+    RootfsError::Storage { action: action.to_owned(), source }
+}
+
+/// All that a stack has, in the form in which the executor searches it.
+fn gather(index: &MergedIndex) -> std::io::Result<Below> {
+    // How many names a file has in its layer, by the first of them.
+    let mut links: HashMap<(usize, &RootPath), u32> = HashMap::new();
+    for (number, layer) in index.layers().iter().enumerate() {
+        for entry in layer.entries.values() {
+            if let IndexEntry::Present { hard_link: Some(first), .. } = entry {
+                *links.entry((number, first)).or_insert(1) += 1;
+            }
+        }
     }
-    let seen = seen(journal, tree, path)?;
-    let Some(Recorded { uid, gid, mode, device, xattrs }) = journal.get(&seen) else { return Ok(None) };
-    let device = device.map(|DeviceNode { block, major, minor }| match block {
-        true => Kind::BlockDevice { major, minor },
-        false => Kind::CharacterDevice { major, minor },
-    });
-    let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = xattrs.clone();
-    Ok(Some(flat::Recorded { owner: Owner { uid: *uid, gid: *gid }, mode: *mode, device, xattrs }))
+    let entry = |path: &RootPath| {
+        let found = index.lookup(path)?;
+        let links = links.get(&(found.layer, found.hard_link.unwrap_or(path))).copied().unwrap_or(1);
+        Some(below_entry(found.to_metadata(), found.layer, links))
+    };
+    let root = RootPath::root();
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let first = entry(&root).ok_or_else(missing)?;
+    Below::gather(&first, |path| {
+        let Ok(directory) = RootPath::new(path) else { return Vec::new() };
+        let child = |name: Vec<u8>| Some((entry(&directory.child(&name).ok()?)?, name));
+        index.children(&directory).into_iter().filter_map(child).map(|(entry, name)| (name, entry)).collect()
+    })
+}
+
+fn below_entry(metadata: Metadata, layer: usize, links: u32) -> BelowEntry {
+    let kind = match metadata.kind {
+        Kind::Directory => BelowKind::Directory,
+        Kind::File { size } => BelowKind::File { size, layer: layer as u32 },
+        Kind::Symlink { target } => BelowKind::Symlink(target),
+        Kind::Fifo => BelowKind::Fifo,
+        Kind::CharacterDevice { major, minor } => BelowKind::Device(DeviceNode { block: false, major, minor }),
+        Kind::BlockDevice { major, minor } => BelowKind::Device(DeviceNode { block: true, major, minor }),
+        // Layers hold none.
+        Kind::Socket => BelowKind::Fifo,
+    };
+    BelowEntry {
+        kind,
+        uid: metadata.owner.uid,
+        gid: metadata.owner.gid,
+        mode: metadata.mode,
+        mtime: (metadata.mtime.seconds, metadata.mtime.nanoseconds),
+        xattrs: metadata.xattrs,
+        links,
+    }
+}
+
+/// A journal that was written by an executor, for the crate that reads trees.
+struct Known<'r> {
+    journal: Journal,
+    tree: PathBuf,
+    pending: &'r ChangeSet,
+}
+
+impl Known<'_> {
+    fn origin(&self, path: &RootPath, seen: &Seen, lazy: &Lazy) -> Option<Origin> {
+        let made = lazy.get(seen.number(), seen.birth())?;
+        let pending = self.pending.changes.get(path);
+        Some(Origin {
+            number: made.entry,
+            path: RootPath::new(lazy.below().path(made.entry)).ok()?,
+            is_stub: !made.filled,
+            // What the handler itself changed is a change.
+            is_untouched: !made.changed && pending.is_none(),
+            is_opaque: matches!(pending, Some(Change::Put { opaque: true, .. })),
+        })
+    }
+}
+
+impl FlatJournal for Known<'_> {
+    fn look(&self, path: &RootPath, entry: &HostEntry) -> Result<Looked, RootfsError> {
+        if !self.journal.mentions(entry.inode) {
+            return Ok(Looked::default());
+        }
+        let place = self.tree.join(Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())));
+        let seen = self.journal.look_at(&place);
+        let seen = seen.map_err(|source| storage(&format!("look at `{}`", place.display()), source))?;
+        let recorded = self.journal.get(&seen).map(|Recorded { uid, gid, mode, device, xattrs }| {
+            let device = device.map(|DeviceNode { block, major, minor }| match block {
+                true => Kind::BlockDevice { major, minor },
+                false => Kind::CharacterDevice { major, minor },
+            });
+            let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = xattrs.clone();
+            flat::Recorded { owner: Owner { uid: *uid, gid: *gid }, mode: *mode, device, xattrs }
+        });
+        let origin = self.journal.lazy().and_then(|lazy| self.origin(path, &seen, lazy));
+        Ok(Looked { recorded, origin })
+    }
+
+    fn is_waiting(&self, directory: u32, name: &[u8]) -> bool {
+        self.journal.lazy().is_some_and(|lazy| lazy.is_waiting(directory, name))
+    }
 }

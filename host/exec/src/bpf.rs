@@ -14,6 +14,8 @@ pub const NUMBER: u32 = 0;
 pub const ARCHITECTURE: u32 = 4;
 /// See [`NUMBER`].
 pub const FIRST_ARGUMENT: u32 = 16;
+/// See [`NUMBER`].
+pub const SECOND_ARGUMENT: u32 = 24;
 
 /// Answers clone and unshare, by their numbers: EPERM where they would make namespaces. Other calls go on.
 pub fn refuse_namespaces(clone: u32, unshare: u32) -> Vec<Instruction> {

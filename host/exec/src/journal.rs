@@ -10,11 +10,16 @@ use std::{
 };
 
 use rustix::{
-    fd::BorrowedFd,
-    fs::{AtFlags, StatxFlags, Timespec},
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, Mode, OFlags, StatxFlags, Timespec},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    below::Below,
+    lazy::{Lazy, Made},
+};
 
 /// A device node that is an empty file on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +50,7 @@ pub struct Recorded {
 }
 
 /// The record of a flat tree, by inode number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Journal {
     entries: HashMap<u64, (Birth, Recorded)>,
     /// Those without a name: of others that get their number, nothing is recorded, however soon they are born.
@@ -54,24 +59,36 @@ pub struct Journal {
     bound: HashMap<((u32, u32), u64), Recorded>,
     /// The file system of the tree, once a tracer works on it: numbers of others mean nothing here.
     device: Option<(u32, u32)>,
+    /// What of the tree is made when somebody asks for it.
+    lazy: Option<Lazy>,
+    /// What was made, as the file says, until [`Journal::put_on`] needs it.
+    made: Vec<(u64, Birth, Made)>,
 }
 
 /// When a file was made; `None` where the file system does not say.
-type Birth = Option<(i64, u32)>;
+pub type Birth = Option<(i64, u32)>;
 
 /// One line of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
     inode: u64,
     birth: Birth,
-    #[serde(flatten)]
-    recorded: Recorded,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded: Option<Recorded>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<Made>,
+}
+
+/// When a file was made.
+pub fn birth_of(raw: &rustix::fs::Statx) -> Birth {
+    let known = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
+    known.then_some((raw.stx_btime.tv_sec, raw.stx_btime.tv_nsec))
 }
 
 /// What statx(2) tells, with what is recorded in place of what the disk has.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Inode number.
+    /// Inode number, as the command sees it.
     pub inode: u64,
     /// Device that holds it.
     pub device: (u32, u32),
@@ -118,9 +135,14 @@ impl Seen {
         self.kind() == libc::S_IFREG
     }
 
-    fn birth(&self) -> Birth {
-        let known = self.raw.stx_mask & StatxFlags::BTIME.bits() != 0;
-        known.then_some((self.raw.stx_btime.tv_sec, self.raw.stx_btime.tv_nsec))
+    /// When it was made.
+    pub fn birth(&self) -> Birth {
+        birth_of(&self.raw)
+    }
+
+    /// The inode number on the disk, by which the journal knows it.
+    pub fn number(&self) -> u64 {
+        self.raw.stx_ino
     }
 }
 
@@ -134,12 +156,32 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             bytes => bytes?,
         };
-        let mut entries = HashMap::new();
+        let mut journal = Self::default();
         for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            let Line { inode, birth, recorded } = serde_json::from_slice(line)?;
-            entries.insert(inode, (birth, recorded));
+            let Line { inode, birth, recorded, made } = serde_json::from_slice(line)?;
+            if let Some(recorded) = recorded {
+                journal.entries.insert(inode, (birth, recorded));
+            }
+            journal.made.extend(made.map(|made| (inode, birth, made)));
         }
-        Ok(Self { entries, ..Self::default() })
+        Ok(journal)
+    }
+
+    /// Says that the tree is made of these layers when somebody asks for it: `layers` are where they are unpacked, the base
+    /// first.
+    ///
+    /// # Errors
+    /// The tree can't be looked at.
+    pub fn put_on(&mut self, below: Below, layers: Vec<Vec<u8>>, tree: &Path) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let tree = rustix::fs::open(tree, flags, Mode::empty())?;
+        self.lazy = Some(Lazy::new(below, layers, tree, std::mem::take(&mut self.made))?);
+        Ok(())
+    }
+
+    /// What of the tree is made when somebody asks for it.
+    pub fn lazy(&self) -> Option<&Lazy> {
+        self.lazy.as_ref()
     }
 
     /// Writes all of it.
@@ -149,8 +191,16 @@ impl Journal {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         use io::Write;
         let mut out = io::BufWriter::new(std::fs::File::create(path)?);
-        for (&inode, (birth, recorded)) in self.entries.iter().filter(|(inode, _)| !self.gone.contains(inode)) {
-            serde_json::to_writer(&mut out, &Line { inode, birth: *birth, recorded: recorded.clone() })?;
+        for (&inode, (birth, recorded)) in
+            self.entries.iter().filter(|(inode, _)| !self.gone.contains(inode) && self.is_own(**inode))
+        {
+            let line = Line { inode, birth: *birth, recorded: Some(recorded.clone()), made: None };
+            serde_json::to_writer(&mut out, &line)?;
+            out.write_all(b"\n")?;
+        }
+        let made = self.lazy.as_ref().map_or_else(|| self.made.clone(), Lazy::made);
+        for (inode, birth, made) in made {
+            serde_json::to_writer(&mut out, &Line { inode, birth, recorded: None, made: Some(made) })?;
             out.write_all(b"\n")?;
         }
         out.flush()
@@ -158,7 +208,7 @@ impl Journal {
 
     /// Whether anything is recorded of a number; whose it is now, only [`Journal::look`] tells.
     pub fn mentions(&self, inode: u64) -> bool {
-        self.entries.contains_key(&inode)
+        self.entries.contains_key(&inode) || self.lazy.as_ref().is_some_and(|lazy| lazy.mentions(inode))
     }
 
     /// Looks at an open file, with what is recorded of it. What belongs to nobody in particular (the builder's own user)
@@ -189,7 +239,10 @@ impl Journal {
         self.seen(rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), flags)?)
     }
 
-    fn seen(&self, raw: rustix::fs::Statx) -> Result<Seen, Errno> {
+    fn seen(&self, mut raw: rustix::fs::Statx) -> Result<Seen, Errno> {
+        if let Some(lazy) = &self.lazy {
+            lazy.show_stub(&mut raw);
+        }
         let time = |time: &rustix::fs::StatxTimestamp| Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec as _ };
         let mut seen = Seen {
             inode: raw.stx_ino,
@@ -218,19 +271,61 @@ impl Journal {
                 seen.mode = kind | recorded.mode;
             }
         }
+        if let Some(lazy) = &self.lazy {
+            lazy.show(&mut seen);
+        }
         Ok(seen)
     }
 
     /// What is recorded of a file.
     pub fn get(&self, seen: &Seen) -> Option<&Recorded> {
-        if let Some(recorded) = self.bound.get(&(seen.device, seen.inode)) {
+        if let Some(recorded) = self.bound.get(&(seen.device, seen.number())) {
             return Some(recorded);
         }
-        let (birth, recorded) = self.entries.get(&seen.inode)?;
-        if seen.links > 0 && self.gone.contains(&seen.inode) {
+        if !self.is_on(seen) {
             return None;
         }
-        (*birth == seen.birth() && self.device.is_none_or(|device| device == seen.device)).then_some(recorded)
+        let nameless = seen.raw.stx_nlink == 0;
+        let own = self.entries.get(&seen.number()).filter(|(birth, _)| *birth == seen.birth());
+        let own = own.filter(|_| nameless || !self.gone.contains(&seen.number()) && self.is_own(seen.number()));
+        let below = || self.lazy.as_ref()?.recorded(seen.number(), seen.birth());
+        own.map(|(_, recorded)| recorded).or_else(below)
+    }
+
+    /// Whether names of a directory wait to be made; see [`Lazy::has_waiting`].
+    pub fn has_waiting(&self, directory: &Seen) -> bool {
+        self.lazy.as_ref().is_some_and(|lazy| lazy.has_waiting(directory))
+    }
+
+    /// Makes all names of a directory.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn complete(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.lazy.as_ref().map_or(Ok(()), |lazy| lazy.complete(directory))
+    }
+
+    /// Makes all names that a path goes over, symlinks not followed.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn make_path(&self, path: &[u8]) -> io::Result<()> {
+        Ok(self.lazy.as_ref().map_or(Ok(()), |lazy| lazy.make_path(path))?)
+    }
+
+    /// What stands in the tree for an open file: itself, but for files of the layers.
+    ///
+    /// # Errors
+    /// As [`Lazy::stub_of`].
+    pub fn in_tree(&self, file: OwnedFd) -> Result<OwnedFd, Errno> {
+        let stub = self.lazy.as_ref().map_or(Ok(None), |lazy| lazy.stub_of(file.as_fd()))?;
+        Ok(stub.unwrap_or(file))
+    }
+
+    /// Whether what the journal has of a number is about the file that has it now. One of the layers may have got it from an
+    /// earlier file, and been born as soon.
+    fn is_own(&self, number: u64) -> bool {
+        self.lazy.as_ref().and_then(|lazy| lazy.by_number(number)).is_none_or(|made| made.recorded)
     }
 
     /// Says on which file system the tree is.
@@ -258,13 +353,23 @@ impl Journal {
 
     /// Records all of a file.
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
-        self.gone.remove(&seen.inode);
-        self.entries.insert(seen.inode, (seen.birth(), recorded));
+        self.gone.remove(&seen.number());
+        self.entries.insert(seen.number(), (seen.birth(), recorded));
+        if let Some(lazy) = &self.lazy {
+            lazy.set_recorded(seen.number());
+        }
+    }
+
+    /// Says that something of a file has changed that is on the disk.
+    pub fn touch(&self, seen: &Seen) {
+        if let Some(lazy) = &self.lazy {
+            lazy.touch(seen.number());
+        }
     }
 
     /// Records all of a file that is bound into the tree from anywhere, as long as the command runs.
     pub fn set_bound(&mut self, seen: &Seen, recorded: Recorded) {
-        self.bound.insert((seen.device, seen.inode), recorded);
+        self.bound.insert((seen.device, seen.number()), recorded);
     }
 
     /// Takes over what another journal says.
@@ -283,10 +388,16 @@ impl Journal {
     pub fn forget(&mut self, inode: u64) {
         self.entries.remove(&inode);
         self.gone.remove(&inode);
+        if let Some(lazy) = &self.lazy {
+            lazy.forget(inode);
+        }
     }
 
     /// Keeps what is recorded of a file only for those who have it open: it has no name any more.
     pub fn lose_name(&mut self, inode: u64) {
+        if let Some((birth, Some(recorded))) = self.lazy.as_ref().and_then(|lazy| lazy.lose_name(inode)) {
+            self.entries.entry(inode).or_insert((birth, recorded));
+        }
         if self.entries.contains_key(&inode) {
             self.gone.insert(inode);
         }

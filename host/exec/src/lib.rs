@@ -14,12 +14,14 @@
     reason = "starting processes and making their root file systems is what this crate is for"
 )]
 
+mod below;
 mod bpf;
 mod cancel;
 mod error;
 mod executor;
 mod harden;
 mod journal;
+mod lazy;
 mod namespace;
 mod probe;
 mod request;
@@ -32,16 +34,18 @@ mod user;
 mod userns;
 mod wire;
 
+pub use below::{Below, BelowEntry, BelowKind, EntryNumber};
 pub use cancel::Cancel;
 pub use error::{CommandProblem, ExecError, IdKind};
 pub use executor::{
     Changes, Executor, Exit, Ids, Isolation, Landlock, Note, OutputSink, RootForm, RunOutcome, Stream, Tier,
 };
 pub use harden::harden_process;
-pub use journal::{DeviceNode, Journal, Recorded, Seen};
+pub use journal::{Birth, DeviceNode, Journal, Recorded, Seen};
+pub use lazy::{Lazy, Made};
 pub use namespace::{Launcher, NamespaceExecutor};
 pub use probe::{Finding, ProbeReport, Reason, probe};
-pub use request::{Mount, MountSource, Network, PrivateFile, Root, RunRequest};
+pub use request::{LayersBelow, Mount, MountSource, Network, PrivateFile, Root, RunRequest};
 pub use stage::{STAGE_ARGUMENT, run_stage_main};
 pub use translator::TranslatorExecutor;
 pub use user::{ResolvedUser, UserError, resolve_user};

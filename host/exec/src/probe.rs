@@ -264,7 +264,7 @@ fn probe_emulated(directory: &Path) -> Result<(), Reason> {
             .map_err(|error| Trouble::new("write a program in the store", error))?;
         let start = Start {
             request: RunRequest {
-                root: Root::Flat { directory: tree, journal: stage.path.join("journal") },
+                root: Root::Flat { directory: tree, journal: stage.path.join("journal"), below: None },
                 arguments: vec!["/probe".into()],
                 environment: Vec::new(),
                 working_directory: "/".into(),

@@ -20,14 +20,25 @@ pub enum Root {
         /// An empty directory on the file system of `upper`, overlayfs's own.
         work: PathBuf,
     },
-    /// A private tree that may be changed in place.
+    /// A private tree that may be changed in place. Of what it is made of, names appear in it as the command asks for them.
     Flat {
         /// The tree. Everything in it belongs to the builder's own user, who may read and write all of it.
         directory: PathBuf,
         /// The file that says what of the tree is not true on the disk ([`crate::Journal`]): read before the command and
         /// written after it.
         journal: PathBuf,
+        /// What the tree is made of when somebody asks for it; `None` if everything is there.
+        below: Option<LayersBelow>,
     },
+}
+
+/// The layers that a flat tree is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LayersBelow {
+    /// The file that [`crate::Below`] reads: what they have.
+    pub table: PathBuf,
+    /// Where they are unpacked, the base first. The command may read what is there.
+    pub directories: Vec<PathBuf>,
 }
 
 /// What of the network a command gets.

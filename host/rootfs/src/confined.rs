@@ -19,7 +19,7 @@ use std::{
 
 use cap_std::fs::Dir;
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
 
@@ -136,23 +136,6 @@ impl ConfinedDir {
         };
         metadata.xattrs = self.image_xattrs(path, &metadata.kind)?;
         Ok(Some(metadata))
-    }
-
-    /// When something was made; `None` where the file system does not say.
-    ///
-    /// # Errors
-    /// It can't be read.
-    pub fn birth(&self, path: &RootPath) -> Result<Option<Timestamp>, RootfsError> {
-        let file =
-            self.open_fd(path, OFlags::PATH, Mode::empty()).map_err(|errno| self.failed("look at", path, errno))?;
-        match rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
-            Ok(stat) if stat.stx_mask & StatxFlags::BTIME.bits() != 0 => {
-                Ok(Some(Timestamp { seconds: stat.stx_btime.tv_sec, nanoseconds: stat.stx_btime.tv_nsec }))
-            }
-            // A kernel or a filter without the call.
-            Ok(_) | Err(Errno::NOSYS | Errno::PERM) => Ok(None),
-            Err(errno) => Err(self.failed("look at", path, errno)),
-        }
     }
 
     /// The extended attributes that belong into images, of an entry of this kind.

@@ -103,6 +103,20 @@ impl Unpacker {
         }
     }
 
+    /// As [`Unpacker::entry`] for a regular file, which is moved here from the same path of another directory on the same
+    /// file system. Its extended attributes stay what they are.
+    ///
+    /// # Errors
+    /// A parent is not a directory, the file is not there, or the machine failed.
+    pub fn take(&mut self, path: &RootPath, metadata: &Metadata, from: &ConfinedDir) -> Result<(), RootfsError> {
+        self.make_parents(path)?;
+        self.make_way(path)?;
+        self.target.take(path, from)?;
+        self.target.set_mode(path, self.mode(metadata))?;
+        self.set_owner(path, metadata)?;
+        self.target.set_mtime(path, metadata.mtime)
+    }
+
     /// Hides what the layers below have at a path. What this layer has there stays, whichever came first (layer.md,
     /// "Whiteouts": they apply to the layers below only).
     ///

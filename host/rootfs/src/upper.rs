@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     Change, ChangeSet, ConfinedDir, Content, DirectoryTree, HostEntry, IndexEntry, Kind, LayerIndex, LayerStack,
-    MergedIndex, Metadata, Owner, RootPath, RootfsError, Tree, confined::is_opaque, flat::Flat, is_image_xattr,
+    MergedIndex, Metadata, Owner, RootPath, RootfsError, Tree,
+    confined::is_opaque,
+    flat::{Flat, Looked},
+    is_image_xattr,
 };
 
 /// Whose the entries of an upper directory are.
@@ -76,9 +79,8 @@ pub(crate) fn flat_changes(
     tree: &Arc<ConfinedDir>,
     below: &LayerStack,
     flat: &Flat<'_>,
-    leave_out: &[RootPath],
 ) -> Result<ChangeSet, RootfsError> {
-    Ok(Walk::new(tree, below.index(), Some(below), OwnerSource::Real, leave_out, Some(flat)).run()?.finish())
+    Ok(Walk::new(tree, below.index(), Some(below), OwnerSource::Real, &[], Some(flat)).run()?.finish())
 }
 
 /// Makes an upper directory, whose layer was written, into what unpacking that layer would give: times are those of
@@ -138,7 +140,7 @@ struct Walk<'u> {
     unchanged_directories: BTreeMap<RootPath, Change>,
     /// Files with several names, by device and inode.
     linked: HashMap<(u64, u64), BTreeMap<RootPath, LinkedName>>,
-    /// Set if the directory is no upper one but the whole tree.
+    /// Set if the directory is no upper one but the whole tree, as far as somebody has asked for it.
     flat: Option<&'u Flat<'u>>,
 }
 
@@ -148,6 +150,7 @@ struct LinkedName {
     changed: bool,
     /// There is a file below.
     was_file: bool,
+    content: Content,
 }
 
 impl<'u> Walk<'u> {
@@ -178,7 +181,8 @@ impl<'u> Walk<'u> {
         if let Some(entry) = self.upper.entry(&root)? {
             let was = self.below.lookup(&root).map(|found| found.to_metadata());
             let xattrs = self.upper.xattrs(&root, &Kind::Directory)?;
-            let metadata = self.as_in_image(self.recorded(&root, &entry, xattrs)?, was.as_ref());
+            let looked = self.look(&root, &entry)?;
+            let metadata = self.as_in_image(self.recorded(&entry, xattrs, looked), was.as_ref());
             if was.is_some_and(|was| !is_same(&metadata, &was)) {
                 self.changes.insert(root.clone(), put(metadata, None, false));
             }
@@ -187,8 +191,8 @@ impl<'u> Walk<'u> {
         let mut ahead = vec![(root, true)];
         while let Some((directory, shows_through)) = ahead.pop() {
             let names = self.upper.read_directory(&directory)?;
-            if self.flat.is_some() && shows_through {
-                self.find_removed(&directory, &names)?;
+            if let Some(flat) = self.flat.filter(|_| shows_through) {
+                self.find_removed(flat, &directory, &names)?;
             }
             for name in names {
                 let path = directory.child(&name)?;
@@ -202,29 +206,36 @@ impl<'u> Walk<'u> {
     }
 
     /// In a flat tree, what is gone is not there; in an upper directory, a whiteout is.
-    fn find_removed(&mut self, directory: &RootPath, names: &[Vec<u8>]) -> Result<(), RootfsError> {
+    fn find_removed(&mut self, flat: &Flat<'_>, directory: &RootPath, names: &[Vec<u8>]) -> Result<(), RootfsError> {
+        let entry = self.upper.entry(directory)?;
+        let looked = entry.map(|entry| flat.journal.look(directory, &entry)).transpose()?;
+        let origin = looked.and_then(|looked| looked.origin);
+        let is_waiting =
+            |name: &[u8]| origin.as_ref().is_some_and(|origin| flat.journal.is_waiting(origin.number, name));
         let there: BTreeSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
         for name in self.below.children(directory) {
             let path = directory.child(&name)?;
-            if !there.contains(name.as_slice()) && !self.leave_out.contains(&path) {
+            if !there.contains(name.as_slice()) && !is_waiting(&name) && !self.leave_out.contains(&path) {
                 self.changes.insert(path, Change::Remove);
             }
         }
         Ok(())
     }
 
+    /// What a flat tree's journal tells about an entry; nothing about one of an upper directory.
+    fn look(&self, path: &RootPath, entry: &HostEntry) -> Result<Looked, RootfsError> {
+        self.flat.map_or_else(|| Ok(Looked::default()), |flat| flat.journal.look(path, entry))
+    }
+
     /// What a flat tree's journal has in place of what the disk has.
-    fn recorded(
-        &self,
-        path: &RootPath,
-        entry: &HostEntry,
-        mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    ) -> Result<Metadata, RootfsError> {
+    fn recorded(&self, entry: &HostEntry, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>, looked: Looked) -> Metadata {
         let mut metadata = entry.metadata.clone();
-        let Some(flat) = self.flat else { return Ok(Metadata { xattrs, ..metadata }) };
+        if self.flat.is_none() {
+            return Metadata { xattrs, ..metadata };
+        }
         metadata.owner = Owner::default();
         xattrs.retain(|name, _| name.starts_with(b"user."));
-        if let Some(recorded) = (flat.recorded)(path, entry)? {
+        if let Some(recorded) = looked.recorded {
             metadata.owner = recorded.owner;
             metadata.kind = recorded.device.unwrap_or(metadata.kind);
             if !matches!(metadata.kind, Kind::Symlink { .. }) {
@@ -232,17 +243,24 @@ impl<'u> Walk<'u> {
             }
             xattrs.extend(recorded.xattrs);
         }
-        Ok(Metadata { xattrs, ..metadata })
+        Metadata { xattrs, ..metadata }
     }
 
     /// For a directory, answers whether the layers below show through in it.
     fn visit(&mut self, path: &RootPath, entry: HostEntry, shows_through: bool) -> Result<Option<bool>, RootfsError> {
         let left_out = self.leave_out.contains(path);
+        let looked = self.look(path, &entry)?;
+        let (content, origin) = (self.flat.and_then(|flat| flat.content(&looked)), looked.origin.clone());
+        // What the layers have at this very path.
+        let origin = origin.filter(|origin| shows_through && origin.path == *path);
+        if !entry.metadata.is_directory() && origin.as_ref().is_some_and(|origin| origin.is_untouched) {
+            return Ok(None);
+        }
         let found = self.below.lookup(path).filter(|_| shows_through);
         let was = found.as_ref().map(|found| found.to_metadata());
         let whiteout = Kind::CharacterDevice { major: 0, minor: 0 };
         let xattrs = self.upper.xattrs(path, &entry.metadata.kind)?;
-        let metadata = self.recorded(path, &entry, xattrs)?;
+        let metadata = self.recorded(&entry, xattrs, looked);
         if metadata.kind == whiteout || metadata.kind == Kind::Socket {
             if was.is_some() && !left_out {
                 self.changes.insert(path.clone(), Change::Remove);
@@ -252,15 +270,16 @@ impl<'u> Walk<'u> {
         refuse_redirects(path, &metadata.xattrs)?;
         // In a flat tree, another directory than the one that was unpacked hides what that one had.
         let marked = match self.flat {
-            Some(flat) => metadata.is_directory() && !flat.is_same_directory(path, &entry, self.upper)?,
+            Some(_) => metadata.is_directory() && origin.as_ref().is_none_or(|origin| origin.is_opaque),
             None => is_opaque(&metadata.xattrs),
         };
         let identity = (entry.device, entry.inode);
         let metadata = self.as_in_image(metadata, was.as_ref());
         let mut changed = !was.as_ref().is_some_and(|was| is_same(&metadata, was));
-        let touched = self.flat.is_none_or(|flat| entry.ctime >= flat.snapshot.since);
-        if !changed && metadata.is_file() && !left_out && touched {
-            changed = !self.has_same_content(path)?;
+        let has_bytes_of_below = content.is_some() && origin.is_some();
+        let content = content.unwrap_or_else(|| self.content(path));
+        if !changed && metadata.is_file() && !left_out && !has_bytes_of_below {
+            changed = !self.has_same_content(path, &content)?;
         }
         if metadata.is_directory() {
             // overlayfs marks new directories too, where there is nothing to hide.
@@ -278,18 +297,19 @@ impl<'u> Walk<'u> {
         }
         if metadata.is_file() && entry.links > 1 {
             let was_file = was.is_some_and(|was| was.is_file());
-            self.linked.entry(identity).or_default().insert(path.clone(), LinkedName { metadata, changed, was_file });
+            let name = LinkedName { metadata, changed, was_file, content };
+            self.linked.entry(identity).or_default().insert(path.clone(), name);
         } else if changed {
-            let content = metadata.is_file().then(|| self.content(path));
+            let content = metadata.is_file().then_some(content);
             self.changes.insert(path.clone(), put(metadata, content, false));
         }
         Ok(None)
     }
 
     /// Whether the bytes are those of the file below; `true` where that can't be compared.
-    fn has_same_content(&self, path: &RootPath) -> Result<bool, RootfsError> {
+    fn has_same_content(&self, path: &RootPath, content: &Content) -> Result<bool, RootfsError> {
         let Some(below) = self.contents else { return Ok(true) };
-        let (mut above, mut below) = (self.upper.open_file(path)?, below.open_resolved(path)?);
+        let (mut above, mut below) = (content.open()?, below.open_resolved(path)?);
         let failed =
             |source| RootfsError::Storage { action: format!("compare `{path}` with the layers below"), source };
         let (mut one, mut other) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
@@ -314,9 +334,9 @@ impl<'u> Walk<'u> {
             let owner = best.map_or(Owner::default(), |name| name.metadata.owner);
             // A link needs its file in the same layer, so all names count once one does.
             let mut first: Option<RootPath> = None;
-            for (path, LinkedName { metadata, .. }) in names {
+            for (path, LinkedName { metadata, content, .. }) in names {
                 let metadata = Metadata { owner, ..metadata };
-                let content = first.is_none().then(|| self.content(&path));
+                let content = first.is_none().then_some(content);
                 let hard_link = first.clone();
                 first.get_or_insert_with(|| path.clone());
                 self.changes.insert(path, Change::Put { metadata, content, hard_link, opaque: false });

@@ -27,49 +27,58 @@ pub struct Binding {
 }
 
 /// All of them; the first is the tree.
-pub struct Bindings(Vec<Binding>);
+pub struct Bindings {
+    all: Vec<Binding>,
+    /// Where the layers are unpacked from which the tree is made: files of the tree are read there.
+    layers: Vec<Vec<u8>>,
+}
 
 impl Bindings {
     /// With the tree alone.
     pub fn new(tree: Binding) -> Self {
-        Self(vec![tree])
+        Self { all: vec![tree], layers: Vec::new() }
     }
 
     /// Adds one, above those that were there before.
     pub fn add(&mut self, binding: Binding) {
-        self.0.retain(|old| old.target != binding.target);
-        self.0.push(binding);
+        self.all.retain(|old| old.target != binding.target);
+        self.all.push(binding);
+    }
+
+    /// Says where the layers are unpacked from which the tree is made.
+    pub fn made_of(&mut self, layers: Vec<Vec<u8>>) {
+        self.layers = layers;
     }
 
     /// The tree.
     pub fn tree(&self) -> &Binding {
-        &self.0[0]
+        &self.all[0]
     }
 
     /// By number.
     pub fn get(&self, number: usize) -> &Binding {
-        &self.0[number]
+        &self.all[number]
     }
 
     /// The one with exactly this target.
     pub fn at(&self, target: &[u8]) -> Option<usize> {
-        self.0.iter().position(|binding| binding.target == target)
+        self.all.iter().position(|binding| binding.target == target)
     }
 
     /// Whether something is bound at a path or beneath it.
     pub fn is_busy(&self, path: &[u8]) -> bool {
-        self.0.iter().any(|binding| is_beneath(&binding.target, path))
+        self.all.iter().any(|binding| is_beneath(&binding.target, path))
     }
 
     /// The one that holds a resolved path.
     pub fn holding(&self, path: &[u8]) -> usize {
-        let holding = self.0.iter().enumerate().filter(|(_, binding)| is_beneath(path, &binding.target));
+        let holding = self.all.iter().enumerate().filter(|(_, binding)| is_beneath(path, &binding.target));
         holding.max_by_key(|(number, binding)| (binding.target.len(), *number)).map_or(0, |(number, _)| number)
     }
 
     /// The path on this machine of a resolved path of the image.
     pub fn outside(&self, path: &[u8]) -> Vec<u8> {
-        let binding = &self.0[self.holding(path)];
+        let binding = &self.all[self.holding(path)];
         let mut outside = binding.source.clone();
         let rest = relative(path, &binding.target);
         if !rest.is_empty() {
@@ -83,8 +92,13 @@ impl Bindings {
 
     /// The path in the image of one of this machine; `None` if the image has no name for it.
     pub fn inside(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let holding = self.0.iter().filter(|binding| is_beneath(path, &binding.source));
-        let binding = holding.max_by_key(|binding| binding.source.len())?;
+        let in_layer = self.layers.iter().find(|layer| is_beneath(path, layer));
+        let holding = self.all.iter().filter(|binding| is_beneath(path, &binding.source));
+        let binding = match (holding.max_by_key(|binding| binding.source.len()), in_layer) {
+            (Some(binding), _) => binding,
+            (None, Some(layer)) => return Some([b"/", relative(path, layer)].concat()),
+            (None, None) => return None,
+        };
         let rest = relative(path, &binding.source);
         let mut inside = binding.target.clone();
         if !rest.is_empty() {
@@ -98,7 +112,7 @@ impl Bindings {
 
     /// Opens a resolved path for its path, following nothing.
     pub fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let binding = &self.0[self.holding(path)];
+        let binding = &self.all[self.holding(path)];
         let rest = relative(path, &binding.target);
         if rest.is_empty() {
             return rustix::io::fcntl_dupfd_cloexec(&binding.file, 0);

@@ -2,7 +2,10 @@
 
 use super::{calls, registers::AUDIT_ARCH};
 use crate::{
-    bpf::{ARCHITECTURE, FIRST_ARGUMENT, NUMBER, allow, fail, instruction, jump_if_equal, load, refuse_namespaces},
+    bpf::{
+        ARCHITECTURE, FIRST_ARGUMENT, NUMBER, SECOND_ARGUMENT, allow, fail, instruction, jump_if_equal, load,
+        refuse_namespaces,
+    },
     sys::Instruction,
 };
 
@@ -22,6 +25,12 @@ pub fn program(network: bool) -> Vec<Instruction> {
     program.push(instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, calls::HIGHEST as u32, 0, 1));
     program.push(fail(libc::ENOSYS));
     program.extend(refuse_namespaces(libc::SYS_clone as u32, libc::SYS_unshare as u32));
+    // A lease would make others wait who read the same file of a layer (fcntl(2)).
+    program.push(jump_if_equal(libc::SYS_fcntl as u32, 0, 4));
+    program.push(load(SECOND_ARGUMENT));
+    program.push(jump_if_equal(libc::F_SETLEASE as u32, 0, 1));
+    program.push(fail(libc::EINVAL));
+    program.push(allow());
     if !network {
         program.push(jump_if_equal(libc::SYS_socket as u32, 0, 4));
         program.push(load(FIRST_ARGUMENT));

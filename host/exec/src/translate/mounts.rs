@@ -68,7 +68,7 @@ impl Mounts {
                 |error: io::Error| Failure::setup(format!("mount something at `{}` of the image", mount.target), error);
             let (source, read_only) = mounts.source(number, mount, private, journal).map_err(failed)?;
             let kind = if source.is_dir() { Kind::Directory } else { Kind::File };
-            let at = mounts.point(bindings, &mount.target, kind).map_err(failed)?;
+            let at = mounts.point(bindings, journal, &mount.target, kind).map_err(failed)?;
             bindings.add(binding(&at, &source, read_only)?);
             let list = if read_only { &mut reach.runnable } else { &mut reach.writable };
             list.push(source);
@@ -115,8 +115,8 @@ impl Mounts {
     }
 
     /// The mount point, made if it is missing.
-    fn point(&mut self, bindings: &Bindings, path: &str, kind: Kind) -> io::Result<Vec<u8>> {
-        let place = place(bindings, path)?;
+    fn point(&mut self, bindings: &Bindings, journal: &Journal, path: &str, kind: Kind) -> io::Result<Vec<u8>> {
+        let place = place(bindings, journal, path)?;
         let at = target(&place);
         if bindings.holding(&at) != 0 {
             // In what another mount shows.

@@ -135,7 +135,7 @@ impl Tracer {
         } else {
             open_beneath(tree, &parent_path, OFlags::DIRECTORY).ok()?
         };
-        let node = match open_name(&parent, name) {
+        let node = match self.open_name(&parent, name) {
             Ok(file) => {
                 let seen = self.journal.look(file.as_fd()).ok()?;
                 if follow && seen.is_symlink() {
@@ -190,9 +190,16 @@ impl Tracer {
     }
 }
 
-fn open_name(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, std::ffi::OsStr::from_bytes(name), flags, Mode::empty())
+impl Tracer {
+    /// Opens a name for its path, following nothing; what the layers have of that name is made in the tree now.
+    fn open_name(&self, directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(directory, std::ffi::OsStr::from_bytes(name), flags, Mode::empty());
+        match (open(), self.journal.lazy()) {
+            (Err(Errno::NOENT), Some(lazy)) if lazy.make(directory.as_fd(), name)? => open(),
+            (opened, _) => opened,
+        }
+    }
 }
 
 struct Walk<'t> {
@@ -262,7 +269,7 @@ impl Walk<'_> {
                 (None, Some(number)) => {
                     Some(rustix::io::fcntl_dupfd_cloexec(&self.tracer.bindings.get(number).file, 0)?)
                 }
-                (None, None) => match open_name(&directory, &name) {
+                (None, None) => match self.tracer.open_name(&directory, &name) {
                     Ok(file) => Some(file),
                     Err(Errno::NOENT) if last => None,
                     Err(error) => return Err(error),
@@ -279,7 +286,7 @@ impl Walk<'_> {
                 (Some(target), _) if !last || follow || slash => Some(target),
                 (Some(_), _) => {
                     // The link itself: the machine has one of the same name and kind.
-                    let file = open_name(&directory, &name)?;
+                    let file = self.tracer.open_name(&directory, &name)?;
                     let seen = self.tracer.journal.look(file.as_fd())?;
                     return Ok(self.found(child, Some((file, seen)), Some(directory), Some(name), slash));
                 }

@@ -31,10 +31,10 @@ use super::{
     tracer::Tracer,
 };
 use crate::{
-    Exit, Journal, Network, Note, Root, RunRequest,
+    Below, Exit, Journal, LayersBelow, Network, Note, Root, RunRequest,
     stage::{
         command, detach_output,
-        place::{Kind, Place, locate},
+        place::{Kind, Place, locate, open_at},
     },
     sys::{self, Close, Fork, trace},
     wire::{Failure, Start},
@@ -66,18 +66,24 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     // What is made here has the mode that it is given; the command gets a mask of its own.
     rustix::process::umask(Mode::empty());
     let request = &start.request;
-    let Root::Flat { directory, journal } = &request.root else {
+    let Root::Flat { directory, journal, below } = &request.root else {
         return Err(Failure::Request("the root is not a flat tree".into()));
     };
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
     let mut notes = Vec::new();
-    let (mut bindings, mut reach) = bind(request, directory, &start.private, &mut notes)?;
     let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
+    let layers = match below {
+        Some(below) => put_on_layers(&mut record, below, directory)?,
+        None => Vec::new(),
+    };
+    let (mut bindings, mut reach) = bind(request, directory, &record, &start.private, &mut notes)?;
+    reach.runnable.extend(layers.iter().map(|layer| path_of(layer)));
+    bindings.made_of(layers);
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
     let mounts = Mounts::bind(request, &start.private, &mut bindings, &mut reach, &mut record)?;
-    make_working_directory(&bindings, &request.working_directory)?;
+    make_working_directory(&bindings, &record, &request.working_directory)?;
 
     trace::become_subreaper().map_err(step("become the parent of orphans"))?;
     let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
@@ -115,6 +121,18 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
     Ok(Ended { exit, notes })
+}
+
+/// Says to a journal which layers its tree is made of, and answers where they are.
+fn put_on_layers(record: &mut Journal, below: &LayersBelow, directory: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let table = Below::load(&below.table).map_err(|error| Failure::setup("read what the layers have", error))?;
+    let mut layers = Vec::with_capacity(below.directories.len());
+    for directory in &below.directories {
+        let failed = |error: Errno| Failure::setup(format!("open the layer `{}`", directory.display()), error);
+        layers.push(open_path(directory).and_then(|file| real_path(&file)).map_err(failed)?);
+    }
+    record.put_on(table, layers.clone(), directory).map_err(|error| Failure::setup("look at the root", error))?;
+    Ok(layers)
 }
 
 /// A process that was forked from one that nobody may look into is such a one too, until it says otherwise.
@@ -207,6 +225,7 @@ fn path_of(bytes: &[u8]) -> PathBuf {
 fn bind(
     request: &RunRequest,
     directory: &Path,
+    record: &Journal,
     private: &Path,
     notes: &mut Vec<Note>,
 ) -> Result<(Bindings, Reach), Failure> {
@@ -234,7 +253,8 @@ fn bind(
     }
     for (number, file) in request.files.iter().enumerate() {
         let failed = |error: std::io::Error| Failure::setup(format!("make a copy of `{}`", file.target), error);
-        let Some(place) = place(&bindings, &file.target).ok().filter(|place| !place.exists() || place.fits(Kind::File))
+        let Some(place) =
+            place(&bindings, record, &file.target).ok().filter(|place| !place.exists() || place.fits(Kind::File))
         else {
             notes.push(Note::NotAFile { target: file.target.clone() });
             continue;
@@ -248,8 +268,17 @@ fn bind(
     Ok((bindings, reach))
 }
 
-pub(super) fn place(bindings: &Bindings, target: &str) -> Result<Place, Errno> {
-    locate(bindings.tree().file.as_fd(), target)
+/// Where a path leads; what the layers have on the way is made.
+pub(super) fn place(bindings: &Bindings, record: &Journal, target: &str) -> Result<Place, Errno> {
+    let tree = bindings.tree().file.as_fd();
+    loop {
+        let place = locate(tree, target)?;
+        let (Some(lazy), false) = (record.lazy(), place.exists()) else { return Ok(place) };
+        let above = open_at(tree, &place.path(place.existing), OFlags::PATH | OFlags::DIRECTORY)?;
+        if !lazy.make(above.as_fd(), &place.components[place.existing])? {
+            return Ok(place);
+        }
+    }
 }
 
 pub(super) fn target(place: &Place) -> Vec<u8> {
@@ -274,9 +303,9 @@ fn make_dev(dev: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the working directory if it is missing, as WORKDIR would have.
-fn make_working_directory(bindings: &Bindings, path: &str) -> Result<(), Failure> {
+fn make_working_directory(bindings: &Bindings, record: &Journal, path: &str) -> Result<(), Failure> {
     let failed = |error: Errno| Failure::setup(format!("enter the working directory `{path}`"), error);
-    let place = place(bindings, path).map_err(failed)?;
+    let place = place(bindings, record, path).map_err(failed)?;
     if bindings.holding(&target(&place)) != 0 {
         return Ok(());
     }

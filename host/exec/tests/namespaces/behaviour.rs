@@ -355,7 +355,9 @@ fn unfit_requests(world: &World) {
     assert!(refused(&|request| request.arguments.clear()));
     assert!(refused(&|request| request.working_directory = "relative".into()));
     assert!(refused(&|request| request.arguments.push("a\0b".into())));
-    assert!(refused(&|request| request.root = Root::Flat { directory: "/".into(), journal: "/journal".into() }));
+    assert!(refused(
+        &|request| request.root = Root::Flat { directory: "/".into(), journal: "/journal".into(), below: None }
+    ));
     assert!(refused(&|request| request.files[0].target = "etc/hosts".into()));
 
     let mut step = world.step("true");

@@ -3,7 +3,7 @@
 use std::{
     arch::asm,
     fs,
-    io::Read,
+    io::{Read, Write},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -67,7 +67,8 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "mount" => rustix::mount::mount("none", "/tmp", "tmpfs", rustix::mount::MountFlags::empty(), None).is_ok(),
         // SAFETY: the process ends right after.
         "namespace" => unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }.is_ok(),
-        "race" => race(path),
+        "race" => race(path, false),
+        "race-to-write" => race(path, true),
         _ => return ExitCode::from(2),
     };
     println!("{}", if found { "found" } else { "nothing" });
@@ -90,8 +91,9 @@ fn int80() -> i32 {
     result as i32
 }
 
-/// Finds the memory in which the translator puts paths, and exchanges them between its check and the kernel's use.
-fn race(path: &str) -> bool {
+/// Finds the memory in which the translator puts paths, and exchanges them between its check and the kernel's use: to read
+/// the secret, or to write to the file.
+fn race(path: &str, to_write: bool) -> bool {
     fs::write("/tmp/decoy", "nothing here").expect("writable");
     let maps = fs::read_to_string("/proc/self/maps").expect("maps");
     let ranges: Vec<(usize, usize)> = maps
@@ -128,7 +130,9 @@ fn race(path: &str) -> bool {
     let begun = Instant::now();
     let (mut found, mut refused) = (false, 0);
     while begun.elapsed() < Duration::from_secs(2) && !found {
-        match fs::File::open("/tmp/decoy") {
+        match fs::OpenOptions::new().read(!to_write).append(to_write).open("/tmp/decoy") {
+            // Whoever planted the file sees whether this came there.
+            Ok(mut file) if to_write => file.write_all(b"attacked").expect("what is open can be written"),
             Ok(mut file) => {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);

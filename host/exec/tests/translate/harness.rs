@@ -39,13 +39,17 @@ pub fn main() -> ExitCode {
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;
     let tests = [behaviour::TESTS, isolation::TESTS, same::TESTS].concat();
-    for (name, test) in tests {
-        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
-            continue;
+    for on_layers in [false, true] {
+        world.on_layers.set(on_layers);
+        for (name, test) in &tests {
+            if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+                continue;
+            }
+            let passed = catch_unwind(AssertUnwindSafe(|| test(&world))).is_ok();
+            let place = if on_layers { " on layers" } else { "" };
+            println!("test {name}{place} ... {}", if passed { "ok" } else { "FAILED" });
+            failed += usize::from(!passed);
         }
-        let passed = catch_unwind(AssertUnwindSafe(|| test(&world))).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += usize::from(!passed);
     }
     drop(world);
     failed += world::again_as_an_ordinary_user(&directory, &arguments);
@@ -62,7 +66,7 @@ fn run(arguments: &[String]) -> ExitCode {
     harden_process().expect("hardened, as the builder is");
     let uid: u32 = uid.parse().expect("a number");
     let request = RunRequest {
-        root: Root::Flat { directory: tree.into(), journal: journal.into() },
+        root: Root::Flat { directory: tree.into(), journal: journal.into(), below: None },
         arguments: words.to_vec(),
         environment: vec![
             ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),

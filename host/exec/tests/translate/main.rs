@@ -22,6 +22,8 @@ mod harness;
 #[cfg(target_arch = "x86_64")]
 mod isolation;
 #[cfg(target_arch = "x86_64")]
+mod layers;
+#[cfg(target_arch = "x86_64")]
 mod operations;
 #[cfg(target_arch = "x86_64")]
 mod same;

@@ -81,7 +81,9 @@ fn described(result: i32, stat: &libc::stat) -> String {
 pub fn main(arguments: &[String]) -> std::process::ExitCode {
     let [seed, count] = arguments else { return std::process::ExitCode::from(2) };
     let mut random = Random(seed.parse::<u64>().expect("a number").wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    std::fs::create_dir("/w").expect("a directory");
+    if !std::path::Path::new("/w").exists() {
+        std::fs::create_dir("/w").expect("a directory");
+    }
     std::env::set_current_dir("/w").expect("it exists");
     let mut said = String::new();
     for number in 0..count.parse::<usize>().expect("a number") {
@@ -245,6 +247,38 @@ fn operation(random: &mut Random) -> String {
     }
 }
 
+/// Fills a directory with entries of the names that the calls use, of all kinds, owners and modes.
+pub fn fill(directory: &std::path::Path, seed: u64, depth: usize) {
+    use std::os::unix::fs::symlink;
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for name in NAMES {
+        let path = directory.join(name);
+        let text = c(path.to_str().expect("text"));
+        match random.below(8) {
+            0 => continue,
+            1 => symlink(random.pick(&NAMES), &path).expect("a link"),
+            2..=4 if depth > 0 => {
+                std::fs::create_dir(&path).expect("a directory");
+                fill(&path, random.next(), depth - 1);
+            }
+            // SAFETY: a NUL-terminated string.
+            5 => assert_eq!(unsafe { libc::mkfifo(text.as_ptr(), 0o600) }, 0),
+            _ => std::fs::write(&path, "from the base".repeat(random.below(4))).expect("writable"),
+        }
+        let (uid, gid) = (random.pick(&[0, 0, 33]), random.pick(&[0, 0, 1000]));
+        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).expect("root may");
+        if !path.is_symlink() {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(random.pick(&MODES));
+            std::fs::set_permissions(&path, mode).expect("ours");
+        }
+        let time = libc::timespec { tv_sec: 2000 + random.below(900) as i64, tv_nsec: 0 };
+        // SAFETY: a NUL-terminated string and two live values.
+        let timed =
+            unsafe { libc::utimensat(libc::AT_FDCWD, text.as_ptr(), [time; 2].as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
+        assert_eq!(timed, 0);
+    }
+}
+
 /// Everything beneath a directory.
 fn list(directory: &str, said: &mut String) {
     let mut names: Vec<String> = match std::fs::read_dir(directory) {
@@ -268,7 +302,9 @@ fn list(directory: &str, said: &mut String) {
         } else {
             Ok(String::new())
         };
-        let old = if stat.st_mtime < 3000 { stat.st_mtime } else { 0 };
+        // A fifo's time is that of the last write through it, or not, on overlayfs.
+        let fifo = stat.st_mode & libc::S_IFMT == libc::S_IFIFO;
+        let old = if stat.st_mtime < 3000 && !fifo { stat.st_mtime } else { 0 };
         let _ = writeln!(said, "{path} {} {old} {} {content:?}", described(result, &stat), target.display());
         if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
             list(&path, said);

@@ -1,42 +1,60 @@
 //! The translator against the kernel: the same calls give the same.
 
+use std::path::Path;
+
 use cofferdam_exec::{Executor, Launcher, NamespaceExecutor, Root, Stream, Tier};
 
-use crate::{behaviour::Test, world::World};
+use crate::{
+    behaviour::Test,
+    operations,
+    world::{Step, World},
+};
 
 /// All.
-pub const TESTS: &[Test] = &[("random_calls_give_what_they_give_to_root", random_calls_give_what_they_give_to_root)];
+pub const TESTS: &[Test] = &[
+    ("random_calls_give_what_they_give_to_root", random_calls_give_what_they_give_to_root),
+    ("random_calls_on_a_base_give_what_they_give_to_root", random_calls_on_a_base_give_what_they_give_to_root),
+    (
+        "names_of_one_file_of_the_base_part_where_they_part_on_overlayfs",
+        names_of_one_file_of_the_base_part_where_they_part_on_overlayfs,
+    ),
+];
 
 /// How many calls each sequence has.
 const CALLS: usize = 500;
 
 /// Needs root, for the other side. `COFFERDAM_TEST_SEQUENCES` asks for more than a minute's worth.
 fn random_calls_give_what_they_give_to_root(world: &World) {
-    let reference = NamespaceExecutor::new(Launcher::default());
-    let has_namespaces = rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
-    if reference.tier() != Tier::NativeRoot || !has_namespaces {
-        println!("skipped: the other side needs root");
-        return;
+    compare(world, false);
+}
+
+/// The same, where the calls find files, directories and links of the base.
+fn random_calls_on_a_base_give_what_they_give_to_root(world: &World) {
+    if world.on_layers.get() {
+        compare(world, true);
     }
+}
+
+fn compare(world: &World, on_a_base: bool) {
+    let Some(reference) = reference() else { return };
     let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let sequences = asked("COFFERDAM_TEST_SEQUENCES").unwrap_or(20);
+    let sequences = asked("COFFERDAM_TEST_SEQUENCES").unwrap_or(10);
     let first = asked("COFFERDAM_TEST_SEED").unwrap_or(1);
     let mut differences = Vec::new();
     for seed in first..first + sequences {
-        let step = world.program_step(&["__operations", &seed.to_string(), &CALLS.to_string()]);
-        let mut request = step.request.clone();
+        let mut step = world.program_step(&["__operations", &seed.to_string(), &CALLS.to_string()]);
         let place = world.directory.join(format!("reference-{seed}"));
         for name in ["upper", "work"] {
             std::fs::create_dir_all(place.join(name)).expect("a directory");
         }
-        request.root =
-            Root::Overlay { lower: vec![step.tree.clone()], upper: place.join("upper"), work: place.join("work") };
-        let mut expected = Vec::new();
-        let mut sink = |_: Stream, bytes: &[u8]| expected.extend_from_slice(bytes);
-        let outcome = reference.run(&request, &mut sink).expect("it runs");
-        let expected = String::from_utf8_lossy(&expected).into_owned();
-        assert!(outcome.exit.success(), "{expected}");
+        if on_a_base {
+            step.owned = true;
+            make_base(&place.join("upper"), seed);
+        }
+        let expected = output_of_root(&reference, &step, &place);
+        if on_a_base {
+            make_base(&step.tree, seed);
+        }
         let found = world.output_of(&step);
         let differs = expected.lines().zip(found.lines()).position(|(one, other)| one != other);
         if let Some(at) = differs.or((expected.lines().count() != found.lines().count()).then_some(0)) {
@@ -45,9 +63,75 @@ fn random_calls_give_what_they_give_to_root(world: &World) {
             let told = found.lines().nth(at).unwrap_or_default();
             differences.push(format!("seed {seed}:\n{before}\n  the kernel: {}\n  here:       {told}", lines[at]));
         }
-        let _ = std::fs::remove_dir_all(&step.tree);
-        let _ = std::fs::remove_dir_all(&place);
+        for directory in [&step.tree, &step.layer_directory(), &place] {
+            let _ = std::fs::remove_dir_all(directory);
+        }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     println!("  {} calls compared", sequences as usize * CALLS);
+}
+
+/// What the calls find. On the other side it is not beneath but in the upper directory: overlayfs renames no directory of a
+/// layer (EXDEV), here it can be done.
+fn make_base(root: &Path, seed: u64) {
+    std::fs::create_dir(root.join("w")).expect("a directory");
+    operations::fill(&root.join("w"), seed, 2);
+}
+
+/// An executor with real privileges, if there are any.
+fn reference() -> Option<NamespaceExecutor> {
+    let reference = NamespaceExecutor::new(Launcher::default());
+    let has_namespaces = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    if reference.tier() != Tier::NativeRoot || !has_namespaces {
+        println!("skipped: the other side needs root");
+        return None;
+    }
+    Some(reference)
+}
+
+/// What a step prints on overlayfs over the same tree; `place` holds the upper directory.
+fn output_of_root(reference: &NamespaceExecutor, step: &Step, place: &Path) -> String {
+    let mut request = step.request.clone();
+    request.root =
+        Root::Overlay { lower: vec![step.tree.clone()], upper: place.join("upper"), work: place.join("work") };
+    let mut expected = Vec::new();
+    let mut sink = |_: Stream, bytes: &[u8]| expected.extend_from_slice(bytes);
+    let outcome = reference.run(&request, &mut sink).expect("it runs");
+    let expected = String::from_utf8_lossy(&expected).into_owned();
+    assert!(outcome.exit.success(), "{expected}");
+    expected
+}
+
+/// Two names of a file of the base are one file until something of it changes: then overlayfs copies it, and the other name
+/// keeps what it had.
+fn names_of_one_file_of_the_base_part_where_they_part_on_overlayfs(world: &World) {
+    if !world.on_layers.get() {
+        return;
+    }
+    let step = world.step(
+        "cd /srv; same() { test $1 -ef $2 && echo same || echo two; stat -c '%n %h %s %a' $1 $2; }; \
+         same one two; cp -a one two /tmp; same /tmp/one /tmp/two; cat one > /dev/null; same one two; \
+         echo more >> one; same one two; cat one two; \
+         same three four; chmod 600 four; same three four; same five six; ln six seven; same five six; same six seven; \
+         rm two; cat one; mv one two; cat two; ls",
+    );
+    for (first, second) in [("one", "two"), ("three", "four"), ("five", "six")] {
+        std::fs::write(step.tree.join("srv").join(first), "linked\n").expect("writable");
+        std::fs::hard_link(step.tree.join("srv").join(first), step.tree.join("srv").join(second)).expect("a link");
+    }
+    let expected = "same\none 2 7 644\ntwo 2 7 644\nsame\n/tmp/one 2 7 644\n/tmp/two 2 7 644\nsame\none 2 7 644\n\
+                    two 2 7 644\ntwo\none 1 12 644\ntwo 2 7 644\nlinked\nmore\nlinked\n";
+    if let Some(reference) = reference() {
+        let place = world.directory.join("reference-links");
+        for name in ["upper", "work"] {
+            std::fs::create_dir_all(place.join(name)).expect("a directory");
+        }
+        let by_kernel = output_of_root(&reference, &step, &place);
+        assert!(by_kernel.starts_with(expected), "{by_kernel}");
+        assert_eq!(world.output_of(&step), by_kernel);
+        return;
+    }
+    let said = world.output_of(&step);
+    assert!(said.starts_with(expected), "{said}");
 }

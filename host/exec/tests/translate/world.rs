@@ -1,7 +1,7 @@
 //! A tiny image as a flat tree, and the builder's side of a RUN.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -9,9 +9,11 @@ use std::{
 };
 
 use cofferdam_exec::{
-    ExecError, Executor, Journal, Launcher, Network, PrivateFile, ResolvedUser, Root, RunOutcome, RunRequest, Stream,
-    TranslatorExecutor,
+    Below, ExecError, Executor, Journal, Launcher, Network, PrivateFile, ResolvedUser, Root, RunOutcome, RunRequest,
+    Stream, TranslatorExecutor,
 };
+
+use crate::layers::{self, Layer};
 
 /// Where the trees of the tests are, and an executor.
 pub struct World {
@@ -20,6 +22,8 @@ pub struct World {
     pub directory: PathBuf,
     busybox: PathBuf,
     steps: Cell<u32>,
+    /// Whether trees are made of a layer when somebody asks for it.
+    pub on_layers: Cell<bool>,
 }
 
 /// One command with a tree of its own.
@@ -30,6 +34,10 @@ pub struct Step {
     pub tree: PathBuf,
     /// Its journal.
     pub journal: PathBuf,
+    /// Whether the owners that the tree has on the disk are those of the image.
+    pub owned: bool,
+    /// What the tree is made of, once it was run on a layer.
+    layer: OnceCell<Layer>,
 }
 
 /// What a RUN gave.
@@ -61,6 +69,7 @@ impl World {
             directory,
             busybox: busybox.to_owned(),
             steps: Cell::new(0),
+            on_layers: Cell::new(false),
         }
     }
 
@@ -85,7 +94,7 @@ impl World {
         fs::write(tree.join("srv/base"), "from the base\n").expect("a file");
         let journal = self.directory.join(format!("journal-{number}"));
         let request = RunRequest {
-            root: Root::Flat { directory: tree.clone(), journal: journal.clone() },
+            root: Root::Flat { directory: tree.clone(), journal: journal.clone(), below: None },
             arguments: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
             environment: vec![("PATH".into(), "/bin".into()), ("HOME".into(), "/root".into())],
             working_directory: "/".into(),
@@ -99,7 +108,7 @@ impl World {
             timeout: Some(std::time::Duration::from_secs(60)),
             cancel: None,
         };
-        Step { request, tree, journal }
+        Step { request, tree, journal, owned: false, layer: OnceCell::new() }
     }
 
     /// A step that runs this very program as one of its other parts.
@@ -117,7 +126,17 @@ impl World {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
-        let outcome = self.executor.run(&step.request, &mut sink)?;
+        let mut request = step.request.clone();
+        if self.on_layers.get() {
+            let layer = step.layer.get_or_init(|| step.put_on_layer());
+            let (directory, journal) = (step.tree.clone(), step.journal.clone());
+            request.root = Root::Flat { directory, journal, below: Some(layer.below.clone()) };
+        }
+        let outcome = self.executor.run(&request, &mut sink);
+        if let Some(layer) = step.layer.get() {
+            layers::check(layer, &step.tree, &step.journal);
+        }
+        let outcome = outcome?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Ran { outcome, stdout: text(stdout), stderr: text(stderr) })
     }
@@ -160,9 +179,26 @@ fn install_program(tree: &Path) {
 }
 
 impl Step {
+    /// The tree becomes a layer, and an empty one takes its place.
+    fn put_on_layer(&self) -> Layer {
+        let layer = self.layer_directory();
+        fs::rename(&self.tree, &layer).expect("ours");
+        fs::create_dir(&self.tree).expect("a directory");
+        Layer::of(&layer, self.tree.with_extension("below"), self.owned)
+    }
+
+    /// Where the layer is that the tree is made of.
+    pub fn layer_directory(&self) -> PathBuf {
+        self.tree.with_extension("layer")
+    }
+
     /// What the journal says of a path of the tree: owner, group, mode.
     pub fn recorded(&self, path: &str) -> Option<(u32, u32, u32)> {
-        let journal = Journal::load(&self.journal).expect("a journal");
+        let mut journal = Journal::load(&self.journal).expect("a journal");
+        if let Some(layer) = self.layer.get() {
+            let table = Below::load(&layer.below.table).expect("a table");
+            journal.put_on(table, Vec::new(), &self.tree).expect("a tree");
+        }
         let file = rustix::fs::open(
             self.tree.join(path),
             rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW,

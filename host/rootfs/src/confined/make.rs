@@ -69,6 +69,17 @@ impl ConfinedDir {
         })
     }
 
+    /// Moves an entry here from the same path beneath another directory of the same file system, in place of what is here.
+    ///
+    /// # Errors
+    /// It is not there, a parent isn't a directory, or the machine failed.
+    pub fn take(&self, path: &RootPath, from: &Self) -> Result<(), RootfsError> {
+        let old = from.parent(path).map_err(|errno| from.failed("move", path, errno))?;
+        let new = self.parent(path).map_err(|errno| self.failed("move something to", path, errno))?;
+        let moved = rustix::fs::renameat(&old.0, old.1, &new.0, new.1);
+        moved.map_err(|errno| from.failed("move", path, errno))
+    }
+
     /// Makes a fifo or a device; the mode is 0600 less the umask.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ pub fn fchmod(tracer: &mut Tracer, task: &Task, number: u64, mode: u64) -> Resul
 
 /// A descriptor that is not only for a path.
 fn open_file(tracer: &Tracer, task: &Task, number: u64) -> Result<(OwnedFd, Seen), Errno> {
-    let file = super::open_descriptor(task, number as i32)?;
+    let file = tracer.journal.in_tree(super::open_descriptor(task, number as i32)?)?;
     let seen = tracer.journal.look(file.as_fd())?;
     Ok((file, seen))
 }
@@ -166,18 +166,15 @@ pub fn utimes(tracer: &Tracer, task: &Task, start: Start, path: u64, times: u64)
             Some([(a, b), (c, d)].map(|(tv_sec, microseconds)| Timespec { tv_sec, tv_nsec: microseconds * 1000 }))
         }
     };
-    if path == 0 {
-        return Ok(Outcome::Native);
+    match start {
+        Start::Descriptor(number) if path == 0 => set_times_of_descriptor(tracer, task, number as u64, times),
+        _ if path == 0 => Ok(Outcome::Native),
+        _ => set_times(tracer, task, start, path, 0, times),
     }
-    set_times(tracer, task, start, path, 0, times)
 }
 
 /// utimensat(2).
 pub fn utimensat(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<Outcome, Errno> {
-    // Without a path it is futimens(3): the task's own descriptor, whose file is the builder's user's.
-    if registers.argument(1) == 0 {
-        return Ok(Outcome::Native);
-    }
     let times = match registers.argument(2) {
         0 => None,
         address => {
@@ -193,6 +190,9 @@ pub fn utimensat(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<
             Some([(a, b), (c, d)].map(|(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec }))
         }
     };
+    if registers.argument(1) == 0 {
+        return set_times_of_descriptor(tracer, task, registers.argument(0), times);
+    }
     let start = Start::from_argument(registers.argument(0));
     set_times(tracer, task, start, registers.argument(1), registers.argument(3), times)
 }
@@ -203,6 +203,27 @@ fn words<const COUNT: usize>(task: &Task, address: u64) -> Result<[i64; COUNT], 
         *word = memory::read_u64(task.id, address + index as u64 * 8)? as i64;
     }
     Ok(words)
+}
+
+/// futimens(3): the task's own descriptor, whose file is the builder's user's, unless it is open on a file of the layers.
+fn set_times_of_descriptor(
+    tracer: &Tracer,
+    task: &Task,
+    number: u64,
+    times: Option<[Timespec; 2]>,
+) -> Result<Outcome, Errno> {
+    let Some(lazy) = tracer.journal.lazy() else { return Ok(Outcome::Native) };
+    let file = match super::open_descriptor(task, number as i32) {
+        // The kernel has the error.
+        Err(_) => return Ok(Outcome::Native),
+        Ok(file) => file,
+    };
+    let Some(stub) = lazy.stub_of(file.as_fd())? else { return Ok(Outcome::Native) };
+    tracer.journal.touch(&tracer.journal.look(stub.as_fd())?);
+    let times = times.unwrap_or([NOW, NOW]);
+    let timestamps = Timestamps { last_access: times[0], last_modification: times[1] };
+    rustix::fs::utimensat(rustix::fs::CWD, own_path(&stub), &timestamps, AtFlags::empty())?;
+    Ok(Outcome::Return(0))
 }
 
 fn set_times(
@@ -233,6 +254,7 @@ fn set_times(
     if string.is_empty() && flags & libc::AT_EMPTY_PATH as u64 != 0 {
         let (file, seen) = find_node(tracer, task, start, path, flags, follow)?;
         may(&seen)?;
+        tracer.journal.touch(&seen);
         rustix::fs::utimensat(rustix::fs::CWD, own_path(&file), &timestamps, AtFlags::empty())?;
         return Ok(Outcome::Return(0));
     }
@@ -240,6 +262,7 @@ fn set_times(
     super::check_writable(tracer, &found)?;
     let (file, seen) = found.existing()?;
     may(seen)?;
+    tracer.journal.touch(seen);
     match found.named() {
         // The only way to a symlink itself.
         Ok((parent, name)) if seen.is_symlink() => {

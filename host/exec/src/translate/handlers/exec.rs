@@ -1,8 +1,8 @@
 //! execve(2): what is started, and with which arguments. [`crate::translate::exec`] does the rest once the kernel has.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::{ffi::OsStrExt, fs::FileExt};
 
-use rustix::io::Errno;
+use rustix::{fd::AsFd, io::Errno};
 
 use super::{find_node, look::check_executable, open::reopen};
 use crate::translate::{
@@ -69,7 +69,7 @@ fn start(
     let (found, header, file) = loop {
         let start = if depth == 0 { from } else { Start::Here };
         let found = tracer.resolve(task, start, &path, follow || depth > 0)?;
-        let (header, file) = open(task, &found)?;
+        let (header, file) = open(tracer, task, &found)?;
         let Some(line) = script_line(&header)? else { break (found, header, file) };
         depth += 1;
         if depth > SCRIPT_LIMIT {
@@ -88,18 +88,18 @@ fn start(
         (seen.mode & libc::S_ISUID != 0).then_some(seen.uid),
         (seen.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP).then_some(seen.gid),
     );
-    let outside = outside(tracer, &found);
+    let outside = outside(tracer, &found)?;
     let (started, entry, relocatable, to_map) = match program.interpreter {
         None => (outside, program.entry, program.relocatable, None),
         Some((offset, length)) => {
             let loader = loader_path(&file, offset, length)?;
             let loader = tracer.resolve(task, Start::Here, &loader, true)?;
-            let (header, _) = open(task, &loader)?;
+            let (header, _) = open(tracer, task, &loader)?;
             let parsed = elf::parse(&header).map_err(|_| Errno::LIBBAD)?;
             if parsed.interpreter.is_some() {
                 return Err(Errno::LIBBAD);
             }
-            let started = self::outside(tracer, &loader);
+            let started = self::outside(tracer, &loader)?;
             (started, parsed.entry, parsed.relocatable, Some(ToMap { outside, program }))
         }
     };
@@ -120,15 +120,29 @@ fn start(
     Ok(())
 }
 
-fn outside(tracer: &Tracer, found: &Found) -> Vec<u8> {
-    found.magic.clone().unwrap_or_else(|| tracer.bindings.outside(&found.path))
+/// The path on this machine of something that is to be run. A file of the layers is run where it is, unless its mode there
+/// forbids that.
+fn outside(tracer: &Tracer, found: &Found) -> Result<Vec<u8>, Errno> {
+    if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node)
+        && let Some(content) = lazy.content(seen)
+        && lazy.stub_of(file.as_fd())?.is_none()
+    {
+        if lazy.is_executable_below(seen) {
+            return Ok(content);
+        }
+        lazy.fill(file.as_fd(), seen)?;
+    }
+    Ok(found.magic.clone().unwrap_or_else(|| tracer.bindings.outside(&found.path)))
 }
 
 /// Opens something that is to be run, and reads its beginning.
-fn open(task: &Task, found: &Found) -> Result<(Vec<u8>, std::fs::File), Errno> {
+fn open(tracer: &Tracer, task: &Task, found: &Found) -> Result<(Vec<u8>, std::fs::File), Errno> {
     let (node, seen) = found.existing()?;
     check_executable(&task.identity, seen)?;
-    let file = reopen(node)?;
+    let file = match tracer.journal.lazy().and_then(|lazy| lazy.content(seen)) {
+        Some(content) => std::fs::File::open(std::ffi::OsStr::from_bytes(&content)).map_err(|_| Errno::IO)?,
+        None => reopen(node)?,
+    };
     let mut header = vec![0; HEADER_BYTES];
     let mut filled = 0;
     while filled < HEADER_BYTES {

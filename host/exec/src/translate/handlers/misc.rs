@@ -1,6 +1,6 @@
 //! What is about neither files nor ids alone: watches, the machine's name, signals.
 
-use rustix::{io::Errno, process::Pid};
+use rustix::{fd::AsFd, io::Errno, process::Pid};
 
 use super::{find, open::rewrite};
 use crate::{
@@ -36,8 +36,12 @@ pub fn with_path(
 pub fn inotify_add_watch(tracer: &Tracer, task: &Task, registers: &mut Registers) -> Result<Outcome, Errno> {
     let follow = registers.argument(2) as u32 & libc::IN_DONT_FOLLOW == 0;
     let found = find(tracer, task, Start::Here, registers.argument(1), follow)?;
-    let (_, seen) = found.existing()?;
+    let (file, seen) = found.existing()?;
     access::check(&task.identity, seen, access::READ)?;
+    if seen.is_directory() {
+        // What is made of it later would be told as new.
+        tracer.journal.complete(file.as_fd())?;
+    }
     let original = registers.clone();
     rewrite(tracer, task, registers, 1, &found, Start::Here)?;
     Ok(Outcome::Rewritten(After::restore(&original)))

@@ -53,6 +53,7 @@ pub fn find_node(
             Start::Descriptor(number) => descriptor(task, number),
         }
         .and_then(|file| {
+            let file = tracer.journal.in_tree(file)?;
             let seen = tracer.journal.look(file.as_fd())?;
             Ok((file, seen))
         });
@@ -140,9 +141,8 @@ impl Newborn {
     /// Records what was made.
     pub fn record(self, tracer: &mut Tracer, file: &OwnedFd) -> Result<(), Errno> {
         let seen = tracer.journal.look(file.as_fd())?;
-        if self.plain {
-            tracer.journal.forget(seen.inode);
-        } else {
+        tracer.journal.forget(seen.number());
+        if !self.plain {
             tracer.journal.set(&seen, self.recorded);
         }
         Ok(())

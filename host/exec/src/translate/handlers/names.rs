@@ -135,6 +135,8 @@ pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -
         return Err(Errno::PERM);
     }
     let (parent, name) = found.named()?;
+    // A file of the layers that gets another name is one of its own.
+    tracer.journal.touch(&seen);
     rustix::fs::linkat(rustix::fs::CWD, own_path(&file), parent, name, AtFlags::SYMLINK_FOLLOW)?;
     Ok(Outcome::Return(0))
 }
@@ -172,6 +174,10 @@ pub fn unlink(tracer: &mut Tracer, task: &Task, start: Start, path: u64, flags: 
     access::check_removal(&task.identity, &above, seen)?;
     if tracer.bindings.is_busy(&found.path) {
         return Err(Errno::BUSY);
+    }
+    if directory && let Some((file, _)) = &found.node {
+        // What waits to be made is in the way too.
+        tracer.journal.complete(file.as_fd())?;
     }
     let how = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     rustix::fs::unlinkat(parent, name, how)?;
@@ -234,6 +240,11 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     if [&old, &new].iter().any(|found| tracer.bindings.is_busy(&found.path)) {
         return Err(Errno::BUSY);
     }
+    if let Some((replaced, seen)) = &new.node
+        && seen.is_directory()
+    {
+        tracer.journal.complete(replaced.as_fd())?;
+    }
     rustix::fs::renameat_with(old_parent, old_name, new_parent, new_name, how)?;
     if !how.contains(RenameFlags::EXCHANGE) {
         forget_if_gone(tracer, &new);
@@ -245,6 +256,6 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
 fn forget_if_gone(tracer: &mut Tracer, found: &Found) {
     let Some((file, seen)) = &found.node else { return };
     if tracer.journal.look(file.as_fd()).is_ok_and(|now| now.links == 0) {
-        tracer.journal.lose_name(seen.inode);
+        tracer.journal.lose_name(seen.number());
     }
 }

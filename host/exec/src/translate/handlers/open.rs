@@ -34,11 +34,12 @@ pub fn open(
     let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
     let path = memory::read_path(task.id, registers.argument(index))?;
     // A name that is to be made is looked at itself, whatever slashes are behind it.
-    let found = match flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT && path.ends_with(b"/") {
+    let mut found = match flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT && path.ends_with(b"/") {
         true => Found { slash: true, ..tracer.resolve(task, start, &without_slashes(path), false)? },
         false => tracer.resolve(task, start, &path, follow)?,
     };
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
+    prepare(tracer, &mut found, flags)?;
     rewrite(tracer, task, registers, index, &found, start)?;
     if flags_now != flags {
         registers.set_argument(index + 1, flags_now as u64);
@@ -92,9 +93,44 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
     }
     check_writable(tracer, &found)?;
     access::check(&task.identity, seen, access::WRITE)?;
+    fill(tracer, &found)?;
     let original = registers.clone();
     rewrite(tracer, task, registers, 0, &found, Start::Here)?;
     Ok(Outcome::Rewritten(After::restore(&original)))
+}
+
+/// Sees to it that what is opened is there: the names of a directory, and the bytes of a file that may be written to. A file
+/// that is only read is read where its layer was unpacked.
+fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> {
+    let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node) else { return Ok(()) };
+    if seen.is_directory() {
+        // A descriptor for the path alone can be opened again.
+        return lazy.complete(file.as_fd());
+    }
+    if !seen.is_file() || flags & libc::O_PATH != 0 {
+        return Ok(());
+    }
+    // Who opens with O_CREAT means to write, or to lock.
+    if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0 {
+        // Through a descriptor of the task, which is open on the layer's file.
+        if let Some(stub) = lazy.stub_of(file.as_fd())? {
+            lazy.fill(stub.as_fd(), seen)?;
+            found.magic = Some(rustix::fs::readlink(own_path(&stub), Vec::new())?.into_bytes());
+        } else {
+            lazy.fill(file.as_fd(), seen)?;
+        }
+    } else if let Some(content) = lazy.content(seen) {
+        found.magic = Some(content);
+    }
+    Ok(())
+}
+
+/// Brings the bytes of a file into the tree, because they may be written to.
+fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
+    match (tracer.journal.lazy(), &found.node) {
+        (Some(lazy), Some((file, seen))) => lazy.fill(file.as_fd(), seen),
+        _ => Ok(()),
+    }
 }
 
 /// Exchanges a path argument for the path on this machine.
@@ -187,7 +223,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         return Err(Errno::NOENT);
     }
     let newborn = Newborn::new(task, &directory, mode, false);
-    if newborn.is_plain() {
+    if newborn.is_plain() && !tracer.journal.has_waiting(&directory) {
         return Ok(flags);
     }
     let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -49,6 +49,8 @@ pub fn with_address(
         let (parent, _) = found.named()?;
         let above = tracer.journal.look(parent.as_fd())?;
         access::check(&task.identity, &above, access::WRITE | access::EXECUTE)?;
+        // The kernel makes the name, and the time of the directory's change counts.
+        tracer.journal.complete(parent.as_fd())?;
     } else {
         let (_, seen) = found.existing()?;
         access::check(&task.identity, seen, access::WRITE)?;

@@ -39,7 +39,7 @@ fn file(tracer: &Tracer, task: &Task, registers: &Registers, which: Which) -> Re
     match which {
         Which::Path { follow } => find_node(tracer, task, Start::Here, registers.argument(0), 0, follow),
         Which::Descriptor => {
-            let file = open_descriptor(task, registers.argument(0) as i32)?;
+            let file = tracer.journal.in_tree(open_descriptor(task, registers.argument(0) as i32)?)?;
             let seen = tracer.journal.look(file.as_fd())?;
             Ok((file, seen))
         }
@@ -100,6 +100,7 @@ pub fn set(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Which
     let (file, seen) = file(tracer, task, registers, which)?;
     let kept = kept(&name, &seen)?;
     check_change(&task.identity, &name, &seen)?;
+    tracer.journal.touch(&seen);
     match kept {
         Kept::Disk => rustix::fs::setxattr(own_path(&file), &*name, &value, flags)?,
         Kept::Journal => {
@@ -166,6 +167,7 @@ pub fn remove(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Wh
     let (file, seen) = file(tracer, task, registers, which)?;
     let kept = kept(&name, &seen)?;
     check_change(&task.identity, &name, &seen)?;
+    tracer.journal.touch(&seen);
     match kept {
         Kept::Disk => rustix::fs::removexattr(own_path(&file), &*name)?,
         Kept::Journal => {
