@@ -18,6 +18,8 @@ pub mod filter;
 pub mod handlers;
 pub mod identity;
 pub mod memory;
+pub mod privileged;
+pub mod protected;
 pub mod registers;
 pub mod resolve;
 pub mod start;

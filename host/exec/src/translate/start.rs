@@ -110,6 +110,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     if !message.is_empty() {
         return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
     }
+    tracer.end_watch(None);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
     Ok(Ended { exit, notes })
 }

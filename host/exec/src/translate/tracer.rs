@@ -12,6 +12,8 @@ use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
     handlers, memory,
+    privileged::Watched,
+    protected::Protected,
     registers::{RED_ZONE_BYTES, Registers},
     tracee::{After, SLOT_BYTES, Task},
 };
@@ -36,6 +38,10 @@ pub struct Tracer {
     pub current_process: Option<Pid>,
     /// Where the vdso makes system calls, in bytes from its beginning.
     pub gadget_offset: Option<u64>,
+    /// What the machine forbids in shared directories.
+    pub protected: Protected,
+    /// Files that lose privileges when they are written to, by inode.
+    pub watched: HashMap<u64, Watched>,
     handlers: Vec<Option<Handler>>,
     /// Tasks that stopped before the event that announces them.
     unannounced: HashMap<Pid, i32>,
@@ -54,6 +60,8 @@ impl Tracer {
             current: None,
             current_process: None,
             gadget_offset: None,
+            protected: Protected::of_machine(),
+            watched: HashMap::new(),
             handlers: calls::table(),
             unannounced: HashMap::new(),
             queue: VecDeque::new(),
@@ -146,6 +154,9 @@ impl Tracer {
 
     fn call(&mut self, id: Pid) -> Result<(), Errno> {
         let mut registers = Registers::read(id)?;
+        if !self.watched.is_empty() {
+            self.settle_watched();
+        }
         let Some(mut task) = self.tasks.remove(&id) else { return Ok(()) };
         (self.current, self.current_process) = (Some(id), Some(task.process));
         let outcome = match task.passthrough.take() {

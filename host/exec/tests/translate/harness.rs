@@ -36,6 +36,12 @@ pub fn main() -> ExitCode {
     harden_process().expect("hardened, as the builder is");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let world = world::World::new(&directory, &busybox);
+    let expected = directory.join(format!("cofferdam-expected-{}", std::process::id()));
+    if same::has_other_side() {
+        std::fs::create_dir(&expected).expect("a directory");
+        // SAFETY: there is one thread.
+        unsafe { std::env::set_var(same::EXPECTED, &expected) };
+    }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;
     let tests = [behaviour::TESTS, isolation::TESTS, same::TESTS].concat();
@@ -49,6 +55,7 @@ pub fn main() -> ExitCode {
     }
     drop(world);
     failed += world::again_as_an_ordinary_user(&directory, &arguments);
+    let _ = std::fs::remove_dir_all(&expected);
     if failed > 0 {
         println!("{failed} failed");
         return ExitCode::FAILURE;
