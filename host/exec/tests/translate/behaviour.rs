@@ -17,6 +17,8 @@ pub const TESTS: &[Test] = &[
     ("signals_and_jobs_work", signals_and_jobs_work),
     ("thousands_of_short_processes_leave_nothing", thousands_of_short_processes_leave_nothing),
     ("a_command_that_takes_too_long_is_stopped_with_all_it_started", a_command_that_takes_too_long_is_stopped),
+    ("a_command_that_is_cancelled_is_gone", a_command_that_is_cancelled_is_gone),
+    ("a_killed_builder_leaves_no_process", a_killed_builder_leaves_no_process),
     ("what_runs_in_the_background_ends_with_the_command", what_runs_in_the_background_ends_with_the_command),
     ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
     ("setuid_programs_give_root", setuid_programs_give_root),
@@ -95,8 +97,9 @@ fn signals_and_jobs_work(world: &World) {
 }
 
 fn thousands_of_short_processes_leave_nothing(world: &World) {
-    let said = world.output("i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i+1)); done; echo $i");
-    assert_eq!(said, "2000\n");
+    let said = world.output("i=0; while [ $i -lt 10000 ]; do /bin/true; i=$((i+1)); done; echo $i");
+    assert_eq!(said, "10000\n");
+    assert_eq!(processes_of(world), 0);
 }
 
 fn processes_of(world: &World) -> usize {
@@ -113,11 +116,46 @@ fn a_command_that_takes_too_long_is_stopped(world: &World) {
     step.request.timeout = Some(std::time::Duration::from_millis(500));
     let error = world.try_run(&step).map(|ran| ran.stdout).expect_err("it does not end");
     assert!(matches!(error, cofferdam_exec::ExecError::TimedOut { .. }), "{error}");
-    for _ in 0..50 {
+    assert_eq!(processes_of(world), 0);
+}
+
+fn a_command_that_is_cancelled_is_gone(world: &World) {
+    let mut step = world.step("i=0; while [ $i -lt 50 ]; do sleep 1000 & i=$((i+1)); done; echo up; wait");
+    let cancel = cofferdam_exec::Cancel::new().expect("a handle");
+    step.request.cancel = Some(cancel.clone());
+    let mut seen = false;
+    let mut sink = |_: cofferdam_exec::Stream, _: &[u8]| {
+        seen = true;
+        cancel.cancel();
+    };
+    let error = world.run_into(&step, &mut sink).map(drop).expect_err("it was cancelled");
+    assert!(matches!(error, cofferdam_exec::ExecError::Cancelled) && seen, "{error}");
+    assert_eq!(processes_of(world), 0);
+}
+
+/// The builder is killed while its command runs.
+fn a_killed_builder_leaves_no_process(world: &World) {
+    use std::io::BufRead;
+    let step = world.step("");
+    let script = "sleep 1000 & (setsid sleep 1000 &); echo up; wait";
+    let mut builder = std::process::Command::new(std::env::current_exe().expect("a path"))
+        .arg("__run")
+        .args([&step.tree, &step.journal, &step.request.scratch_directory])
+        .args(["0", "/bin/sh", "-c", script])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    std::io::BufReader::new(builder.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    assert_eq!((line.as_str(), processes_of(world) > 1), ("up\n", true));
+    builder.kill().expect("it runs");
+    builder.wait().expect("it ended");
+    // Nobody is left to wait for them.
+    for _ in 0..500 {
         if processes_of(world) == 0 {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("{} processes are left", processes_of(world));
 }

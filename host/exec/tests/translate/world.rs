@@ -9,7 +9,7 @@ use std::{
 };
 
 use cofferdam_exec::{
-    ExecError, Executor, Journal, Launcher, Network, PrivateFile, ResolvedUser, Root, RunOutcome, RunRequest, Stream,
+    ExecError, Executor, Journal, Launcher, Network, OutputSink, PrivateFile, ResolvedUser, Root, RunOutcome, RunRequest, Stream,
     TranslatorExecutor,
 };
 
@@ -117,9 +117,14 @@ impl World {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
-        let outcome = self.executor.run(&step.request, &mut sink)?;
+        let outcome = self.run_into(step, &mut sink)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Ran { outcome, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// Runs a step with its output into `sink`.
+    pub fn run_into(&self, step: &Step, sink: &mut dyn OutputSink) -> Result<RunOutcome, ExecError> {
+        self.executor.run(&step.request, sink)
     }
 
     /// Runs a step that must be startable.

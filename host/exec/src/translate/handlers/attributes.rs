@@ -120,6 +120,10 @@ fn change_owner(
     tracer.end_watch(Some(seen.inode));
     let special = !seen.is_directory() && !seen.is_symlink();
     let loss = Loss::by_chown(&task.identity, seen);
+    if special && loss.bits != 0 {
+        // Taking the bits away is a change of the mode, for which more is needed (fs/attr.c, notify_change).
+        access::check_owner(&task.identity, seen)?;
+    }
     tracer.journal.change(seen, |recorded| {
         if uid != u32::MAX {
             recorded.uid = uid;

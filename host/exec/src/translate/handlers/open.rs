@@ -204,6 +204,10 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         Ok(file) => {
             rustix::fs::fchmod(&file, newborn.mode_on_disk(false))?;
             newborn.record(tracer, &file)?;
+            if wants_write {
+                let seen = tracer.journal.look(file.as_fd())?;
+                tracer.will_be_written(&task.identity, &file, &seen, false)?;
+            }
             Ok(flags & !(libc::O_CREAT | libc::O_EXCL))
         }
         // Somebody was faster.
