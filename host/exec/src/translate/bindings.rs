@@ -41,6 +41,11 @@ impl Bindings {
         self.0.push(binding);
     }
 
+    /// All, the tree first.
+    pub fn all(&self) -> &[Binding] {
+        &self.0
+    }
+
     /// The tree.
     pub fn tree(&self) -> &Binding {
         &self.0[0]

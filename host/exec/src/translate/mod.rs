@@ -25,3 +25,4 @@ pub mod resolve;
 pub mod start;
 pub mod tracee;
 pub mod tracer;
+pub mod views;

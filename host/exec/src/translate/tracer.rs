@@ -16,6 +16,7 @@ use super::{
     protected::Protected,
     registers::{RED_ZONE_BYTES, Registers},
     tracee::{After, SLOT_BYTES, Task},
+    views::Views,
 };
 use crate::{
     Exit, Journal,
@@ -30,6 +31,10 @@ pub struct Tracer {
     pub journal: Journal,
     /// The name of the machine that the command sees.
     pub hostname: String,
+    /// The names that programs gave to sockets, by those that the kernel knows.
+    pub socket_names: HashMap<Vec<u8>, Vec<u8>>,
+    /// Copies of files of /proc.
+    pub views: Views,
     /// Every task but the one that is being answered.
     pub tasks: HashMap<Pid, Task>,
     /// The one that is being answered.
@@ -51,11 +56,13 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, journal: Journal, hostname: String) -> Self {
+    pub fn new(bindings: Bindings, journal: Journal, hostname: String, views: Views) -> Self {
         Self {
             bindings,
             journal,
             hostname,
+            views,
+            socket_names: HashMap::new(),
             tasks: HashMap::new(),
             current: None,
             current_process: None,
@@ -188,8 +195,11 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close, born } = *after;
+        let After { original, close, born, remove, room_for_name } = *after;
         task.exec = None;
+        if let Some(path) = remove {
+            let _ = std::fs::remove_file(path);
+        }
         let mut registers = Registers::read(id)?;
         for index in 0..6 {
             registers.set_argument(index, original.argument(index));
@@ -200,6 +210,12 @@ impl Tracer {
             && let Ok(file) = handlers::descriptor(task, descriptor)
         {
             let _ = newborn.record(self, &file);
+        }
+        if let Some(room) = room_for_name
+            && registers.result() >= 0
+            && let Some(task) = self.tasks.get(&id)
+        {
+            let _ = self.name_socket(task, &registers, room);
         }
         if let Some(descriptor) = close {
             let gadget = registers.call_instruction();
@@ -311,6 +327,6 @@ fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Err
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None, born: None })
+        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, room_for_name: None })
     }
 }

@@ -9,6 +9,7 @@ pub type Test = (&'static str, fn(&World));
 pub const TESTS: &[Test] = &[
     ("the_command_is_root_in_its_tree", the_command_is_root_in_its_tree),
     ("owners_and_modes_are_seen_by_every_call", owners_and_modes_are_seen_by_every_call),
+    ("proc_tells_what_is_true_in_the_image", proc_tells_what_is_true_in_the_image),
     ("a_user_is_held_to_its_rights", a_user_is_held_to_its_rights),
     ("paths_stay_in_the_tree", paths_stay_in_the_tree),
     ("scripts_and_loaders_start_as_the_kernel_starts_them", scripts_and_loaders_start_as_the_kernel_starts_them),
@@ -38,6 +39,24 @@ fn owners_and_modes_are_seen_by_every_call(world: &World) {
     let said = world.output_of(&step);
     assert_eq!(said, "33 44 4711\n33 44 4711 2\n33\n1777\ncharacter special file 5 1\n7\n33 44 4711\n");
     assert_eq!(step.recorded("srv/h"), Some((33, 44, 0o4711)));
+}
+
+fn proc_tells_what_is_true_in_the_image(world: &World) {
+    let script = "grep -E '^(Uid|Gid|Groups|TracerPid|CapEff|NoNewPrivs)' /proc/self/status; \
+                  grep Uid /proc/$$/task/$$/status; cut -d' ' -f2,3 /proc/mounts | head -3; \
+                  cut -d' ' -f5 /proc/self/mountinfo | head -2; grep -o '/bin/.*' /proc/self/maps | sort -u; \
+                  grep -c \"$(echo $OUTSIDE)\" /proc/self/maps /proc/self/mounts /proc/self/mountinfo; \
+                  cd /srv; for l in self/cwd self/root $$/exe; do readlink /proc/$l; done; ls -A /proc/self/fd >/dev/null; echo ok";
+    let mut step = world.step(script);
+    step.request.user = cofferdam_exec::ResolvedUser { uid: 33, gid: 34, groups: vec![5, 2000], home: "/srv".into() };
+    step.request.environment.push(("OUTSIDE".into(), world.directory.to_str().expect("text").into()));
+    let said = world.output_of(&step);
+    assert_eq!(
+        said.replace([' ', '\t'], "|"),
+        "TracerPid:|0\nUid:|33|33|33|33\nGid:|34|34|34|34\nGroups:|5|2000|\nCapEff:|0000000000000000\nNoNewPrivs:|0\n\
+         Uid:|33|33|33|33\n/|overlay\n/proc|proc\n/sys|sysfs\n/\n/proc\n/bin/busybox\n\
+         /proc/self/maps:0\n/proc/self/mounts:0\n/proc/self/mountinfo:0\n/srv\n/\n/bin/busybox\nok\n"
+    );
 }
 
 fn a_user_is_held_to_its_rights(world: &World) {

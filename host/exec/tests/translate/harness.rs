@@ -11,7 +11,7 @@ use cofferdam_exec::{
     TranslatorExecutor, harden_process, run_stage_main,
 };
 
-use crate::{attack, behaviour, isolation, operations, same, world};
+use crate::{attack, behaviour, calls, isolation, operations, same, world};
 
 /// Plays it.
 pub fn main() -> ExitCode {
@@ -20,6 +20,7 @@ pub fn main() -> ExitCode {
         Some(STAGE_ARGUMENT) => run_stage_main(),
         Some("__attack") => return attack::main(&arguments[1..]),
         Some("__operations") => return operations::main(&arguments[1..]),
+        Some("__calls") => return calls::main(),
         Some("__whoami") => {
             println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
             return ExitCode::SUCCESS;
@@ -44,7 +45,7 @@ pub fn main() -> ExitCode {
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;
-    let tests = [behaviour::TESTS, isolation::TESTS, same::TESTS].concat();
+    let tests = [behaviour::TESTS, calls::TESTS, isolation::TESTS, same::TESTS].concat();
     for (name, test) in tests {
         if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
             continue;

@@ -23,22 +23,13 @@ pub const EXPECTED: &str = "COFFERDAM_TEST_EXPECTED";
 
 /// `COFFERDAM_TEST_SEQUENCES` asks for more than a minute's worth, `COFFERDAM_TEST_SEED` for others.
 fn random_calls_give_what_they_give_to_root(world: &World) {
-    let Some(kept) = std::env::var_os(EXPECTED).map(PathBuf::from) else {
-        println!("skipped: the other side needs root");
-        return;
-    };
     let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let sequences = asked("COFFERDAM_TEST_SEQUENCES").unwrap_or(20);
     let first = asked("COFFERDAM_TEST_SEED").unwrap_or(1);
     let mut differences = Vec::new();
     for seed in first..first + sequences {
         let step = world.program_step(&["__operations", &seed.to_string(), &CALLS.to_string()]);
-        let kept = kept.join(seed.to_string());
-        let expected = std::fs::read_to_string(&kept).unwrap_or_else(|_| {
-            let expected = by_the_kernel(world, &step);
-            std::fs::write(&kept, &expected).expect("writable");
-            expected
-        });
+        let Some(expected) = expected(world, &step, &seed.to_string()) else { return };
         let found = world.output_of(&step);
         let differs = expected.lines().zip(found.lines()).position(|(one, other)| one != other);
         if let Some(at) = differs.or((expected.lines().count() != found.lines().count()).then_some(0)) {
@@ -51,6 +42,20 @@ fn random_calls_give_what_they_give_to_root(world: &World) {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     println!("  {} calls compared", sequences as usize * CALLS);
+}
+
+/// What the kernel gives to a step, from root's own run if this is an ordinary user; `None` (reported as a skip) where
+/// nobody was root.
+pub fn expected(world: &World, step: &Step, name: &str) -> Option<String> {
+    let Some(kept) = std::env::var_os(EXPECTED).map(|kept| PathBuf::from(kept).join(name)) else {
+        println!("skipped: the other side needs root");
+        return None;
+    };
+    Some(std::fs::read_to_string(&kept).unwrap_or_else(|_| {
+        let expected = by_the_kernel(world, step);
+        std::fs::write(&kept, &expected).expect("writable");
+        expected
+    }))
 }
 
 /// Whether root of this machine can be the other side.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use cofferdam_exec::{
-    ExecError, Executor, Journal, Launcher, Network, OutputSink, PrivateFile, ResolvedUser, Root, RunOutcome, RunRequest, Stream,
-    TranslatorExecutor,
+    ExecError, Executor, Journal, Launcher, Network, OutputSink, PrivateFile, ResolvedUser, Root, RunOutcome,
+    RunRequest, Stream, TranslatorExecutor,
 };
 
 /// Where the trees of the tests are, and an executor.

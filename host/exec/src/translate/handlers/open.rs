@@ -1,5 +1,7 @@
 //! Opening: the task does it itself, with the path exchanged.
 
+use std::os::unix::ffi::OsStrExt;
+
 use rustix::{
     fd::AsFd,
     fs::{Mode, OFlags},
@@ -34,13 +36,20 @@ pub fn open(
     let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
     let path = memory::read_path(task.id, registers.argument(index))?;
     let creates = flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT;
-    let found = tracer.resolve_for(task, start, &path, follow, if creates { Purpose::Create } else { Purpose::Look })?;
+    let purpose = if creates { Purpose::Create } else { Purpose::Look };
+    let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
+    let copy =
+        if flags & (libc::O_PATH | libc::O_ACCMODE) == libc::O_RDONLY { tracer.view(task, &found)? } else { None };
+    if let Some(copy) = &copy {
+        found.magic = Some(copy.as_os_str().as_bytes().to_vec());
+    }
     rewrite(tracer, task, registers, index, &found, start)?;
     if flags_now != flags {
         registers.set_argument(index + 1, flags_now as u64);
     }
     let mut after = After::restore(&original);
+    after.remove = copy;
     if flags & (libc::O_TMPFILE | libc::O_PATH) == libc::O_TMPFILE
         && let Some((_, directory)) = &found.node
     {
@@ -208,7 +217,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
                 let seen = tracer.journal.look(file.as_fd())?;
                 tracer.will_be_written(&task.identity, &file, &seen, false)?;
             }
-            Ok(flags & !(libc::O_CREAT | libc::O_EXCL))
+            Ok(flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC))
         }
         // Somebody was faster.
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => Ok(flags),
