@@ -253,8 +253,18 @@ impl Journal {
 
     /// Records all of a file.
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
-        self.gone.remove(&seen.inode);
+        // What is recorded of a file without a name must not be taken for the next one's that gets its number.
+        if seen.links == 0 {
+            self.gone.insert(seen.inode);
+        } else {
+            self.gone.remove(&seen.inode);
+        }
         self.entries.insert(seen.inode, (seen.birth(), recorded));
+    }
+
+    /// A file without a name got one (O_TMPFILE of open(2)).
+    pub fn regain_name(&mut self, inode: u64) {
+        self.gone.remove(&inode);
     }
 
     /// Forgets a file.

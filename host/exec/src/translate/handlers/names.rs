@@ -136,6 +136,9 @@ pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -
     }
     let (parent, name) = found.named()?;
     rustix::fs::linkat(rustix::fs::CWD, own_path(&file), parent, name, AtFlags::SYMLINK_FOLLOW)?;
+    if seen.links == 0 {
+        tracer.journal.regain_name(seen.inode);
+    }
     Ok(Outcome::Return(0))
 }
 
