@@ -3,7 +3,7 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
-# The long forms of `kills` and `faults` write benches/results/NAME.md.
+# The long forms of `kills`, `faults` and `calls` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
@@ -38,6 +38,25 @@ kills() {
 faults() {
     # Every kind of request of a pull and a push with every fault, and disks of hundreds of sizes.
     faults_of faults registry::campaign disk::campaign
+}
+
+calls() {
+    # Random sequences of 500 file system calls by root of a namespace and under the translator, as root and as an ordinary
+    # user: results, error numbers and the trees are compared (host/exec/tests/translate/same.rs).
+    sequences=$([ -n "$short" ] && echo 40 || echo 400)
+    said=$(COFFERDAM_TEST_SEQUENCES=$sequences \
+        cargo test --release --locked --workspace --test translate -- random_calls) || { echo "$said"; return 1; }
+    echo "$said"
+    [ -z "$short" ] || return 0
+    {
+        echo "# Campaign \`calls\`"
+        echo
+        echo "Made by \`scripts/campaign.sh calls\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+        echo
+        echo "$sequences sequences, no difference; root's translator first, then an ordinary user's:"
+        echo
+        echo "$said" | sed -n 's/^  \(.* calls compared\)$/- \1/p'
+    } >benches/results/calls.md
 }
 
 # NAME TEST…: runs campaigns among the tests of faults; what each reports becomes a part of NAME.md.
@@ -77,13 +96,15 @@ case ${1-} in
     echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers"
     echo "kills       signals at any moment, and builders that share a store"
     echo "faults      registries that fail in every request, disks that run full at any point"
+    echo "calls       random file system calls under the translator and for root of a namespace"
     echo "bench       CPU, time, memory and bytes next to buildah"
     ;;
-mutations | kills | faults | bench) "$1" ;;
+mutations | kills | faults | calls | bench) "$1" ;;
 all)
     mutations
     kills
     faults
+    calls
     bench
     ;;
 *) echo "usage: scripts/campaign.sh --list | [--short] NAME|all" >&2; exit 2 ;;

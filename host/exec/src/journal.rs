@@ -353,7 +353,12 @@ impl Journal {
 
     /// Records all of a file.
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
-        self.gone.remove(&seen.number());
+        // What is recorded of a file without a name must not be taken for the next one's that gets its number.
+        if seen.raw.stx_nlink == 0 {
+            self.gone.insert(seen.number());
+        } else {
+            self.gone.remove(&seen.number());
+        }
         self.entries.insert(seen.number(), (seen.birth(), recorded));
         if let Some(lazy) = &self.lazy {
             lazy.set_recorded(seen.number());
@@ -382,6 +387,11 @@ impl Journal {
     pub fn only(&self, inodes: &BTreeSet<u64>) -> Self {
         let wanted = self.entries.iter().filter(|(inode, _)| inodes.contains(inode));
         Self { entries: wanted.map(|(inode, entry)| (*inode, entry.clone())).collect(), ..Self::default() }
+    }
+
+    /// A file without a name got one (O_TMPFILE of open(2)).
+    pub fn regain_name(&mut self, inode: u64) {
+        self.gone.remove(&inode);
     }
 
     /// Forgets a file.

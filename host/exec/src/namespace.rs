@@ -83,7 +83,8 @@ impl NamespaceExecutor {
             .map_err(ExecError::Launch)?;
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
-        let conversation = Conversation { child: StageProcess(child), control: Some(ours), stdout, stderr };
+        let orderly = matches!(start.request.root, Root::Flat { .. });
+        let conversation = Conversation { child: StageProcess(child), orderly, control: Some(ours), stdout, stderr };
         let control = conversation.control.as_ref().expect("just put there").try_clone().map_err(ExecError::Launch)?;
         Channel::new(control).send(start).map_err(ExecError::Launch)?;
         Ok(conversation)
@@ -160,9 +161,27 @@ impl Drop for StageProcess {
 
 pub(crate) struct Conversation {
     child: StageProcess,
+    /// Whether the stage process is told to end what it started, and left alone until it has.
+    orderly: bool,
     control: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+}
+
+/// How long a stage process may take to end what it started.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        if !self.orderly {
+            return;
+        }
+        self.control = None;
+        let begun = Instant::now();
+        while matches!(self.child.0.try_wait(), Ok(None)) && begun.elapsed() < END_WAIT {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 impl Conversation {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -115,6 +115,12 @@ impl Channel {
         let mut body = vec![0; length as usize];
         self.0.read_exact(&mut body)?;
         Ok(Some(serde_json::from_slice(&body)?))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -3,7 +3,8 @@
 //! Three processes, each with one thread. The *keeper* is started by the builder, reads the request, and leaves the
 //! builder's namespaces. Its child is *init*, process 1 of the new process namespace, which makes the root and starts the
 //! *command*. When the command ends, so does init, and the kernel kills what is left in the namespace; mounts go with the
-//! last process of the mount namespace. Each dies with its parent, so a killed builder leaves nothing.
+//! last process of the mount namespace. Each dies with its parent, so a killed builder leaves nothing. Where there are no
+//! namespaces, the keeper's child is the *tracer*, and the keeper waits for what the kernel kills with it.
 
 use std::os::fd::AsFd;
 
@@ -122,16 +123,54 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
     }
 }
 
-/// The keeper as the tracer of a command on a flat tree.
+/// The keeper of a command on a flat tree: no namespace ends its processes, so it stays until they have ended. Its child is
+/// the *tracer*, with which the kernel kills all that it traces.
 #[cfg(target_arch = "x86_64")]
 fn translate(start: &Start, channel: &mut Channel) -> Result<i32, Failure> {
+    use rustix::event::{PollFd, PollFlags};
+    let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let _ = sys::join_new_session_keyring();
-    let crate::translate::start::Ended { exit, notes } = crate::translate::start::run(start)?;
-    for note in notes {
-        let _ = channel.send(&Report::Note(note));
+    // What the tracer leaves comes here.
+    sys::trace::become_subreaper().map_err(step("become the parent of orphans"))?;
+    let (ended, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
+    match sys::fork().map_err(|error| Failure::setup("start a process", error))? {
+        Fork::Child => {
+            drop(ended);
+            die_with_parent()?;
+            let report = match crate::translate::start::run(start) {
+                Ok(crate::translate::start::Ended { exit, notes }) => {
+                    for note in notes {
+                        let _ = channel.send(&Report::Note(note));
+                    }
+                    Report::Ended { exit, leave_out: Vec::new() }
+                }
+                Err(failure) => Report::Failed(failure),
+            };
+            let sent = channel.send(&report).is_ok();
+            sys::exit_now(if sent { 0 } else { 1 })
+        }
+        Fork::Parent(tracer) => {
+            drop(held);
+            detach_output();
+            // The builder says nothing any more: what comes from it is its end, or its wish to end the command.
+            let mut polled = [
+                PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN),
+            ];
+            while rustix::event::poll(&mut polled, None) == Err(Errno::INTR) {}
+            if polled[1].revents().is_empty() {
+                let _ = rustix::process::kill_process(tracer, Signal::KILL);
+            }
+            let mut code = 1;
+            loop {
+                match rustix::process::wait(WaitOptions::empty()) {
+                    Ok(Some((process, status))) if process == tracer => code = status.exit_status().unwrap_or(1),
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(_) => return Ok(code),
+                }
+            }
+        }
     }
-    let sent = channel.send(&Report::Ended { exit, leave_out: Vec::new() }).is_ok();
-    Ok(if sent { 0 } else { 1 })
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -50,6 +50,11 @@ impl Bindings {
         self.layers = layers;
     }
 
+    /// All, the tree first.
+    pub fn all(&self) -> &[Binding] {
+        &self.all
+    }
+
     /// The tree.
     pub fn tree(&self) -> &Binding {
         &self.all[0]

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{
     filter::Answer,
-    handlers::{attributes, directory, exec, identity, look, misc, names, open, socket, xattr},
+    handlers::{attributes, directory, exec, identity, look, misc, names, open, socket, socket::Place, xattr},
     registers::Registers,
     resolve::Start,
     tracee::{After, Task},
@@ -31,6 +31,7 @@ pub enum Outcome {
 pub type Handler = fn(&mut Tracer, &mut Task, &mut Registers) -> Result<Outcome, Errno>;
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
+const ADDRESS: Place = Place::Arguments(1, 2);
 const NO_FOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 
 fn here() -> Start {
@@ -127,8 +128,15 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_execve, |t, k, r| exec::execve(t, k, r)),
     (libc::SYS_execveat, |t, k, r| exec::execveat(t, k, r)),
     // Unix sockets.
-    (libc::SYS_bind, |t, k, r| socket::with_address(t, k, r, true)),
-    (libc::SYS_connect, |t, k, r| socket::with_address(t, k, r, false)),
+    (libc::SYS_bind, |t, k, r| socket::with_address(t, k, r, ADDRESS, true)),
+    (libc::SYS_connect, |t, k, r| socket::with_address(t, k, r, ADDRESS, false)),
+    (libc::SYS_sendto, |t, k, r| socket::with_address(t, k, r, Place::Arguments(4, 5), false)),
+    (libc::SYS_sendmsg, |t, k, r| socket::with_address(t, k, r, Place::Message, false)),
+    (libc::SYS_sendmmsg, |_, k, r| socket::sendmmsg(k, r)),
+    (libc::SYS_getsockname, |t, k, r| socket::with_name(t, k, r)),
+    (libc::SYS_getpeername, |t, k, r| socket::with_name(t, k, r)),
+    (libc::SYS_accept, |t, k, r| socket::with_name(t, k, r)),
+    (libc::SYS_accept4, |t, k, r| socket::with_name(t, k, r)),
     (libc::SYS_getsockopt, |t, k, r| socket::getsockopt(t, k, r)),
     // Identity.
     (libc::SYS_getuid, |_, k, _| Ok(Outcome::Return(k.identity.user.real.into()))),

@@ -9,6 +9,9 @@ use crate::{
     sys::Instruction,
 };
 
+/// Where `struct seccomp_data` has the low half of the fifth argument.
+const FIFTH_ARGUMENT: u32 = FIRST_ARGUMENT + 4 * 8;
+
 /// What the filter answers to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -38,6 +41,14 @@ pub fn program(network: bool) -> Vec<Instruction> {
         program.push(fail(libc::EAFNOSUPPORT));
         program.push(allow());
     }
+    // Sending on a connected socket: there is no address.
+    program.push(jump_if_equal(libc::SYS_sendto as u32, 0, 6));
+    program.push(load(FIFTH_ARGUMENT));
+    program.push(jump_if_equal(0, 0, 3));
+    program.push(load(FIFTH_ARGUMENT + 4));
+    program.push(jump_if_equal(0, 0, 1));
+    program.push(allow());
+    program.push(load(NUMBER));
     for (number, answer) in calls::answers() {
         program.push(jump_if_equal(number as u32, 0, 1));
         program.push(match answer {

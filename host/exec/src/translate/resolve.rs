@@ -43,6 +43,16 @@ impl Start {
     }
 }
 
+/// What a path is followed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Anything else.
+    Look,
+    /// O_CREAT: a name with a slash behind it can only be a directory's, and is not even looked for (fs/namei.c,
+    /// lookup_fast_for_open).
+    Create,
+}
+
 /// Where a path leads.
 pub struct Found {
     /// Resolved path of the image, whether or not something is there.
@@ -92,6 +102,21 @@ impl Tracer {
     /// # Errors
     /// As the kernel: a missing last component is none.
     pub fn resolve(&self, task: &Task, start: Start, path: &[u8], follow: bool) -> Result<Found, Errno> {
+        self.resolve_for(task, start, path, follow, Purpose::Look)
+    }
+
+    /// As [`Tracer::resolve`], for a certain purpose.
+    ///
+    /// # Errors
+    /// As [`Tracer::resolve`].
+    pub fn resolve_for(
+        &self,
+        task: &Task,
+        start: Start,
+        path: &[u8],
+        follow: bool,
+        purpose: Purpose,
+    ) -> Result<Found, Errno> {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
@@ -103,7 +128,7 @@ impl Tracer {
         {
             return Ok(found);
         }
-        Walk { tracer: self, task, root, links: 0 }.run(from, path, follow)
+        Walk { tracer: self, task, root, links: 0, purpose }.run(from, path, follow)
     }
 
     /// The usual case, in two calls: nothing on the way is a symlink or bound.
@@ -207,6 +232,7 @@ struct Walk<'t> {
     task: &'t Task,
     root: Vec<u8>,
     links: usize,
+    purpose: Purpose,
 }
 
 /// What a name of /proc is, if it is one of those that mean something else to the task.
@@ -215,6 +241,8 @@ enum ProcName {
     Ordinary,
     /// A symlink with this target.
     Link(Vec<u8>),
+    /// A magic link to this directory or file: the way there is not searched.
+    Jump(Vec<u8>),
     /// A magic link: what it is called, and where it leads if that has a name here.
     Magic { outside: String, target: Option<Vec<u8>> },
 }
@@ -223,6 +251,8 @@ impl Walk<'_> {
     fn run(&mut self, from: Vec<u8>, path: &[u8], follow: bool) -> Result<Found, Errno> {
         let mut ahead: Vec<Vec<u8>> = components(path);
         let mut slash = path.ends_with(b"/") || path.ends_with(b"/.") || path == b"." || path == b"..";
+        // Whether a slash is the end of the string that the last name is from.
+        let mut trailing = path.ends_with(b"/");
         let mut at = from;
         let mut directory = self.open_directory(&at)?;
         let mut unnamed = Errno::BUSY;
@@ -248,6 +278,9 @@ impl Walk<'_> {
                 _ => {}
             }
             unnamed = Errno::BUSY;
+            if last && trailing && self.purpose == Purpose::Create {
+                return Err(Errno::ISDIR);
+            }
             let child = join(&at, &name);
             let holder = self.tracer.bindings.get(self.tracer.bindings.holding(&at));
             let bound = self.tracer.bindings.at(&child);
@@ -256,6 +289,17 @@ impl Walk<'_> {
             let target = match special {
                 ProcName::Ordinary => None,
                 ProcName::Link(target) => Some(target),
+                ProcName::Jump(target) if !last || follow || slash => {
+                    self.count_link()?;
+                    // To a file: nothing of the walk is left.
+                    if last && !self.is_directory(&target)? {
+                        return self.at_file(target, slash);
+                    }
+                    at = target;
+                    directory = self.open_directory(&at)?;
+                    continue;
+                }
+                ProcName::Jump(target) => Some(target),
                 ProcName::Magic { outside, target } if !last || follow || slash => match target {
                     // To the end of the path: the task itself opens what the link stands for.
                     _ if last => return self.magic(outside, target, slash),
@@ -296,15 +340,19 @@ impl Walk<'_> {
                 (None, _) => None,
             };
             if let Some(target) = target {
-                self.links += 1;
-                if self.links > SYMLINK_LIMIT {
-                    return Err(Errno::LOOP);
+                self.count_link()?;
+                if last && let Some((_, seen)) = &node {
+                    let above = self.tracer.journal.look(directory.as_fd())?;
+                    self.tracer.protected.may_follow(&self.task.identity, &above, seen)?;
                 }
                 if target.is_empty() {
                     return Err(Errno::NOENT);
                 }
                 // A slash at the end of the last link counts as one of the path.
-                slash |= last && target.ends_with(b"/");
+                if last {
+                    trailing = target.ends_with(b"/");
+                    slash |= trailing;
+                }
                 if target.starts_with(b"/") {
                     at = self.root.clone();
                     directory = self.open_directory(&at)?;
@@ -343,6 +391,23 @@ impl Walk<'_> {
         let seen = self.tracer.journal.look(file.as_fd())?;
         let path = target.unwrap_or_else(|| outside.clone().into_bytes());
         Ok(Found { magic: Some(outside.into_bytes()), ..self.found(path, Some((file, seen)), None, None, slash) })
+    }
+
+    fn count_link(&mut self) -> Result<(), Errno> {
+        self.links += 1;
+        if self.links > SYMLINK_LIMIT { Err(Errno::LOOP) } else { Ok(()) }
+    }
+
+    fn is_directory(&self, path: &[u8]) -> Result<bool, Errno> {
+        let file = self.tracer.bindings.open(path, OFlags::NOFOLLOW)?;
+        Ok(self.tracer.journal.look(file.as_fd())?.is_directory())
+    }
+
+    /// What a magic link leads to, by its resolved path.
+    fn at_file(&self, path: Vec<u8>, slash: bool) -> Result<Found, Errno> {
+        let file = self.tracer.bindings.open(&path, OFlags::NOFOLLOW)?;
+        let seen = self.tracer.journal.look(file.as_fd())?;
+        Ok(self.found(path, Some((file, seen)), None, None, slash))
     }
 
     fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -403,7 +468,7 @@ impl Walk<'_> {
                     };
                     // What runs is the loader: the file is opened by its name instead.
                     match target {
-                        Some(target) => ProcName::Link(target),
+                        Some(target) => ProcName::Jump(target),
                         None => return Err(Errno::NOENT),
                     }
                 }
@@ -413,10 +478,10 @@ impl Walk<'_> {
                     } else {
                         task.map_or_else(|| b"/".to_vec(), |task| task.place.borrow().root.clone())
                     };
-                    ProcName::Link(root)
+                    ProcName::Jump(root)
                 }
                 b"cwd" => match self.tracer.name_of_link(&outside()) {
-                    Ok(target) => ProcName::Link(target),
+                    Ok(target) => ProcName::Jump(target),
                     Err(error) => return Err(error),
                 },
                 b"map_files" | b"mountstats" => return Err(Errno::NOENT),
@@ -453,10 +518,10 @@ impl Tracer {
             return Ok(None);
         }
         let root = task.place.borrow().root.clone();
-        let walk = Walk { tracer: self, task, root: root.clone(), links: 0 };
+        let walk = Walk { tracer: self, task, root: root.clone(), links: 0, purpose: Purpose::Look };
         Ok(match walk.proc_name(at, name)? {
             ProcName::Ordinary => None,
-            ProcName::Link(target) => Some(target),
+            ProcName::Link(target) | ProcName::Jump(target) => Some(target),
             ProcName::Magic { outside, .. } => Some(self.name_of_link(&outside)?),
         })
     }

@@ -29,6 +29,7 @@ use super::{
     mounts::Mounts,
     tracee::Task,
     tracer::Tracer,
+    views::Views,
 };
 use crate::{
     Below, Exit, Journal, LayersBelow, Network, Note, Root, RunRequest,
@@ -110,7 +111,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     rustix::io::write(&go, b"!").map_err(step("start the command"))?;
     drop(go);
 
-    let mut tracer = Tracer::new(bindings, record, request.hostname.clone());
+    let mut tracer = Tracer::new(bindings, record, request.hostname.clone(), Views::new(start.private.join("views")));
     let first = Task::first(child, Identity::of(&request.user));
     let exit = tracer.run(first).map_err(step("wait for the command"))?;
     let mut message = Vec::new();
@@ -118,6 +119,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     if !message.is_empty() {
         return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
     }
+    tracer.end_watch(None);
     mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
     Ok(Ended { exit, notes })
@@ -234,6 +236,9 @@ fn bind(
     reach.writable.push(path_of(&tree.source));
     let mut bindings = Bindings::new(tree);
 
+    let views = private.join("views");
+    fs::create_dir(&views).map_err(|error| Failure::setup("make a directory for copies", error))?;
+    reach.readable.push(views);
     bindings.add(Binding { is_proc: true, ..binding(b"/proc", Path::new("/proc"), false)? });
     reach.readable.push("/proc".into());
     if let Ok(sys) = binding(b"/sys", Path::new("/sys"), true) {

@@ -42,6 +42,10 @@ pub struct After {
     pub close: Option<i32>,
     /// What is to be recorded of the file that the call opens.
     pub born: Option<Newborn>,
+    /// A copy that was made for the call alone.
+    pub remove: Option<std::path::PathBuf>,
+    /// The call tells the name of a socket, for which there is this much room.
+    pub room_for_name: Option<usize>,
 }
 
 /// Root and mask of file system calls (the kernel's fs_struct); the working directory is the kernel's own.

@@ -12,8 +12,11 @@ use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
     handlers, memory,
+    privileged::Watched,
+    protected::Protected,
     registers::{RED_ZONE_BYTES, Registers},
     tracee::{After, SLOT_BYTES, Task},
+    views::Views,
 };
 use crate::{
     Exit, Journal,
@@ -28,6 +31,10 @@ pub struct Tracer {
     pub journal: Journal,
     /// The name of the machine that the command sees.
     pub hostname: String,
+    /// The names that programs gave to sockets, by those that the kernel knows.
+    pub socket_names: HashMap<Vec<u8>, Vec<u8>>,
+    /// Copies of files of /proc.
+    pub views: Views,
     /// Every task but the one that is being answered.
     pub tasks: HashMap<Pid, Task>,
     /// The one that is being answered.
@@ -36,6 +43,10 @@ pub struct Tracer {
     pub current_process: Option<Pid>,
     /// Where the vdso makes system calls, in bytes from its beginning.
     pub gadget_offset: Option<u64>,
+    /// What the machine forbids in shared directories.
+    pub protected: Protected,
+    /// Files that lose privileges when they are written to, by inode.
+    pub watched: HashMap<u64, Watched>,
     handlers: Vec<Option<Handler>>,
     /// Tasks that stopped before the event that announces them.
     unannounced: HashMap<Pid, i32>,
@@ -45,15 +56,19 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, journal: Journal, hostname: String) -> Self {
+    pub fn new(bindings: Bindings, journal: Journal, hostname: String, views: Views) -> Self {
         Self {
             bindings,
             journal,
             hostname,
+            views,
+            socket_names: HashMap::new(),
             tasks: HashMap::new(),
             current: None,
             current_process: None,
             gadget_offset: None,
+            protected: Protected::of_machine(),
+            watched: HashMap::new(),
             handlers: calls::table(),
             unannounced: HashMap::new(),
             queue: VecDeque::new(),
@@ -146,6 +161,9 @@ impl Tracer {
 
     fn call(&mut self, id: Pid) -> Result<(), Errno> {
         let mut registers = Registers::read(id)?;
+        if !self.watched.is_empty() {
+            self.settle_watched();
+        }
         let Some(mut task) = self.tasks.remove(&id) else { return Ok(()) };
         (self.current, self.current_process) = (Some(id), Some(task.process));
         let outcome = match task.passthrough.take() {
@@ -177,8 +195,11 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close, born } = *after;
+        let After { original, close, born, remove, room_for_name } = *after;
         task.exec = None;
+        if let Some(path) = remove {
+            let _ = std::fs::remove_file(path);
+        }
         let mut registers = Registers::read(id)?;
         for index in 0..6 {
             registers.set_argument(index, original.argument(index));
@@ -189,6 +210,12 @@ impl Tracer {
             && let Ok(file) = handlers::descriptor(task, descriptor)
         {
             let _ = newborn.record(self, &file);
+        }
+        if let Some(room) = room_for_name
+            && registers.result() >= 0
+            && let Some(task) = self.tasks.get(&id)
+        {
+            let _ = self.name_socket(task, &registers, room);
         }
         if let Some(descriptor) = close {
             let gadget = registers.call_instruction();
@@ -300,6 +327,6 @@ fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Err
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None, born: None })
+        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, room_for_name: None })
     }
 }

@@ -11,6 +11,7 @@ pub type Test = (&'static str, fn(&World));
 pub const TESTS: &[Test] = &[
     ("the_command_is_root_in_its_tree", the_command_is_root_in_its_tree),
     ("owners_and_modes_are_seen_by_every_call", owners_and_modes_are_seen_by_every_call),
+    ("proc_tells_what_is_true_in_the_image", proc_tells_what_is_true_in_the_image),
     ("a_user_is_held_to_its_rights", a_user_is_held_to_its_rights),
     ("paths_stay_in_the_tree", paths_stay_in_the_tree),
     ("scripts_and_loaders_start_as_the_kernel_starts_them", scripts_and_loaders_start_as_the_kernel_starts_them),
@@ -19,6 +20,8 @@ pub const TESTS: &[Test] = &[
     ("signals_and_jobs_work", signals_and_jobs_work),
     ("thousands_of_short_processes_leave_nothing", thousands_of_short_processes_leave_nothing),
     ("a_command_that_takes_too_long_is_stopped_with_all_it_started", a_command_that_takes_too_long_is_stopped),
+    ("a_command_that_is_cancelled_is_gone", a_command_that_is_cancelled_is_gone),
+    ("a_killed_builder_leaves_no_process", a_killed_builder_leaves_no_process),
     ("what_runs_in_the_background_ends_with_the_command", what_runs_in_the_background_ends_with_the_command),
     ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
     ("setuid_programs_give_root", setuid_programs_give_root),
@@ -39,6 +42,24 @@ fn owners_and_modes_are_seen_by_every_call(world: &World) {
     let said = world.output_of(&step);
     assert_eq!(said, "33 44 4711\n33 44 4711 2\n33\n1777\ncharacter special file 5 1\n7\n33 44 4711\n");
     assert_eq!(step.recorded("srv/h"), Some((33, 44, 0o4711)));
+}
+
+fn proc_tells_what_is_true_in_the_image(world: &World) {
+    let script = "grep -E '^(Uid|Gid|Groups|TracerPid|CapEff|NoNewPrivs)' /proc/self/status; \
+                  grep Uid /proc/$$/task/$$/status; cut -d' ' -f2,3 /proc/mounts | head -3; \
+                  cut -d' ' -f5 /proc/self/mountinfo | head -2; grep -o '/bin/.*' /proc/self/maps | sort -u; \
+                  grep -c \"$(echo $OUTSIDE)\" /proc/self/maps /proc/self/mounts /proc/self/mountinfo; \
+                  cd /srv; for l in self/cwd self/root $$/exe; do readlink /proc/$l; done; ls -A /proc/self/fd >/dev/null; echo ok";
+    let mut step = world.step(script);
+    step.request.user = cofferdam_exec::ResolvedUser { uid: 33, gid: 34, groups: vec![5, 2000], home: "/srv".into() };
+    step.request.environment.push(("OUTSIDE".into(), world.directory.to_str().expect("text").into()));
+    let said = world.output_of(&step);
+    assert_eq!(
+        said.replace([' ', '\t'], "|"),
+        "TracerPid:|0\nUid:|33|33|33|33\nGid:|34|34|34|34\nGroups:|5|2000|\nCapEff:|0000000000000000\nNoNewPrivs:|0\n\
+         Uid:|33|33|33|33\n/|overlay\n/proc|proc\n/sys|sysfs\n/\n/proc\n/bin/busybox\n\
+         /proc/self/maps:0\n/proc/self/mounts:0\n/proc/self/mountinfo:0\n/srv\n/\n/bin/busybox\nok\n"
+    );
 }
 
 fn a_user_is_held_to_its_rights(world: &World) {
@@ -98,8 +119,9 @@ fn signals_and_jobs_work(world: &World) {
 }
 
 fn thousands_of_short_processes_leave_nothing(world: &World) {
-    let said = world.output("i=0; while [ $i -lt 2000 ]; do /bin/true; i=$((i+1)); done; echo $i");
-    assert_eq!(said, "2000\n");
+    let said = world.output("i=0; while [ $i -lt 10000 ]; do /bin/true; i=$((i+1)); done; echo $i");
+    assert_eq!(said, "10000\n");
+    assert_eq!(processes_of(world), 0);
 }
 
 fn processes_of(world: &World) -> usize {
@@ -116,11 +138,46 @@ fn a_command_that_takes_too_long_is_stopped(world: &World) {
     step.request.timeout = Some(std::time::Duration::from_millis(500));
     let error = world.try_run(&step).map(|ran| ran.stdout).expect_err("it does not end");
     assert!(matches!(error, cofferdam_exec::ExecError::TimedOut { .. }), "{error}");
-    for _ in 0..50 {
+    assert_eq!(processes_of(world), 0);
+}
+
+fn a_command_that_is_cancelled_is_gone(world: &World) {
+    let mut step = world.step("i=0; while [ $i -lt 50 ]; do sleep 1000 & i=$((i+1)); done; echo up; wait");
+    let cancel = cofferdam_exec::Cancel::new().expect("a handle");
+    step.request.cancel = Some(cancel.clone());
+    let mut seen = false;
+    let mut sink = |_: cofferdam_exec::Stream, _: &[u8]| {
+        seen = true;
+        cancel.cancel();
+    };
+    let error = world.run_into(&step, &mut sink).map(drop).expect_err("it was cancelled");
+    assert!(matches!(error, cofferdam_exec::ExecError::Cancelled) && seen, "{error}");
+    assert_eq!(processes_of(world), 0);
+}
+
+/// The builder is killed while its command runs.
+fn a_killed_builder_leaves_no_process(world: &World) {
+    use std::io::BufRead;
+    let step = world.step("");
+    let script = "sleep 1000 & (setsid sleep 1000 &); echo up; wait";
+    let mut builder = std::process::Command::new(std::env::current_exe().expect("a path"))
+        .arg("__run")
+        .args([&step.tree, &step.journal, &step.request.scratch_directory])
+        .args(["0", "/bin/sh", "-c", script])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    std::io::BufReader::new(builder.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    assert_eq!((line.as_str(), processes_of(world) > 1), ("up\n", true));
+    builder.kill().expect("it runs");
+    builder.wait().expect("it ended");
+    // Nobody is left to wait for them.
+    for _ in 0..500 {
         if processes_of(world) == 0 {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("{} processes are left", processes_of(world));
 }

@@ -11,7 +11,7 @@ use cofferdam_exec::{
     TranslatorExecutor, harden_process, run_stage_main,
 };
 
-use crate::{attack, behaviour, isolation, operations, same, world};
+use crate::{attack, behaviour, calls, isolation, operations, same, world};
 
 /// Plays it.
 pub fn main() -> ExitCode {
@@ -20,6 +20,7 @@ pub fn main() -> ExitCode {
         Some(STAGE_ARGUMENT) => run_stage_main(),
         Some("__attack") => return attack::main(&arguments[1..]),
         Some("__operations") => return operations::main(&arguments[1..]),
+        Some("__calls") => return calls::main(),
         Some("__whoami") => {
             println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
             return ExitCode::SUCCESS;
@@ -36,9 +37,15 @@ pub fn main() -> ExitCode {
     harden_process().expect("hardened, as the builder is");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let world = world::World::new(&directory, &busybox);
+    let expected = directory.join(format!("cofferdam-expected-{}", std::process::id()));
+    if same::has_other_side() {
+        std::fs::create_dir(&expected).expect("a directory");
+        // SAFETY: there is one thread.
+        unsafe { std::env::set_var(same::EXPECTED, &expected) };
+    }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;
-    let tests = [behaviour::TESTS, isolation::TESTS, same::TESTS].concat();
+    let tests = [behaviour::TESTS, calls::TESTS, isolation::TESTS, same::TESTS].concat();
     for on_layers in [false, true] {
         world.on_layers.set(on_layers);
         for (name, test) in &tests {
@@ -53,6 +60,7 @@ pub fn main() -> ExitCode {
     }
     drop(world);
     failed += world::again_as_an_ordinary_user(&directory, &arguments);
+    let _ = std::fs::remove_dir_all(&expected);
     if failed > 0 {
         println!("{failed} failed");
         return ExitCode::FAILURE;

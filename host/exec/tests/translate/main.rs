@@ -18,6 +18,8 @@ mod attack;
 #[cfg(target_arch = "x86_64")]
 mod behaviour;
 #[cfg(target_arch = "x86_64")]
+mod calls;
+#[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod isolation;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use cofferdam_exec::{
-    Below, ExecError, Executor, Journal, Launcher, Network, PrivateFile, ResolvedUser, Root, RunOutcome, RunRequest,
-    Stream, TranslatorExecutor,
+    Below, ExecError, Executor, Journal, Launcher, Network, OutputSink, PrivateFile, ResolvedUser, Root, RunOutcome,
+    RunRequest, Stream, TranslatorExecutor,
 };
 
 use crate::layers::{self, Layer};
@@ -126,19 +126,24 @@ impl World {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
         };
+        let outcome = self.run_into(step, &mut sink)?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Ran { outcome, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// Runs a step with its output into `sink`.
+    pub fn run_into(&self, step: &Step, sink: &mut dyn OutputSink) -> Result<RunOutcome, ExecError> {
         let mut request = step.request.clone();
         if self.on_layers.get() {
             let layer = step.layer.get_or_init(|| step.put_on_layer());
             let (directory, journal) = (step.tree.clone(), step.journal.clone());
             request.root = Root::Flat { directory, journal, below: Some(layer.below.clone()) };
         }
-        let outcome = self.executor.run(&request, &mut sink);
+        let outcome = self.executor.run(&request, sink);
         if let Some(layer) = step.layer.get() {
             layers::check(layer, &step.tree, &step.journal);
         }
-        let outcome = outcome?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Ran { outcome, stdout: text(stdout), stderr: text(stderr) })
+        outcome
     }
 
     /// Runs a step that must be startable.

@@ -13,6 +13,7 @@ use crate::translate::{
     calls::Outcome,
     identity::capability,
     memory,
+    privileged::Loss,
     registers::Registers,
     resolve::{Start, own_path},
     tracee::Task,
@@ -64,6 +65,7 @@ fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mo
         mode &= !libc::S_ISGID;
     }
     if is_of_tree(tracer, seen) {
+        tracer.end_watch(Some(seen.inode));
         rustix::fs::chmod(own_path(file), Mode::from_raw_mode(mode_on_disk(mode, seen.is_directory())))?;
         tracer.journal.change(seen, |recorded| recorded.mode = mode);
     }
@@ -115,8 +117,13 @@ fn change_owner(
     if !is_of_tree(tracer, seen) {
         return Ok(Outcome::Return(0));
     }
-    // chown(2): setuid goes, and setgid unless it is a mark of mandatory locks; privileges of the program go too.
-    let special = seen.is_file() || seen.mode & libc::S_IFMT != libc::S_IFDIR && !seen.is_symlink();
+    tracer.end_watch(Some(seen.inode));
+    let special = !seen.is_directory() && !seen.is_symlink();
+    let loss = Loss::by_chown(&task.identity, seen);
+    if special && loss.bits != 0 {
+        // Taking the bits away is a change of the mode, for which more is needed (fs/attr.c, notify_change).
+        access::check_owner(&task.identity, seen)?;
+    }
     tracer.journal.change(seen, |recorded| {
         if uid != u32::MAX {
             recorded.uid = uid;
@@ -125,10 +132,7 @@ fn change_owner(
             recorded.gid = gid;
         }
         if special {
-            recorded.mode &= !libc::S_ISUID;
-            if recorded.mode & libc::S_IXGRP != 0 {
-                recorded.mode &= !libc::S_ISGID;
-            }
+            recorded.mode &= !loss.bits;
             recorded.xattrs.remove(b"security.capability".as_slice());
         }
     });

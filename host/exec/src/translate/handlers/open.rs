@@ -1,18 +1,20 @@
 //! Opening: the task does it itself, with the path exchanged.
 
+use std::os::unix::ffi::OsStrExt;
+
 use rustix::{
     fd::AsFd,
     fs::{Mode, OFlags},
     io::Errno,
 };
 
-use super::{Newborn, check_writable, find, without_slashes};
+use super::{Newborn, check_writable, find};
 use crate::translate::{
     access,
     calls::Outcome,
     memory,
     registers::Registers,
-    resolve::{Found, Start, own_path},
+    resolve::{Found, Purpose, Start, own_path},
     tracee::{After, Task},
     tracer::Tracer,
 };
@@ -33,18 +35,22 @@ pub fn open(
     let exclusive = flags & (libc::O_CREAT | libc::O_EXCL | libc::O_PATH) == libc::O_CREAT | libc::O_EXCL;
     let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
     let path = memory::read_path(task.id, registers.argument(index))?;
-    // A name that is to be made is looked at itself, whatever slashes are behind it.
-    let mut found = match flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT && path.ends_with(b"/") {
-        true => Found { slash: true, ..tracer.resolve(task, start, &without_slashes(path), false)? },
-        false => tracer.resolve(task, start, &path, follow)?,
-    };
+    let creates = flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT;
+    let purpose = if creates { Purpose::Create } else { Purpose::Look };
+    let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
     prepare(tracer, &mut found, flags)?;
+    let copy =
+        if flags & (libc::O_PATH | libc::O_ACCMODE) == libc::O_RDONLY { tracer.view(task, &found)? } else { None };
+    if let Some(copy) = &copy {
+        found.magic = Some(copy.as_os_str().as_bytes().to_vec());
+    }
     rewrite(tracer, task, registers, index, &found, start)?;
     if flags_now != flags {
         registers.set_argument(index + 1, flags_now as u64);
     }
     let mut after = After::restore(&original);
+    after.remove = copy;
     if flags & (libc::O_TMPFILE | libc::O_PATH) == libc::O_TMPFILE
         && let Some((_, directory)) = &found.node
     {
@@ -93,6 +99,9 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
     }
     check_writable(tracer, &found)?;
     access::check(&task.identity, seen, access::WRITE)?;
+    if let Some((file, seen)) = &found.node {
+        tracer.will_be_written(&task.identity, file, seen, true)?;
+    }
     fill(tracer, &found)?;
     let original = registers.clone();
     rewrite(tracer, task, registers, 0, &found, Start::Here)?;
@@ -169,7 +178,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
     if found.slash && found.name.is_some() && flags & libc::O_CREAT != 0 {
         return Err(Errno::ISDIR);
     }
-    if let Some((_, seen)) = &found.node {
+    if let Some((file, seen)) = &found.node {
         if found.slash && !seen.is_directory() {
             return Err(Errno::NOTDIR);
         }
@@ -181,6 +190,12 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         }
         if seen.is_directory() && !temporary && (wants_write || flags & libc::O_CREAT != 0) {
             return Err(Errno::ISDIR);
+        }
+        if flags & libc::O_CREAT != 0
+            && let Some(parent) = &found.parent
+        {
+            let above = tracer.journal.look(parent.as_fd())?;
+            tracer.protected.may_create_over(&task.identity, &above, seen)?;
         }
         if wants_write {
             check_writable(tracer, found)?;
@@ -210,6 +225,9 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         if flags & libc::O_NOATIME != 0 {
             access::check_owner(&task.identity, seen)?;
         }
+        if wants_write && seen.is_file() {
+            tracer.will_be_written(&task.identity, file, seen, flags & libc::O_TRUNC != 0)?;
+        }
         return Ok(flags);
     }
     if flags & libc::O_CREAT == 0 {
@@ -231,7 +249,11 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         Ok(file) => {
             rustix::fs::fchmod(&file, newborn.mode_on_disk(false))?;
             newborn.record(tracer, &file)?;
-            Ok(flags & !(libc::O_CREAT | libc::O_EXCL))
+            if wants_write {
+                let seen = tracer.journal.look(file.as_fd())?;
+                tracer.will_be_written(&task.identity, &file, &seen, false)?;
+            }
+            Ok(flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC))
         }
         // Somebody was faster.
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => Ok(flags),

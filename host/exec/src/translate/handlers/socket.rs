@@ -17,7 +17,86 @@ use crate::translate::{
 const NAME_BYTES: usize = 108;
 const FAMILY_BYTES: usize = 2;
 
-/// bind(2) and connect(2).
+/// Where a call has its address.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// In two arguments: where it is, and how long.
+    Arguments(usize, usize),
+    /// In the `struct msghdr` of the second argument.
+    Message,
+}
+
+/// Size of `struct msghdr` (sendmsg(2)); address and length are its first members.
+const MESSAGE_BYTES: usize = 56;
+
+/// sendmmsg(2): for datagrams to names in the file system it does not exist, upon which programs send one by one.
+pub fn sendmmsg(task: &Task, registers: &Registers) -> Result<Outcome, Errno> {
+    const ENTRY_BYTES: u64 = 64;
+    for number in 0..registers.argument(2).min(1024) {
+        let (place, length) = message_address(task, registers.argument(1) + number * ENTRY_BYTES)?;
+        if named(task, place, length)?.is_some() {
+            return Err(Errno::NOSYS);
+        }
+    }
+    Ok(Outcome::Native)
+}
+
+fn message_address(task: &Task, message: u64) -> Result<(u64, usize), Errno> {
+    let (place, length) = (memory::read_u64(task.id, message)?, memory::read_u64(task.id, message + 8)?);
+    Ok((place, length as u32 as usize))
+}
+
+/// An address that is a name in the file system, with its family.
+fn named(task: &Task, place: u64, length: usize) -> Result<Option<Vec<u8>>, Errno> {
+    if place == 0 || length <= FAMILY_BYTES || length > FAMILY_BYTES + NAME_BYTES {
+        return Ok(None);
+    }
+    let mut address = vec![0; length];
+    memory::read(task.id, place, &mut address)?;
+    let family = u16::from_ne_bytes([address[0], address[1]]);
+    // Names that begin with a NUL are in no file system.
+    Ok((i32::from(family) == libc::AF_UNIX && address[FAMILY_BYTES] != 0).then_some(address))
+}
+
+/// getsockname(2), getpeername(2), accept(2), accept4(2): the name is the one that was bound.
+pub fn with_name(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<Outcome, Errno> {
+    if tracer.socket_names.is_empty() || registers.argument(1) == 0 || registers.argument(2) == 0 {
+        return Ok(Outcome::Native);
+    }
+    let mut room = [0; 4];
+    memory::read(task.id, registers.argument(2), &mut room)?;
+    let room_for_name = usize::try_from(i32::from_ne_bytes(room)).ok();
+    Ok(Outcome::Rewritten(Box::new(After { room_for_name, ..*After::restore(registers) })))
+}
+
+impl Tracer {
+    /// Puts the name that a program gave a socket in place of the machine's, as far as there is room.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn name_socket(&self, task: &Task, registers: &Registers, room: usize) -> Result<(), Errno> {
+        let (place, length) = (registers.argument(1), registers.argument(2));
+        let mut told = [0; 4];
+        memory::read(task.id, length, &mut told)?;
+        let told = u32::from_ne_bytes(told) as usize;
+        if told > room {
+            // Cut off: no more than that it has a name can be said.
+            return Ok(());
+        }
+        let Some(address) = named(task, place, told)? else { return Ok(()) };
+        let name = &address[FAMILY_BYTES..];
+        let name = &name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())];
+        let Some(given) = self.socket_names.get(name) else { return Ok(()) };
+        let mut changed = address[..FAMILY_BYTES].to_vec();
+        changed.extend_from_slice(given);
+        changed.push(0);
+        let fits = changed.len().min(room);
+        memory::write(task.id, place, &changed[..fits])?;
+        memory::write(task.id, length, &(changed.len() as u32).to_ne_bytes())
+    }
+}
+
+/// bind(2), connect(2), sendto(2) and sendmsg(2).
 ///
 /// The path on this machine may be longer than an address holds: then the task gets the directory as a descriptor, and the
 /// address leads through it.
@@ -25,19 +104,14 @@ pub fn with_address(
     tracer: &mut Tracer,
     task: &mut Task,
     registers: &mut Registers,
+    place: Place,
     bind: bool,
 ) -> Result<Outcome, Errno> {
-    let length = registers.argument(2) as usize;
-    if length <= FAMILY_BYTES || length > FAMILY_BYTES + NAME_BYTES {
-        return Ok(Outcome::Native);
-    }
-    let mut address = vec![0; length];
-    memory::read(task.id, registers.argument(1), &mut address)?;
-    let family = u16::from_ne_bytes([address[0], address[1]]);
-    // Names that begin with a NUL are in no file system.
-    if i32::from(family) != libc::AF_UNIX || address[FAMILY_BYTES] == 0 {
-        return Ok(Outcome::Native);
-    }
+    let (at, length) = match place {
+        Place::Arguments(at, length) => (registers.argument(at), registers.argument(length) as usize),
+        Place::Message => message_address(task, registers.argument(1))?,
+    };
+    let Some(address) = named(task, at, length)? else { return Ok(Outcome::Native) };
     let name = &address[FAMILY_BYTES..];
     let name = name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())].to_vec();
     let found = tracer.resolve(task, Start::Here, &name, !bind)?;
@@ -75,9 +149,9 @@ pub fn with_address(
             return Err(Errno::from_raw_os_error(-opened as i32));
         }
         close = Some(opened as i32);
-        let name = outside[slash + 1..].to_vec();
+        let last = outside[slash + 1..].to_vec();
         outside = format!("/proc/self/fd/{opened}/").into_bytes();
-        outside.extend_from_slice(&name);
+        outside.extend_from_slice(&last);
         if outside.len() >= NAME_BYTES {
             return Err(Errno::NAMETOOLONG);
         }
@@ -85,20 +159,35 @@ pub fn with_address(
     let mut changed = address[..FAMILY_BYTES].to_vec();
     changed.extend_from_slice(&outside);
     changed.push(0);
-    let place = tracer.lend(task, registers, 0, &changed)?;
+    if bind {
+        tracer.socket_names.insert(outside, name);
+    }
+    let lent = tracer.lend(task, registers, 0, &changed)?;
     let number = registers.number();
-    registers.set_argument(1, place);
-    registers.set_argument(2, changed.len() as u64);
+    match place {
+        Place::Arguments(at, length) => {
+            registers.set_argument(at, lent);
+            registers.set_argument(length, changed.len() as u64);
+        }
+        Place::Message => {
+            let mut message = [0; MESSAGE_BYTES];
+            memory::read(task.id, registers.argument(1), &mut message)?;
+            message[..8].copy_from_slice(&lent.to_ne_bytes());
+            message[8..12].copy_from_slice(&(changed.len() as u32).to_ne_bytes());
+            let message = tracer.lend(task, registers, 2 * NAME_BYTES as u64, &message)?;
+            registers.set_argument(1, message);
+        }
+    }
     if close.is_some() {
         // The task is at the end of the opening: it goes back to its instruction, which the filter stops again.
         let arguments = std::array::from_fn(|index| registers.argument(index));
         let gadget = registers.call_instruction();
         registers.prepare_call(gadget, number, arguments);
-        task.passthrough = Some(Box::new(After { original, close, born: None }));
+        task.passthrough = Some(Box::new(After { close, ..*After::restore(&original) }));
         registers.write(task.id)?;
         return Ok(Outcome::Native);
     }
-    Ok(Outcome::Rewritten(Box::new(After { original, close, born: None })))
+    Ok(Outcome::Rewritten(Box::new(After { close, ..*After::restore(&original) })))
 }
 
 /// getsockopt(2): who is at the other end belongs to the command, so it is who the command thinks it is.
