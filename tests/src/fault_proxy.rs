@@ -84,6 +84,8 @@ pub enum Fault {
     CutAnswer(usize),
     /// Nothing more comes after this many bytes of the answer's body.
     StallAnswer(usize),
+    /// The answer's body comes byte by byte, with this pause before each, until somebody has had enough.
+    DripAnswer(Duration),
     /// Nothing is read of the request's body, and no answer comes.
     StallRequest,
     /// The byte at this place of the answer's body is changed.
@@ -315,6 +317,14 @@ impl Shared {
                 stream.write_all(head.as_bytes())?;
                 stream.write_all(&body)?;
                 return self.stall();
+            }
+            Fault::DripAnswer(pause) => {
+                stream.write_all(head.as_bytes())?;
+                for byte in body.chunks(1).take_while(|_| !self.stopped.load(Ordering::Relaxed)) {
+                    thread::sleep(pause);
+                    stream.write_all(byte)?;
+                }
+                return stream.shutdown(Shutdown::Write);
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! The cache in the content store.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
     path::PathBuf,
 };
@@ -39,11 +39,8 @@ impl LocalCache {
     fn read(&self, key: &Digest) -> Result<Option<CacheEntry>, CacheError> {
         let path = self.path(key);
         let broken = |why: &str| CacheError::Broken { place: path.display().to_string(), why: why.to_owned() };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.unavailable(error)),
-        };
+        let opened = self.store.open_own_file(&path).map_err(|error| self.unavailable(error))?;
+        let Some(file) = opened else { return Ok(None) };
         let mut text = String::new();
         match file.take(RECORD_LIMIT_BYTES).read_to_string(&mut text) {
             Ok(_) => {}

@@ -83,6 +83,7 @@ pub fn build(
     let scratch_path = scratch.as_ref().map(|scratch| scratch.path().to_path_buf());
     let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
     let talk = Talk::new(observer.clone());
+    warn_of_repairs(&store, &talk);
     let sources = Sources::open(request, &talk)?;
     let facts = Facts {
         git: sources.git.clone(),
@@ -267,6 +268,16 @@ fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> 
     let descriptor = store.put_document(image.manifest.media_type.clone(), manifest)?;
     store.record_image(&descriptor, names)?;
     Ok(())
+}
+
+/// Says what of the store was damaged and begun anew.
+fn warn_of_repairs(store: &Store, talk: &Talk) {
+    for path in store.take_repaired() {
+        let path = path.display();
+        talk.warn(format!(
+            "`{path}` was damaged: the list of built images begins anew, and their blobs are still there"
+        ));
+    }
 }
 
 /// The context and the trees beside it.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use cofferdam_plugin_host::{Credential as Answer, CredentialSources, MAX_SOURCE_BYTES, PluginHost};
 use cofferdam_registry::{
     Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, HostCertificates, RetryPolicy,
-    Secret, Timeouts,
+    Secret, SlowestRate, Timeouts,
 };
 
 use crate::{
@@ -22,6 +22,7 @@ pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Clie
         connect: patience.min(Timeouts::default().connect),
         idle: patience,
         answer: patience,
+        slowest: SlowestRate { window: patience, ..Timeouts::default().slowest },
     });
     let retries = RetryPolicy::default();
     let host_certificates =

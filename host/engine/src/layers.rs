@@ -179,16 +179,23 @@ impl StageLayer {
     /// a key of its own.
     fn implied_below(&self, index: &LayerIndex) -> Result<Option<(Digest, Arc<MergedIndex>)>, LayerFailure> {
         let mut implied = BTreeSet::new();
-        for path in index.entries.keys() {
-            let mut next = path.parent();
-            while let Some(parent) = next.filter(|parent| !parent.is_root() && !index.entries.contains_key(parent)) {
+        if self.below.is_empty() {
+            return Ok(None);
+        }
+        // Of the entry before: mostly the same.
+        let mut known = RootPath::root();
+        for (path, _) in &index.entries {
+            let Some(directory) = path.parent().filter(|directory| *directory != known) else { continue };
+            known = directory.clone();
+            let mut next = Some(directory);
+            while let Some(parent) = next.filter(|parent| !parent.is_root() && !index.entries.contains(parent)) {
                 next = parent.parent();
                 if !implied.insert(parent) {
                     break;
                 }
             }
         }
-        if implied.is_empty() || self.below.is_empty() {
+        if implied.is_empty() {
             return Ok(None);
         }
         let below = self.below.iter().map(|layer| layer.index()).collect::<Result<Vec<_>, _>>()?;
@@ -197,7 +204,7 @@ impl StageLayer {
         hasher.update_framed(self.blob.diff_id.as_bytes());
         let mut matters = false;
         for path in implied {
-            let Some(metadata) = below.lookup(&path).and_then(|found| found.metadata.cloned()) else { continue };
+            let Some(metadata) = below.lookup(&path).and_then(|found| found.metadata) else { continue };
             if !metadata.is_directory() {
                 continue;
             }

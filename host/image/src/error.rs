@@ -158,6 +158,9 @@ impl StoreError {
             io::ErrorKind::QuotaExceeded => Some(
                 "this user's quota is used up: free some space, or choose another place with `--store` or COFFERDAM_STORE",
             ),
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Some(
+                "something else stands where the store needs a directory or a file: remove it, or choose another place with `--store` or COFFERDAM_STORE",
+            ),
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 Some("it is not writable for this user: choose another place with `--store` or COFFERDAM_STORE")
             }

@@ -367,6 +367,25 @@ fn names_move_and_nameless_images_do_not_pile_up() {
     fs::write(place.path().join("index.json"), "{").unwrap();
     let error = store.images().unwrap_err();
     assert!(error.to_string().contains("index.json"), "{error}");
+    let list = place.path().join("index.json");
+    store.record_image(&image(b"1"), &[]).unwrap();
+    assert_eq!(
+        (store.images().unwrap().len(), store.take_repaired().len()),
+        (1, 1),
+        "it begins anew, and that is told"
+    );
+    for damage in ["damaged", "a pipe", "a directory", "a link"] {
+        fs::remove_file(&list).unwrap();
+        match damage {
+            "damaged" => fs::write(&list, "[").unwrap(),
+            "a pipe" => rustix::fs::mkfifoat(rustix::fs::CWD, &list, 0o600.into()).unwrap(),
+            "a directory" => fs::create_dir_all(list.join("beneath")).unwrap(),
+            _ => std::os::unix::fs::symlink("/dev/null", &list).unwrap(),
+        }
+        let store = Store::open(place.path()).unwrap();
+        assert_eq!(store.images().unwrap().len(), 0, "{damage}");
+        assert_eq!(store.take_repaired().len(), 1, "{damage}");
+    }
 }
 
 #[test]

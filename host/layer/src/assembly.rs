@@ -4,14 +4,17 @@
 //! (OCI image specification, layer.md: "Files that are present in the same layer as a whiteout file can only be hidden by
 //! whiteout files in subsequent layers"), so beside an entry of the same path it makes that directory opaque.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use cofferdam_rootfs::{IndexEntry, Kind, LayerIndex, Metadata, Owner, RootPath, Timestamp};
 
 use crate::LayerError;
 
-/// What each entry costs in memory beyond its names, in bytes, roughly.
-const ENTRY_BYTES: u64 = 200;
+/// What the name of a file costs in memory that hard links name, beyond its bytes, roughly.
+const LINK_TARGET_BYTES: u64 = 64;
 
 /// An index in the making.
 pub(crate) struct Assembly {
@@ -20,7 +23,7 @@ pub(crate) struct Assembly {
     max_entries: u64,
     entries: u64,
     max_index_bytes: u64,
-    index_bytes: u64,
+    link_target_bytes: u64,
 }
 
 /// The paths whose entries an operation set, in the order in which they are to be told.
@@ -29,11 +32,11 @@ pub(crate) type Touched = Vec<RootPath>;
 impl Assembly {
     pub(crate) fn new(max_entries: u64, max_index_bytes: u64) -> Self {
         let (index, link_targets) = (LayerIndex::default(), BTreeSet::new());
-        Self { index, link_targets, max_entries, entries: 0, max_index_bytes, index_bytes: 0 }
+        Self { index, link_targets, max_entries, entries: 0, max_index_bytes, link_target_bytes: 0 }
     }
 
     /// The entry at a path that an operation touched.
-    pub(crate) fn get(&self, path: &RootPath) -> Option<&IndexEntry> {
+    pub(crate) fn get(&self, path: &RootPath) -> Option<IndexEntry> {
         self.index.entries.get(path)
     }
 
@@ -55,7 +58,7 @@ impl Assembly {
     pub(crate) fn hard_link(&mut self, path: RootPath, target: RootPath) -> Result<Touched, LayerError> {
         let (metadata, target) = match self.index.entries.get(&target) {
             Some(IndexEntry::Present { metadata, hard_link, .. }) if !metadata.is_directory() && target != path => {
-                (metadata.clone(), hard_link.clone().unwrap_or(target))
+                (metadata, hard_link.unwrap_or(target))
             }
             _ => return Err(LayerError::HardLinkTarget { path, target }),
         };
@@ -63,20 +66,18 @@ impl Assembly {
             // A link to itself by way of another name of it: there is nothing to change.
             return Ok(Touched::new());
         }
-        self.link_targets.insert(target.clone());
+        if self.link_targets.insert(target.clone()) {
+            self.link_target_bytes += target.len() as u64 + LINK_TARGET_BYTES;
+        }
         self.insert(path, metadata, Some(target))
     }
 
     /// Nothing of the layers below shows through this directory.
     pub(crate) fn opaque(&mut self, path: RootPath) -> Result<Touched, LayerError> {
         let mut touched = self.enter(&path)?;
-        match self.index.entries.get_mut(&path) {
-            Some(IndexEntry::Present { metadata, opaque, .. }) => {
-                if !metadata.is_directory() {
-                    return Err(beneath(&path));
-                }
-                *opaque = true;
-            }
+        match self.index.entries.get(&path) {
+            Some(IndexEntry::Present { metadata, .. }) if !metadata.is_directory() => return Err(beneath(&path)),
+            Some(IndexEntry::Present { metadata, .. }) => self.set(&path, opaque_directory(metadata))?,
             Some(IndexEntry::Whiteout) | None => self.set(&path, implied_directory())?,
         }
         touched.push(path);
@@ -87,8 +88,10 @@ impl Assembly {
     pub(crate) fn whiteout(&mut self, path: RootPath) -> Result<Touched, LayerError> {
         let mut touched = self.enter(&path)?;
         let has_contents = self.first_beneath(&path).is_some();
-        match self.index.entries.get_mut(&path) {
-            Some(IndexEntry::Present { metadata, opaque, .. }) if metadata.is_directory() => *opaque = true,
+        match self.index.entries.get(&path) {
+            Some(IndexEntry::Present { metadata, .. }) if metadata.is_directory() => {
+                self.set(&path, opaque_directory(metadata))?;
+            }
             Some(_) => return Ok(touched),
             None if has_contents => self.set(&path, implied_directory())?,
             None => self.set(&path, IndexEntry::Whiteout)?,
@@ -121,7 +124,7 @@ impl Assembly {
             None => false,
             // A whiteout, or something else that hid a directory of the layers below.
             Some(IndexEntry::Whiteout) => is_directory,
-            Some(IndexEntry::Present { metadata: old, opaque, .. }) => is_directory && (*opaque || !old.is_directory()),
+            Some(IndexEntry::Present { metadata: old, opaque, .. }) => is_directory && (opaque || !old.is_directory()),
         };
         self.forget(&path)?;
         if !is_directory {
@@ -165,29 +168,16 @@ impl Assembly {
     }
 
     fn first_beneath(&self, path: &RootPath) -> Option<RootPath> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let (next, _) = self.index.entries.range((Excluded(path), Unbounded)).next()?;
-        next.starts_with(path).then(|| next.clone())
+        let (next, _) = self.index.entries.range(Bound::Excluded(path)).next()?;
+        next.starts_with(path).then_some(next)
     }
 
     fn set(&mut self, path: &RootPath, entry: IndexEntry) -> Result<(), LayerError> {
-        // What is replaced is not subtracted: the limit is about what is read, and stays simple.
-        self.index_bytes += path.len() as u64 + ENTRY_BYTES;
-        if let IndexEntry::Present { metadata, hard_link, .. } = &entry {
-            self.index_bytes += hard_link.as_ref().map_or(0, |target| target.len() as u64);
-            if let Kind::Symlink { target } = &metadata.kind {
-                self.index_bytes += target.len() as u64;
-            }
-            self.index_bytes += metadata
-                .xattrs
-                .iter()
-                .map(|(name, value)| (name.len() + value.len()) as u64 + ENTRY_BYTES)
-                .sum::<u64>();
-        }
-        if self.index_bytes > self.max_index_bytes {
+        self.index.entries.insert(path, &entry);
+        let bytes = self.index.entries.size_bytes() as u64 + self.link_target_bytes;
+        if bytes > self.max_index_bytes {
             return Err(LayerError::Limit { what: "bytes of names and attributes", limit: self.max_index_bytes });
         }
-        self.index.entries.insert(path.clone(), entry);
         Ok(())
     }
 }
@@ -201,6 +191,10 @@ fn implied_directory() -> IndexEntry {
         mtime: Timestamp::default(),
         xattrs: BTreeMap::new(),
     };
+    opaque_directory(metadata)
+}
+
+fn opaque_directory(metadata: Metadata) -> IndexEntry {
     IndexEntry::Present { metadata, hard_link: None, opaque: true }
 }
 

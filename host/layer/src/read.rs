@@ -76,7 +76,7 @@ impl Default for ReadLimits {
             path_bytes: 4096,
             pax_bytes: 1 << 20,
             xattr_bytes: 512 << 10,
-            index_bytes: 512 << 20,
+            index_bytes: 192 << 20,
         }
     }
 }
@@ -208,13 +208,13 @@ fn put<R: Read>(
     let keep = entry.size <= LayerIndex::KEPT_CONTENT_LIMIT
         && LayerIndex::KEPT_CONTENTS.iter().any(|kept| kept.as_bytes() == path.as_bytes());
     if !keep {
-        let told = sink.entry(&path, stands, Some(&mut entries.content()));
+        let told = sink.entry(&path, &stands, Some(&mut entries.content()));
         return finish(entries, told, &path);
     }
     let mut bytes = Vec::new();
     let read = entries.content().read_to_end(&mut bytes).map(drop).map_err(SinkError::from);
     finish(entries, read, &path)?;
-    sink.entry(&path, stands, Some(&mut &bytes[..]))
+    sink.entry(&path, &stands, Some(&mut &bytes[..]))
         .map_err(|source| LayerError::Sink { path: path.clone(), source })?;
     assembly.keep_content(path, bytes);
     Ok(())
@@ -235,7 +235,7 @@ fn finish<R: Read>(
 fn tell(touched: &Touched, assembly: &Assembly, sink: &mut dyn LayerSink) -> Result<(), LayerError> {
     for path in touched {
         if let Some(entry) = assembly.get(path) {
-            sink.entry(path, entry, None).map_err(|source| LayerError::Sink { path: path.clone(), source })?;
+            sink.entry(path, &entry, None).map_err(|source| LayerError::Sink { path: path.clone(), source })?;
         }
     }
     Ok(())

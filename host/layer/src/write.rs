@@ -244,7 +244,7 @@ impl<W: Write> LayerWriter<'_, W> {
             // First in its directory, as layer.md recommends for whiteouts; the next entry is beneath or beyond it.
             self.marker(&join(path, whiteout::OPAQUE))?;
         }
-        self.index.entries.insert(path.clone(), IndexEntry::Present { metadata, hard_link: None, opaque });
+        self.index.entries.insert(path, &IndexEntry::Present { metadata, hard_link: None, opaque });
         Ok(())
     }
 
@@ -270,7 +270,7 @@ impl<W: Write> LayerWriter<'_, W> {
     fn hard_link(&mut self, path: &RootPath, target: &RootPath) -> Result<(), LayerError> {
         let (metadata, target) = match self.index.entries.get(target) {
             Some(IndexEntry::Present { metadata, hard_link, .. }) if !metadata.is_directory() => {
-                (metadata.clone(), hard_link.clone().unwrap_or_else(|| target.clone()))
+                (metadata, hard_link.unwrap_or_else(|| target.clone()))
             }
             _ if self.skipped_sockets.binary_search(target).is_ok() => {
                 self.skipped_sockets.push(path.clone());
@@ -288,7 +288,7 @@ impl<W: Write> LayerWriter<'_, W> {
         let kind = MemberKind::HardLink { target: &target };
         self.append(&Member { xattrs: None, ..member(path, kind, &metadata) }, io::empty())?;
         let entry = IndexEntry::Present { metadata, hard_link: Some(target), opaque: false };
-        self.index.entries.insert(path.clone(), entry);
+        self.index.entries.insert(path, &entry);
         Ok(())
     }
 
@@ -297,7 +297,7 @@ impl<W: Write> LayerWriter<'_, W> {
             return Err(inconsistent(path, "removes the root"));
         };
         self.marker(&join(&parent, &[whiteout::PREFIX, name].concat()))?;
-        self.index.entries.insert(path.clone(), IndexEntry::Whiteout);
+        self.index.entries.insert(path, &IndexEntry::Whiteout);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use common::*;
 
 fn refused(archive: &[u8]) -> String {
     match read(archive) {
-        Ok(layer) => panic!("accepted: {:?}", layer.index.entries.keys()),
+        Ok(layer) => panic!("accepted: {:?}", layer.index.entries),
         Err(error) => error.to_string(),
     }
 }
@@ -35,7 +35,10 @@ fn names_that_climb_out_are_refused_and_all_others_stay_inside() {
     }
     let inside = [raw("/etc/passwd", b'0', "", b"p"), raw(".//a/./b/../c", b'0', "", b""), raw("./", b'5', "", b"")];
     let index = read(&archive(&inside)).unwrap().index;
-    assert_eq!(index.entries.keys().collect::<Vec<_>>(), [&path(""), &path("a/c"), &path("etc/passwd")]);
+    assert_eq!(
+        index.entries.iter().map(|(path, _)| path).collect::<Vec<_>>(),
+        [path(""), path("a/c"), path("etc/passwd")]
+    );
     assert_eq!(index.contents[&path("etc/passwd")], b"p");
 }
 
@@ -126,7 +129,7 @@ fn headers_that_can_be_understood_in_two_ways_are_refused() {
     refuses(&[raw("g", b'g', "", &record("size", "512")), file()], "global extended header");
     refuses(&[raw("g", b'g', "", &record("path", "x")), file()], "global extended header");
     let same = [pax(&[("path", "long")]), long(b'L', "long"), file()];
-    assert!(read(&archive(&same)).unwrap().index.entries.contains_key(&path("long")));
+    assert!(read(&archive(&same)).unwrap().index.entries.contains(&path("long")));
 }
 
 #[test]
@@ -137,12 +140,12 @@ fn the_size_of_an_extended_header_wins_over_that_of_the_header() {
     outer.extend_from_slice(&inner);
     let entries = [pax(&[("size", "512")]), outer, raw("next", b'0', "", b"")];
     let index = read(&archive(&entries)).unwrap().index;
-    assert_eq!(index.entries.keys().collect::<Vec<_>>(), [&path("carrier"), &path("next")]);
+    assert_eq!(index.entries.iter().map(|(path, _)| path).collect::<Vec<_>>(), [path("carrier"), path("next")]);
     // And a size for the header of a long name is not the size of the entry.
     let name = raw("././@LongLink", b'L', "", b"named\0");
     let entries = [pax(&[("size", "512")]), name, raw("x", b'0', "", b""), inner, raw("next", b'0', "", b"")];
     let index = read(&archive(&entries)).unwrap().index;
-    assert_eq!(index.entries.keys().collect::<Vec<_>>(), [&path("named"), &path("next")]);
+    assert_eq!(index.entries.iter().map(|(path, _)| path).collect::<Vec<_>>(), [path("named"), path("next")]);
 }
 
 #[test]
@@ -182,7 +185,7 @@ fn each_limit_has_its_own_error() {
     let three = archive(&[raw("a", b'0', "", &[0; 600]), raw("b", b'0', "", b""), raw("c", b'0', "", b"")]);
     assert_eq!(limited(&three, |limits| limits.entries = 2), "entries");
     assert_eq!(limited(&three, |limits| limits.uncompressed_bytes = 1000), "uncompressed bytes");
-    assert_eq!(limited(&three, |limits| limits.index_bytes = 500), "bytes of names and attributes");
+    assert_eq!(limited(&three, |limits| limits.index_bytes = 20), "bytes of names and attributes");
     let long = archive(&[pax(&[("path", &"p/".repeat(60))]), raw("x", b'5', "", b"")]);
     assert_eq!(limited(&long, |limits| limits.path_bytes = 100), "bytes in a name");
     assert_eq!(limited(&long, |limits| limits.pax_bytes = 100), "bytes in one extended header");
@@ -254,7 +257,7 @@ fn directories_that_replace_and_are_replaced_cost_no_more_than_they_hold() {
     }
     let index = read(&archive(&entries)).unwrap().index;
     assert_eq!(index.entries.len(), 1);
-    assert!(matches!(&index.entries[&path("d")], IndexEntry::Present { opaque: true, .. }));
+    assert!(matches!(index.entries.get(&path("d")), Some(IndexEntry::Present { opaque: true, .. })));
 }
 
 #[test]

@@ -11,10 +11,10 @@ fn index(entries: &[Vec<u8>]) -> LayerIndex {
 }
 
 fn opaque(index: &LayerIndex, name: &str) -> bool {
-    match &index.entries[&path(name)] {
+    match index.entries.get(&path(name)).unwrap() {
         IndexEntry::Present { metadata, opaque, .. } => {
             assert!(metadata.is_directory());
-            *opaque
+            opaque
         }
         IndexEntry::Whiteout => panic!("a whiteout"),
     }
@@ -32,9 +32,9 @@ fn file(name: &str) -> Vec<u8> {
 fn whiteouts_and_opaque_markers_become_what_they_mean() {
     let index = index(&[dir("a"), file("a/.wh..wh..opq"), file("a/b"), file(".wh.gone"), file("x/.wh.y")]);
     assert!(opaque(&index, "a"));
-    assert_eq!(index.entries[&path("gone")], IndexEntry::Whiteout);
-    assert_eq!(index.entries[&path("x/y")], IndexEntry::Whiteout);
-    assert!(!index.entries.contains_key(&path("x")), "parents that the layer doesn't mention stay absent");
+    assert_eq!(index.entries.get(&path("gone")).unwrap(), IndexEntry::Whiteout);
+    assert_eq!(index.entries.get(&path("x/y")).unwrap(), IndexEntry::Whiteout);
+    assert!(!index.entries.contains(&path("x")), "parents that the layer doesn't mention stay absent");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_whiteout_beside_an_entry_of_the_same_path_concerns_the_layers_below_only() 
     }
     for entries in [vec![file(".wh.f"), file("f")], vec![file("f"), file(".wh.f")]] {
         assert!(
-            matches!(&index(&entries).entries[&path("f")], IndexEntry::Present { metadata, .. } if metadata.is_file())
+            matches!(index(&entries).entries.get(&path("f")).unwrap(), IndexEntry::Present { metadata, .. } if metadata.is_file())
         );
     }
 }
@@ -69,7 +69,7 @@ fn a_whiteout_beside_an_entry_of_the_same_path_concerns_the_layers_below_only() 
 #[test]
 fn the_later_entry_of_a_path_wins() {
     let merged = index(&[dir("d"), file("d/f"), raw_with("d", b'5', "", b"", |block| block[104] = b'7')]);
-    assert!(merged.entries.contains_key(&path("d/f")), "a directory over a directory keeps what it has");
+    assert!(merged.entries.contains(&path("d/f")), "a directory over a directory keeps what it has");
     assert!(!opaque(&merged, "d"));
     let replaced = index(&[dir("d"), file("d/f"), raw("d", b'2', "x", b"")]);
     assert_eq!(replaced.entries.len(), 1, "anything else over a directory removes what it had");
@@ -85,9 +85,9 @@ fn hard_links_carry_the_metadata_of_the_file_and_name_it_directly() {
     let set = raw_with("f", b'0', "", b"four", |block| block[100..108].copy_from_slice(b"0004755\0"));
     let index = index(&[set, raw("l", b'1', "./f", b""), raw("m", b'1', "/l", b"")]);
     for name in ["l", "m"] {
-        let IndexEntry::Present { metadata, hard_link, .. } = &index.entries[&path(name)] else { panic!() };
+        let IndexEntry::Present { metadata, hard_link, .. } = index.entries.get(&path(name)).unwrap() else { panic!() };
         assert_eq!((metadata.mode, &metadata.kind), (0o4755, &Kind::File { size: 4 }));
-        assert_eq!(hard_link, &Some(path("f")));
+        assert_eq!(hard_link, Some(path("f")));
     }
 }
 
@@ -101,7 +101,7 @@ fn bookkeeping_of_aufs_is_ignored() {
 fn global_headers_give_owners_and_times_and_comments_are_passed_over() {
     let global = raw("g", b'g', "", &[record("comment", "0123abcd"), record("uid", "7")].concat());
     let index = index(&[global, file("a"), pax(&[("uid", "8"), ("mtime", "1.25")]), file("b")]);
-    let owner = |name: &str| match &index.entries[&path(name)] {
+    let owner = |name: &str| match index.entries.get(&path(name)).unwrap() {
         IndexEntry::Present { metadata, .. } => (metadata.owner.uid, metadata.mtime.nanoseconds),
         IndexEntry::Whiteout => panic!(),
     };

@@ -136,7 +136,7 @@ impl Host {
             answer.finish().await;
         }
         let (request, to) = (call.outgoing.line(), bare(&outgoing.url));
-        Err(RegistryError::Elsewhere { request, from: "a chain of redirects", to, reason: "which has no end" })
+        Err(RegistryError::Redirects { request, hops: MAX_REDIRECTS, to })
     }
 
     async fn judge(

@@ -29,7 +29,7 @@ pub use credential::{Action, Credential, CredentialError, CredentialKind, Creden
 pub use error::{Missing, RegistryError, RequestLine, Said, Waited};
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestHead, ManifestName};
 pub use media_type::ManifestType;
-pub use options::{ClientOptions, HostCertificates, RetryPolicy, Timeouts};
+pub use options::{ClientOptions, HostCertificates, RetryPolicy, SlowestRate, Timeouts};
 pub use pull::{BlobReader, BlobStream};
 pub use push::{BlobOutcome, BlobSource, BlobUpload, Progress};
 pub use reference::{Mirror, Mirrors, Reference, ReferenceError, RegistryHost, Repository, Tag};

@@ -190,7 +190,11 @@ fn judge_media_type(
     if let Some(schema_1) = content_type.iter().find(|text| media_type::is_schema_1(text)) {
         return Err(unsupported(schema_1.clone()));
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| answer("it is not the JSON of a manifest"))?;
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|_| match bytes {
+        [] => answer("it is empty, not a manifest"),
+        [0x1f, 0x8b, ..] => answer("it is compressed with gzip, which nobody asked for, and so is no manifest"),
+        _ => answer("it is not the JSON of a manifest"),
+    })?;
     if shape.schema_version == Some(1) {
         return Err(unsupported("application/vnd.docker.distribution.manifest.v1+json".to_owned()));
     }

@@ -117,11 +117,28 @@ pub struct Timeouts {
     pub idle: Duration,
     /// From the end of a request to the start of its answer. Long, as a registry may move a large blob in between.
     pub answer: Duration,
+    /// How slow a body may come that does not stop.
+    pub slowest: SlowestRate,
+}
+
+/// The least that must come while it is waited for. Without it, a server that sends a byte now and then holds a build for as
+/// long as it likes. What is sent needs no such bound: its pieces are of 128 KiB, and each has [`Timeouts::idle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlowestRate {
+    /// Bytes in each second, on average over `window`.
+    pub bytes_per_second: u64,
+    /// How long it is averaged over. Time in which nothing was asked for does not count.
+    pub window: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(20), idle: Duration::from_secs(60), answer: Duration::from_secs(180) }
+        Self {
+            connect: Duration::from_secs(20),
+            idle: Duration::from_secs(60),
+            answer: Duration::from_secs(180),
+            slowest: SlowestRate { bytes_per_second: 1024, window: Duration::from_secs(30) },
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -242,7 +243,7 @@ async fn a_pull_survives_what_happens_to_answers_on_their_way_or_says_what_it_wa
     let layer = noise(500_000, 4);
     push_image(&anonymous(), &repository(&registry, "app"), "v1", &layer).await;
     type Check = fn(&Result<Bytes, RegistryError>) -> bool;
-    let cases: [(Fault, usize, Check); 8] = [
+    let cases: [(Fault, usize, Check); 10] = [
         (Fault::CutAnswer(200_000), 1, Result::is_ok),
         (Fault::CutAnswer(0), 2, Result::is_ok),
         (Fault::StallAnswer(300_000), 1, Result::is_ok),
@@ -250,6 +251,12 @@ async fn a_pull_survives_what_happens_to_answers_on_their_way_or_says_what_it_wa
         (Fault::WithoutHeader("content-length"), 1, Result::is_ok),
         (Fault::Spoil(1234), 1, |result| matches!(result, Err(RegistryError::DigestMismatch { .. }))),
         (Fault::Append(b"more".to_vec()), 1, |result| matches!(result, Err(RegistryError::SizeMismatch { .. }))),
+        (Fault::DripAnswer(Duration::from_millis(20)), 1, Result::is_ok),
+        (
+            Fault::DripAnswer(Duration::from_millis(20)),
+            usize::MAX,
+            |result| matches!(result, Err(error @ RegistryError::TooSlow { .. }) if error.remedy().is_some()),
+        ),
         (Fault::StallAnswer(0), usize::MAX, |result| matches!(result, Err(RegistryError::Timeout { .. }))),
     ];
     for (fault, times, check) in cases {

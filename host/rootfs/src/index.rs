@@ -1,24 +1,25 @@
 //! The index of a layer: everything about its entries but the content of files.
 
-use std::collections::BTreeMap;
+mod block;
+mod entries;
+mod record;
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::{Metadata, RootPath};
 
+pub use entries::{IndexEntries, InvalidBlock};
+
 /// One path of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexEntry {
     /// The layer has an entry here.
     Present {
         /// What is known without reading the content. Hard links carry the metadata of the file that they name.
         metadata: Metadata,
         /// For a hard link: the path, in the same layer, of the file it is another name of.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         hard_link: Option<RootPath>,
         /// For a directory: nothing of the layers below shows through (OCI image specification, layer.md, "Opaque Whiteout").
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         opaque: bool,
     },
     /// The layer removes what the layers below have here (layer.md, "Whiteouts").
@@ -29,10 +30,10 @@ pub enum IndexEntry {
 ///
 /// Every parent of an entry that the layer itself does not mention is absent here too: it comes from the layers below,
 /// or is a directory of mode 0755, owner 0:0, epoch 0 if they have none.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LayerIndex {
     /// Sorted, so that a directory is directly followed by what it contains.
-    pub entries: BTreeMap<RootPath, IndexEntry>,
+    pub entries: IndexEntries,
     /// The bytes of the small files that are looked up by name: /etc/passwd and /etc/group, at most 1 MiB each.
     pub contents: BTreeMap<RootPath, Vec<u8>>,
 }

@@ -35,7 +35,7 @@ pub use confined::{ConfinedDir, HostEntry, is_image_xattr};
 pub use directory_tree::{DirectoryTree, Filter};
 pub use entry::{Kind, Metadata, Owner, Timestamp};
 pub use error::RootfsError;
-pub use index::{IndexEntry, LayerIndex};
+pub use index::{IndexEntries, IndexEntry, InvalidBlock, LayerIndex};
 pub use merged::{Found, MergedIndex};
 pub use mode::{ModeChange, ModeClause, ModeOperator, ModePermissions, Who};
 pub use named_file::read_named_file;

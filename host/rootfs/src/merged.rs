@@ -1,7 +1,7 @@
 //! The stack of layer indexes as one file system.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     ops::Bound,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -27,25 +27,25 @@ pub struct MergedIndex {
 
 /// What the stack has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found<'i> {
+pub struct Found {
     /// Number of the layer that the entry comes from, counted from the base. For a directory that no layer mentions, the
     /// topmost layer with something beneath it.
     pub layer: usize,
     /// `None` for a directory that no layer mentions: see [`Found::to_metadata`].
-    pub metadata: Option<&'i Metadata>,
+    pub metadata: Option<Metadata>,
     /// For a hard link: the path, in the same layer, of the file that it is another name of.
-    pub hard_link: Option<&'i RootPath>,
+    pub hard_link: Option<RootPath>,
 }
 
-impl Found<'_> {
+impl Found {
     /// The metadata; for a directory that no layer mentions: 0755, owner 0:0, the epoch.
     pub fn to_metadata(&self) -> Metadata {
-        self.metadata.cloned().unwrap_or_else(implicit_directory)
+        self.metadata.clone().unwrap_or_else(implicit_directory)
     }
 
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
-        self.metadata.is_none_or(Metadata::is_directory)
+        self.metadata.as_ref().is_none_or(Metadata::is_directory)
     }
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn implicit_directory() -> Metadata {
 }
 
 /// An entry, and for a directory the lowest layer that shows through in it.
-struct State<'i> {
-    found: Found<'i>,
+struct State {
+    found: Found,
     floor: usize,
 }
 
@@ -78,7 +78,7 @@ impl MergedIndex {
     }
 
     /// What is at a path whose parents hold no symlink; `None` if nothing is.
-    pub fn lookup(&self, path: &RootPath) -> Option<Found<'_>> {
+    pub fn lookup(&self, path: &RootPath) -> Option<Found> {
         self.state(path).map(|state| state.found)
     }
 
@@ -87,23 +87,28 @@ impl MergedIndex {
         let Some(floor) = self.floor(path) else {
             return Vec::new();
         };
-        let mut names: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut names: Vec<Vec<u8>> = Vec::new();
         for layer in self.layers[floor..].iter().rev() {
-            let mut after = Bound::Excluded(path.clone());
-            while let Some((below, _)) = layer.entries.range((after, Bound::Unbounded)).next() {
-                let Some(name) = child_name(path, below) else { break };
-                names.insert(name);
-                // Jumps over what the child contains.
+            let mut following = layer.entries.range(Bound::Excluded(path));
+            while let Some((below, _)) = following.next() {
+                let Some(name) = child_name(path, &below) else { break };
+                names.push(name.to_vec());
                 let end = if path.is_root() { name.len() } else { path.len() + 1 + name.len() };
-                after = Bound::Included(RootPath::after_everything_beneath(&below[..end]));
+                if end < below.len() {
+                    // Jumps over what the child contains.
+                    let beyond = RootPath::after_everything_beneath(&below[..end]);
+                    following = layer.entries.range(Bound::Included(&beyond));
+                }
             }
         }
-        let exists = |name: &&[u8]| path.child(name).is_ok_and(|child| self.beneath(&child, floor).is_some());
-        names.into_iter().filter(exists).map(<[u8]>::to_vec).collect()
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| path.child(name).is_ok_and(|child| self.beneath(&child, floor).is_some()));
+        names
     }
 
     /// Calls `visit` for everything in the stack but the root, sorted.
-    pub fn for_each(&self, mut visit: impl FnMut(&RootPath, &Found<'_>)) {
+    pub fn for_each(&self, mut visit: impl FnMut(&RootPath, &Found)) {
         let mut ahead = vec![RootPath::root()];
         while let Some(path) = ahead.pop() {
             if !path.is_root() {
@@ -130,7 +135,7 @@ impl MergedIndex {
     pub fn kept_content(&self, path: &RootPath) -> Option<&[u8]> {
         let found = self.lookup(path)?;
         let contents = &self.layers[found.layer].contents;
-        contents.get(path).or_else(|| contents.get(found.hard_link?)).map(Vec::as_slice)
+        contents.get(path).or_else(|| contents.get(found.hard_link.as_ref()?)).map(Vec::as_slice)
     }
 
     /// A number that all names of one file share; `None` for what has no second name.
@@ -138,24 +143,24 @@ impl MergedIndex {
         let links = self.links.get_or_init(|| {
             let mut links = HashMap::new();
             for (number, layer) in self.layers.iter().enumerate() {
-                for entry in layer.entries.values() {
+                for (_, entry) in &layer.entries {
                     if let IndexEntry::Present { hard_link: Some(target), .. } = entry {
                         let next = links.len() as u64;
-                        links.entry((number, target.clone())).or_insert(next);
+                        links.entry((number, target)).or_insert(next);
                     }
                 }
             }
             links
         });
         let found = self.lookup(path)?;
-        links.get(&(found.layer, found.hard_link.unwrap_or(path).clone())).copied()
+        links.get(&(found.layer, found.hard_link.unwrap_or_else(|| path.clone()))).copied()
     }
 
     pub(crate) fn walk(&self, path: &RootPath, follow: bool) -> Result<Resolved, RootfsError> {
         resolve(path, follow, |path| Ok(node(self.lookup(path).as_ref())))
     }
 
-    fn state(&self, path: &RootPath) -> Option<State<'_>> {
+    fn state(&self, path: &RootPath) -> Option<State> {
         let Some(parent) = path.parent() else {
             let root = self.beneath(path, 0);
             // The root exists even in an empty image.
@@ -197,14 +202,12 @@ impl MergedIndex {
     }
 
     /// What is at a path if the layers from `floor` up show through in its parent.
-    fn beneath(&self, path: &RootPath, floor: usize) -> Option<State<'_>> {
-        let mut directory: Option<State<'_>> = None;
+    fn beneath(&self, path: &RootPath, floor: usize) -> Option<State> {
+        let mut directory: Option<State> = None;
         for number in (floor..self.layers.len()).rev() {
             let layer = &self.layers[number];
             let (metadata, hard_link, opaque) = match layer.entries.get(path) {
-                Some(IndexEntry::Present { metadata, hard_link, opaque }) => {
-                    (Some(metadata), hard_link.as_ref(), *opaque)
-                }
+                Some(IndexEntry::Present { metadata, hard_link, opaque }) => (Some(metadata), hard_link, opaque),
                 // The layer removes what is below and has something of its own beneath.
                 Some(IndexEntry::Whiteout) if has_present_beneath(layer, path) => (None, None, true),
                 Some(IndexEntry::Whiteout) => return directory,
@@ -237,8 +240,8 @@ impl MergedIndex {
 }
 
 /// What a look-up means for a walk.
-pub(crate) fn node(found: Option<&Found<'_>>) -> Node {
-    match found.map(|found| found.metadata.map(|metadata| &metadata.kind)) {
+pub(crate) fn node(found: Option<&Found>) -> Node {
+    match found.map(|found| found.metadata.as_ref().map(|metadata| &metadata.kind)) {
         None => Node::Missing,
         Some(None | Some(Kind::Directory)) => Node::Directory,
         Some(Some(Kind::Symlink { target })) => Node::Symlink(target.clone()),
@@ -256,7 +259,7 @@ fn child_name<'p>(directory: &RootPath, path: &'p RootPath) -> Option<&'p [u8]> 
 }
 
 fn has_present_beneath(layer: &LayerIndex, directory: &RootPath) -> bool {
-    let below = layer.entries.range((Bound::Excluded(directory), Bound::Unbounded));
+    let below = layer.entries.range(Bound::Excluded(directory));
     below
         .take_while(|(path, _)| child_name(directory, path).is_some())
         .any(|(_, entry)| matches!(entry, IndexEntry::Present { .. }))

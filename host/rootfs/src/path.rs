@@ -45,6 +45,17 @@ impl RootPath {
         Ok(Self(components.join(&b'/')))
     }
 
+    /// A path that was one before; `None` if the bytes were none.
+    pub(crate) fn from_normalised(path: &[u8]) -> Option<Self> {
+        Self::is_normalised(path).then(|| Self(path.to_vec()))
+    }
+
+    /// Whether the bytes are a path as they stand.
+    pub(crate) fn is_normalised(path: &[u8]) -> bool {
+        let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= 255;
+        path.is_empty() || (path.len() <= 4096 && !path.contains(&0) && path.split(|byte| *byte == b'/').all(is_name))
+    }
+
     /// The bytes, without a leading `/`.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -140,11 +151,16 @@ impl PartialOrd for RootPath {
 
 impl Ord for RootPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // Only the first difference counts, and the search for it is what an index spends its time with.
-        let common = self.0.iter().zip(&other.0).take_while(|(ours, theirs)| ours == theirs).count();
-        let key = |path: &Self| path.0.get(common).map(|byte| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 });
-        key(self).cmp(&key(other))
+        order(&self.0, &other.0)
     }
+}
+
+/// The order of paths, also of what follows a common beginning.
+pub(crate) fn order(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
+    // Only the first difference counts, and the search for it is what an index spends its time with.
+    let common = left.iter().zip(right).take_while(|(left, right)| left == right).count();
+    let rank = |path: &[u8]| path.get(common).map(|byte| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 });
+    rank(left).cmp(&rank(right))
 }
 
 impl Deref for RootPath {

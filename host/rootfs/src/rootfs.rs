@@ -44,7 +44,7 @@ pub struct Attributes {
 /// An entry, in the changes or below.
 enum Here<'r> {
     Pending(&'r PendingEntry),
-    Below(Found<'r>),
+    Below(Found),
 }
 
 impl RootFs {
@@ -145,7 +145,7 @@ impl Here<'_> {
     fn metadata(&self) -> Cow<'_, Metadata> {
         match self {
             Self::Pending(entry) => Cow::Borrowed(&entry.metadata),
-            Self::Below(found) => match found.metadata {
+            Self::Below(found) => match &found.metadata {
                 Some(metadata) => Cow::Borrowed(metadata),
                 None => Cow::Owned(found.to_metadata()),
             },

@@ -58,7 +58,7 @@ impl LayerStack {
     /// Opens a file at a path whose parents hold no symlink.
     pub(crate) fn open_resolved(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError> {
         let found = self.index.lookup(path).ok_or_else(|| RootfsError::NotFound(path.clone()))?;
-        expect_file(path, found.metadata.map_or(&Kind::Directory, |metadata| &metadata.kind))?;
+        expect_file(path, found.metadata.as_ref().map_or(&Kind::Directory, |metadata| &metadata.kind))?;
         if let Some(kept) = self.index.kept_content(path) {
             return Ok(Box::new(Cursor::new(kept.to_vec())));
         }

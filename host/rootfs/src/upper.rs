@@ -90,12 +90,12 @@ pub(crate) fn flat_changes(
 /// # Errors
 /// The machine refused.
 pub fn settle(upper: &ConfinedDir, index: &LayerIndex, leave_out: &[RootPath]) -> Result<(), RootfsError> {
-    let mut stubs: Vec<&RootPath> = leave_out.iter().filter(|path| !index.entries.contains_key(*path)).collect();
+    let mut stubs: Vec<&RootPath> = leave_out.iter().filter(|path| !index.entries.contains(path)).collect();
     // The deepest first: a directory may become empty by it. A directory that was only copied up for a stub goes too.
     stubs.sort_by(|one, other| other.cmp(one));
     for stub in stubs {
         let mut next = Some((*stub).clone());
-        while let Some(path) = next.take().filter(|path| !path.is_root() && !index.entries.contains_key(path)) {
+        while let Some(path) = next.take().filter(|path| !path.is_root() && !index.entries.contains(path)) {
             let Some(entry) = upper.entry(&path)? else { break };
             if entry.metadata.is_directory() && !upper.read_directory(&path)?.is_empty() {
                 break;
@@ -104,11 +104,11 @@ pub fn settle(upper: &ConfinedDir, index: &LayerIndex, leave_out: &[RootPath]) -
             next = path.parent();
         }
     }
-    for (path, entry) in index.entries.iter().rev() {
+    for (path, entry) in index.entries.iter_rev() {
         if let IndexEntry::Present { metadata, .. } = entry
-            && upper.entry(path)?.is_some()
+            && upper.entry(&path)?.is_some()
         {
-            upper.set_mtime(path, metadata.mtime)?;
+            upper.set_mtime(&path, metadata.mtime)?;
         }
     }
     Ok(())

@@ -53,7 +53,7 @@ impl Base {
             let owner = Owner { uid: 5, gid: 6 };
             let metadata = Metadata { kind, mode, owner, mtime: THEN, xattrs: BTreeMap::new() };
             unpacker.entry(&path(words[1]), &metadata, hard_link.as_ref(), &mut &b"old"[..]).unwrap();
-            base.index.entries.insert(path(words[1]), IndexEntry::Present { metadata, hard_link, opaque: false });
+            base.index.entries.insert(&path(words[1]), &IndexEntry::Present { metadata, hard_link, opaque: false });
         }
         unpacker.finish().unwrap();
         base
@@ -339,18 +339,18 @@ fn mounts_as_it_merges(form: UnpackForm) {
     let directory = Metadata { kind: Kind::Directory, mode: 0o755, ..file.clone() };
     let put = |metadata: &Metadata, opaque| IndexEntry::Present { metadata: metadata.clone(), hard_link: None, opaque };
     unpacker.whiteout(&path("c")).unwrap();
-    second.entries.insert(path("c"), IndexEntry::Whiteout);
+    second.entries.insert(&path("c"), &IndexEntry::Whiteout);
     unpacker.whiteout(&path("a/x")).unwrap();
-    second.entries.insert(path("a/x"), IndexEntry::Whiteout);
+    second.entries.insert(&path("a/x"), &IndexEntry::Whiteout);
     unpacker.entry(&path("b"), &directory, None, &mut std::io::empty()).unwrap();
     unpacker.opaque(&path("b")).unwrap();
-    second.entries.insert(path("b"), put(&directory, true));
+    second.entries.insert(&path("b"), &put(&directory, true));
     unpacker.entry(&path("b/y"), &file, None, &mut &b"y"[..]).unwrap();
-    second.entries.insert(path("b/y"), put(&file, false));
+    second.entries.insert(&path("b/y"), &put(&file, false));
     unpacker.entry(&path("d"), &file, None, &mut &b"d"[..]).unwrap();
-    second.entries.insert(path("d"), put(&file, false));
+    second.entries.insert(&path("d"), &put(&file, false));
     unpacker.entry(&path("f/x"), &file, None, &mut &b"x"[..]).unwrap();
-    second.entries.insert(path("f/x"), put(&file, false));
+    second.entries.insert(&path("f/x"), &put(&file, false));
     unpacker.finish().unwrap();
     let merged = MergedIndex::new(vec![Arc::new(base.index.clone()), Arc::new(second)]);
     let mut expected = Vec::new();

@@ -185,9 +185,8 @@ fn a_bomb_ends_at_its_bound_and_zeros_that_somebody_needs_do_not() {
 }
 
 #[test]
-fn a_million_entries_take_little_memory_or_a_message() {
+fn a_million_entries_take_little_memory() {
     let bases = Bases::new();
-    bases.scene.site.dockerfile("FROM base\nCOPY file /\n");
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut hasher = cofferdam_digest::Sha256::new();
     let mut put = |bytes: &[u8]| {
@@ -200,10 +199,18 @@ fn a_million_entries_take_little_memory_or_a_message() {
     put(&[0; 1024]);
     let (blob, diff_id) = (encoder.finish().expect("memory"), hasher.finish());
     let base = bases.craft().blob(&blob, diff_id).finish();
-    let command = bases.scene.program(&["--build-context", &base]).into_command();
-    let (built, peak_bytes) = crate::scene::measured(command);
-    built.success();
-    bases.scene.nothing_left(&bases.scene.site.store());
-    eprintln!("a million entries: {} MiB", peak_bytes >> 20);
-    assert!(peak_bytes < 1 << 30, "{} MiB", peak_bytes >> 20);
+    // The index is made by the first build and loaded by the others.
+    for (what, text) in [
+        ("beside them", "FROM base\nCOPY file /\n"),
+        ("over one", "FROM base\nCOPY file /d500/f0000500\n"),
+        ("out of them", "FROM base AS big\nFROM scratch\nCOPY --from=big /d500 /d\n"),
+    ] {
+        bases.scene.site.dockerfile(text);
+        let command = bases.scene.program(&["--build-context", &base]).into_command();
+        let (built, peak_bytes) = crate::scene::measured(command);
+        built.success();
+        bases.scene.nothing_left(&bases.scene.site.store());
+        eprintln!("a million entries, {what}: {} MiB", peak_bytes >> 20);
+        assert!(peak_bytes < 100 << 20, "{what}: {} MiB", peak_bytes >> 20);
+    }
 }

@@ -1,7 +1,9 @@
-//! A store that lost its power: each of its files cut short, and each full of zeros.
+//! A store that lost its power, or that somebody put something into: each of its files cut short, full of zeros, and
+//! replaced by a pipe, a directory and a link.
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -79,9 +81,6 @@ impl Damaged {
             let said = &built.stderr;
             assert!(said.contains("damaged") || said.contains("remove it"), "{what}: {said}");
             assert_eq!(self.registry.tags(name), Some(Vec::new()), "{what}");
-            if said.contains("index.json") {
-                fs::remove_file(store.join("index.json")).expect("named");
-            }
             let again = self.scene.program_in(&store, &arguments).run();
             assert_eq!(again.code, 0, "{what}, the second time: {}\nafter {said}", again.stderr);
             assert_eq!(again.digest(), self.digest, "{what}");
@@ -99,17 +98,22 @@ fn each_damaged_file_is_found_and_made_again() {
     assert!(all.len() > 15, "{all:?}");
     let (mut at_once, mut told) = (0, 0);
     for (number, file) in all.iter().enumerate() {
-        for (kind, zeros) in [("short", false), ("zeros", true)] {
+        for kind in ["short", "zeros", "a pipe", "a directory", "a link"] {
             let store = damaged.scene.site.store();
             copy(&damaged.whole, &store);
             let place = store.join(file.strip_prefix(&damaged.whole).expect("inside"));
             let bytes = fs::read(&place).expect("there");
-            let bytes = if zeros { vec![0; bytes.len()] } else { bytes[..bytes.len() / 2].to_vec() };
             // Not by the same inode: blobs may be linked.
             fs::remove_file(&place).expect("ours");
-            fs::write(&place, bytes).expect("writable");
+            match kind {
+                "short" => fs::write(&place, &bytes[..bytes.len() / 2]).expect("writable"),
+                "zeros" => fs::write(&place, vec![0; bytes.len()]).expect("writable"),
+                "a pipe" => assert!(Command::new("mkfifo").arg(&place).status().expect("mkfifo").success()),
+                "a directory" => fs::create_dir_all(place.join("beneath")).expect("writable"),
+                _ => symlink("/dev/zero", &place).expect("writable"),
+            }
             let what = format!("{} {kind}", place.strip_prefix(&store).expect("inside").display());
-            match damaged.build(&format!("damaged-{number}-{kind}"), &what) {
+            match damaged.build(&format!("damaged-{number}-{}", kind.replace(' ', "-")), &what) {
                 true => at_once += 1,
                 false => told += 1,
             }

@@ -83,7 +83,7 @@ impl RawBlobWriter {
             file.flush().map_err(StoreError::io("write", &path))?;
         }
         // Also over one that is there: it may be what a power failure left.
-        fs::rename(&self.temporary, &path).map_err(StoreError::io("write", &path))?;
+        self.store.put_in_place(&self.temporary, &path).map_err(StoreError::io("write", &path))?;
         Ok(info)
     }
 }

@@ -1,6 +1,11 @@
 //! The list of built images in the store's `index.json`, and what references led to.
 
-use std::fs::File;
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    sync::PoisonError,
+};
 
 use cofferdam_digest::Digest;
 
@@ -27,10 +32,13 @@ impl Store {
     /// Its manifest, configuration and layers should be in the store by now.
     ///
     /// # Errors
-    /// The machine refused, or `index.json` is broken.
+    /// The machine refused.
     pub fn record_image(&self, image: &Descriptor, names: &[String]) -> Result<(), StoreError> {
         let _lock = self.lock_image_list()?;
-        let mut index = self.read_image_list()?;
+        let mut index = match self.read_image_list() {
+            Err(StoreError::Broken { path, .. }) => self.begun_anew(path),
+            read => read?,
+        };
         let name_of = |entry: &Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).cloned();
         index.manifests.retain(|entry| match name_of(entry) {
             Some(name) => !names.contains(&name),
@@ -53,7 +61,7 @@ impl Store {
             surplus -= usize::from(dropped);
             !dropped
         });
-        self.replace_file(&self.root.join("index.json"), &index.to_json(), true)
+        self.replace_file(&self.root.join("index.json"), true, |file| file.write_all(&index.to_json()))
     }
 
     /// The images, oldest first.
@@ -101,17 +109,31 @@ impl Store {
 
     pub(super) fn ensure_image_list(&self) -> Result<(), StoreError> {
         let path = self.root.join("index.json");
-        if path.is_file() {
+        let is_broken = || match self.read_image_list() {
+            Err(StoreError::Broken { .. }) => Ok(true),
+            read => read.map(|_| false),
+        };
+        if !is_broken()? {
             return Ok(());
         }
         let _lock = self.lock_image_list()?;
-        if path.is_file() {
+        if !is_broken()? {
             return Ok(());
         }
-        self.write_atomically(&path, &Index::new(Family::Oci, Vec::new()).to_json())
+        let empty = match fs::symlink_metadata(&path).is_ok() {
+            true => self.begun_anew(path.clone()),
+            false => Index::new(Family::Oci, Vec::new()),
+        };
+        self.write_atomically(&path, &empty.to_json())
     }
 
-    fn reference_path(&self, reference: &str) -> std::path::PathBuf {
+    /// A list in the place of one that can't be read. It names what was built, nothing depends on it.
+    fn begun_anew(&self, path: PathBuf) -> Index {
+        self.repaired.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        Index::new(Family::Oci, Vec::new())
+    }
+
+    fn reference_path(&self, reference: &str) -> PathBuf {
         self.root.join("images").join(Digest::of(reference.as_bytes()).hex())
     }
 

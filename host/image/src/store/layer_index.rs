@@ -1,34 +1,26 @@
 //! Layer indexes on disk: compact, checked, and fast to load.
 //!
-//! A base of 6,000 entries is loaded by every build, a warm one included, so the format is binary: paths share the prefix of the
-//! one before, numbers are variable-length (LEB128), and nothing is named. A version in the first line and a checksum over
-//! the rest: whatever does not fit is as good as no index, it is made anew from the blob.
+//! A base of 6,000 entries is loaded by every build, a warm one included, and some have a million: the file has the very blocks
+//! that [`IndexEntries`] keeps in memory, and neither writing nor reading it holds more of it than one. A version in the
+//! first line and a checksum at the end: whatever does not fit is as good as no index, it is made anew from the blob.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, BufReader, BufWriter, Read, Write},
+};
 
-use cofferdam_digest::Digest;
-use cofferdam_rootfs::{IndexEntry, Kind, LayerIndex, Metadata, Owner, RootPath, Timestamp};
+use cofferdam_digest::{Digest, HashingReader, HashingWriter};
+use cofferdam_rootfs::{IndexEntries, LayerIndex, RootPath};
 
-use super::{Store, read_small};
+use super::{Store, open_regular};
 use crate::StoreError;
 
-const MAGIC: &[u8] = b"cofferdam layer index 1\n";
+const MAGIC: &[u8] = b"cofferdam layer index 2\n";
 
-/// The largest index that is loaded: about 5 million entries.
+const CHECKSUM_BYTES: u64 = 32;
+
+/// The largest index that is loaded: about 10 million entries.
 const LIMIT_BYTES: u64 = 256 << 20;
-
-const WHITEOUT: u8 = 0;
-const FILE: u8 = 1;
-const DIRECTORY: u8 = 2;
-const SYMLINK: u8 = 3;
-const CHARACTER_DEVICE: u8 = 4;
-const BLOCK_DEVICE: u8 = 5;
-const FIFO: u8 = 6;
-const SOCKET: u8 = 7;
-const KIND_MASK: u8 = 0x0f;
-const HAS_XATTRS: u8 = 0x10;
-const HAS_HARD_LINK: u8 = 0x20;
-const IS_OPAQUE: u8 = 0x40;
 
 impl Store {
     /// Stores the index of a layer.
@@ -36,7 +28,12 @@ impl Store {
     /// # Errors
     /// The machine refused.
     pub fn put_layer_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<(), StoreError> {
-        self.write_atomically(&self.root.join("indexes").join(diff_id.hex()), &encode(index))
+        let path = self.root.join("indexes").join(diff_id.hex());
+        self.replace_file(&path, false, |file| {
+            let mut out = BufWriter::new(file);
+            encode(index, &mut out)?;
+            out.flush()
+        })
     }
 
     /// The index of a layer; `None` if there is none, or it is damaged or of another version.
@@ -44,186 +41,96 @@ impl Store {
     /// # Errors
     /// The machine refused.
     pub fn layer_index(&self, diff_id: &Digest) -> Result<Option<LayerIndex>, StoreError> {
-        let bytes = read_small(&self.root.join("indexes").join(diff_id.hex()), LIMIT_BYTES)?;
-        Ok(bytes.and_then(|bytes| decode(&bytes)))
+        let path = self.root.join("indexes").join(diff_id.hex());
+        let Some(file) = open_regular(&path)? else { return Ok(None) };
+        let size_bytes = file.metadata().map_err(StoreError::io("read", &path))?.len();
+        if size_bytes > LIMIT_BYTES {
+            return Ok(None);
+        }
+        match decode(BufReader::with_capacity(64 << 10, file), size_bytes) {
+            Ok(index) => Ok(Some(index)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(StoreError::io("read", path)(error)),
+        }
     }
 }
 
-fn encode(index: &LayerIndex) -> Vec<u8> {
-    let mut body = Vec::with_capacity(index.entries.len() * 40);
-    put_number(&mut body, index.entries.len() as u64);
-    let mut before: &[u8] = &[];
-    for (path, entry) in &index.entries {
-        let shared = before.iter().zip(path.as_bytes()).take_while(|(left, right)| left == right).count();
-        put_number(&mut body, shared as u64);
-        put_bytes(&mut body, &path.as_bytes()[shared..]);
-        before = path.as_bytes();
-        match entry {
-            IndexEntry::Whiteout => body.push(WHITEOUT),
-            IndexEntry::Present { metadata, hard_link, opaque } => {
-                put_present(&mut body, metadata, hard_link.as_ref(), *opaque)
-            }
-        }
-    }
-    put_number(&mut body, index.contents.len() as u64);
+fn encode(index: &LayerIndex, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(MAGIC)?;
+    let mut body = HashingWriter::new(&mut *out);
+    let blocks = index.entries.blocks();
+    put_number(&mut body, blocks.len())?;
+    blocks.into_iter().try_for_each(|block| put_bytes(&mut body, block))?;
+    put_number(&mut body, index.contents.len())?;
     for (path, content) in &index.contents {
-        put_bytes(&mut body, path.as_bytes());
-        put_bytes(&mut body, content);
+        put_bytes(&mut body, path.as_bytes())?;
+        put_bytes(&mut body, content)?;
     }
-    [MAGIC, Digest::of(&body).as_bytes(), &body].concat()
+    let (_, checksum, _) = body.finish();
+    out.write_all(checksum.as_bytes())
 }
 
-fn put_present(body: &mut Vec<u8>, metadata: &Metadata, hard_link: Option<&RootPath>, opaque: bool) {
-    let kind = match metadata.kind {
-        Kind::File { .. } => FILE,
-        Kind::Directory => DIRECTORY,
-        Kind::Symlink { .. } => SYMLINK,
-        Kind::CharacterDevice { .. } => CHARACTER_DEVICE,
-        Kind::BlockDevice { .. } => BLOCK_DEVICE,
-        Kind::Fifo => FIFO,
-        Kind::Socket => SOCKET,
-    };
-    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-    body.push(
-        kind | flag(!metadata.xattrs.is_empty(), HAS_XATTRS)
-            | flag(hard_link.is_some(), HAS_HARD_LINK)
-            | flag(opaque, IS_OPAQUE),
-    );
-    put_number(body, metadata.mode.into());
-    put_number(body, metadata.owner.uid.into());
-    put_number(body, metadata.owner.gid.into());
-    // Zigzag, so that moments before 1970 are short too.
-    put_number(body, ((metadata.mtime.seconds << 1) ^ (metadata.mtime.seconds >> 63)).cast_unsigned());
-    put_number(body, metadata.mtime.nanoseconds.into());
-    match &metadata.kind {
-        Kind::File { size } => put_number(body, *size),
-        Kind::Symlink { target } => put_bytes(body, target),
-        Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => {
-            put_number(body, (*major).into());
-            put_number(body, (*minor).into());
-        }
-        Kind::Directory | Kind::Fifo | Kind::Socket => {}
-    }
-    if !metadata.xattrs.is_empty() {
-        put_number(body, metadata.xattrs.len() as u64);
-        for (name, value) in &metadata.xattrs {
-            put_bytes(body, name);
-            put_bytes(body, value);
-        }
-    }
-    if let Some(path) = hard_link {
-        put_bytes(body, path.as_bytes());
-    }
+fn put_number(out: &mut impl Write, number: usize) -> io::Result<()> {
+    out.write_all(&(number as u64).to_le_bytes())
 }
 
-fn put_number(body: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        body.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    body.push(number as u8);
+fn put_bytes(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    put_number(out, bytes.len())?;
+    out.write_all(bytes)
 }
 
-fn put_bytes(body: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(body, bytes.len() as u64);
-    body.extend_from_slice(bytes);
-}
-
-fn decode(bytes: &[u8]) -> Option<LayerIndex> {
-    let (checksum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
-    if Digest::of(body).as_bytes() != checksum {
-        return None;
-    }
-    let mut input = Input(body);
-    let count = input.number()?;
-    let mut path = Vec::new();
-    // Collected from a sorted list, the map is built from the bottom, without searching.
-    let mut entries = Vec::with_capacity(usize::try_from(count).ok()?.min(body.len()));
-    for _ in 0..count {
-        let shared = usize::try_from(input.number()?).ok().filter(|shared| *shared <= path.len())?;
-        path.truncate(shared);
-        path.extend_from_slice(input.bytes()?);
-        entries.push((RootPath::new(&path).ok()?, input.entry()?));
+fn decode(mut file: impl Read, size_bytes: u64) -> io::Result<LayerIndex> {
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact(&mut magic)?;
+    let body_bytes = size_bytes.checked_sub(MAGIC.len() as u64 + CHECKSUM_BYTES).filter(|_| magic == MAGIC);
+    let mut body = Body { from: HashingReader::new(&mut file), remaining: body_bytes.ok_or_else(damaged)? };
+    let mut entries = IndexEntries::default();
+    for _ in 0..body.number()? {
+        entries.push_block(body.bytes()?).map_err(|_| damaged())?;
     }
     let mut contents = BTreeMap::new();
-    for _ in 0..input.number()? {
-        contents.insert(RootPath::new(input.bytes()?).ok()?, input.bytes()?.to_vec());
+    for _ in 0..body.number()? {
+        contents.insert(RootPath::new(body.bytes()?).map_err(|_| damaged())?, body.bytes()?);
     }
-    input.0.is_empty().then(|| LayerIndex { entries: entries.into_iter().collect(), contents })
+    let whole = body.remaining == 0;
+    let (actual, ..) = body.from.finish();
+    let mut checksum = [0; CHECKSUM_BYTES as usize];
+    file.read_exact(&mut checksum)?;
+    if whole && actual.as_bytes() == &checksum { Ok(LayerIndex { entries, contents }) } else { Err(damaged()) }
 }
 
-struct Input<'a>(&'a [u8]);
+fn damaged() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
 
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
+struct Body<R> {
+    from: HashingReader<R>,
+    remaining: u64,
+}
+
+impl<R: Read> Body<R> {
+    fn number(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.remaining = self.remaining.checked_sub(8).ok_or_else(damaged)?;
+        self.from.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn small(&mut self) -> Option<u32> {
-        u32::try_from(self.number()?).ok()
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    fn entry(&mut self) -> Option<IndexEntry> {
-        let tag = self.byte()?;
-        if tag == WHITEOUT {
-            return Some(IndexEntry::Whiteout);
-        }
-        let mode = self.small()?;
-        let owner = Owner { uid: self.small()?, gid: self.small()? };
-        let zigzag = self.number()?;
-        let seconds = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-        let mtime = Timestamp { seconds, nanoseconds: self.small()? };
-        let kind = match tag & KIND_MASK {
-            FILE => Kind::File { size: self.number()? },
-            DIRECTORY => Kind::Directory,
-            SYMLINK => Kind::Symlink { target: self.bytes()?.to_vec() },
-            CHARACTER_DEVICE => Kind::CharacterDevice { major: self.small()?, minor: self.small()? },
-            BLOCK_DEVICE => Kind::BlockDevice { major: self.small()?, minor: self.small()? },
-            FIFO => Kind::Fifo,
-            SOCKET => Kind::Socket,
-            _ => return None,
-        };
-        let mut xattrs = BTreeMap::new();
-        if tag & HAS_XATTRS != 0 {
-            for _ in 0..self.number()? {
-                xattrs.insert(self.bytes()?.to_vec(), self.bytes()?.to_vec());
-            }
-        }
-        let hard_link = match tag & HAS_HARD_LINK != 0 {
-            true => Some(RootPath::new(self.bytes()?).ok()?),
-            false => None,
-        };
-        Some(IndexEntry::Present {
-            metadata: Metadata { kind, mode, owner, mtime, xattrs },
-            hard_link,
-            opaque: tag & IS_OPAQUE != 0,
-        })
+    fn bytes(&mut self) -> io::Result<Vec<u8>> {
+        let length = self.number()?;
+        self.remaining = self.remaining.checked_sub(length).ok_or_else(damaged)?;
+        // No more than the file has.
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| damaged())?];
+        self.from.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cofferdam_rootfs::{IndexEntry, Kind, Metadata, Owner, Timestamp};
+
     use super::*;
 
     fn path(text: &[u8]) -> RootPath {
@@ -248,7 +155,7 @@ mod tests {
             (b"d/fifo", Kind::Fifo),
             (b"d/socket", Kind::Socket),
         ] {
-            index.entries.insert(path(name), present(kind));
+            index.entries.insert(&path(name), &present(kind));
         }
         let mut special = present(Kind::File { size: 0 });
         if let IndexEntry::Present { metadata, hard_link, opaque } = &mut special {
@@ -257,35 +164,48 @@ mod tests {
             *hard_link = Some(path(b"d/other"));
             *opaque = true;
         }
-        index.entries.insert(path(b"special"), special);
-        index.entries.insert(path(b"gone"), IndexEntry::Whiteout);
+        index.entries.insert(&path(b"special"), &special);
+        index.entries.insert(&path(b"gone"), &IndexEntry::Whiteout);
         index.contents.insert(path(b"etc/passwd"), b"root:x:0:0::/root:/bin/sh\n".to_vec());
         index
     }
 
+    fn encoded(index: &LayerIndex) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(index, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn decoded(bytes: &[u8]) -> Option<LayerIndex> {
+        decode(bytes, bytes.len() as u64).ok()
+    }
+
     #[test]
     fn every_kind_of_entry_survives() {
-        assert_eq!(decode(&encode(&index())), Some(index()));
-        assert_eq!(decode(&encode(&LayerIndex::default())), Some(LayerIndex::default()));
+        assert_eq!(decoded(&encoded(&index())), Some(index()));
+        assert_eq!(decoded(&encoded(&LayerIndex::default())), Some(LayerIndex::default()));
     }
 
     #[test]
     fn a_damaged_index_is_none() {
-        let bytes = encode(&index());
+        let bytes = encoded(&index());
         for position in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[position] ^= 1;
-            assert_eq!(decode(&damaged), None, "byte {position}");
-            assert_eq!(decode(&bytes[..position]), None, "cut at {position}");
+            assert_eq!(decoded(&damaged), None, "byte {position}");
+            assert_eq!(decoded(&bytes[..position]), None, "cut at {position}");
         }
     }
 
     #[test]
     fn nonsense_with_a_right_checksum_is_none_and_asks_for_no_memory() {
-        for body in [&[0xff; 9][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 0], &[1, 5, 0], &[1, 0, 1, b'a', 0x0e], &[0, 0, 7]]
+        let many = u64::MAX.to_le_bytes();
+        let one = 1_u64.to_le_bytes();
+        for body in
+            [&many[..], &[one, many].concat(), &[one, one, [7; 8]].concat(), &[[0; 8], one, many].concat(), &[0; 17]]
         {
-            let bytes = [MAGIC, Digest::of(body).as_bytes(), body].concat();
-            assert_eq!(decode(&bytes), None, "{body:?}");
+            let bytes = [MAGIC, body, Digest::of(body).as_bytes()].concat();
+            assert_eq!(decoded(&bytes), None, "{body:?}");
         }
     }
 
@@ -299,9 +219,9 @@ mod tests {
                 (path(name.as_bytes()), present(Kind::File { size: n * 1000 }))
             });
             let index = LayerIndex { entries: entries.collect(), contents: BTreeMap::new() };
-            let bytes = encode(&index);
+            let bytes = encoded(&index);
             let start = std::time::Instant::now();
-            assert!(decode(&bytes).is_some());
+            assert!(decoded(&bytes).is_some());
             println!("{count} entries: {} bytes, loaded in {:?}", bytes.len(), start.elapsed());
         }
     }

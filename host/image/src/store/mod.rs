@@ -37,14 +37,17 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use cofferdam_digest::{Digest, HashingReader, VerifyError, VerifyingReader};
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 use crate::{Descriptor, ImageError, MediaType, StoreError, json};
-use session::Session;
+use session::{Session, move_directory};
 use unpacked::forget_unpacked_of_another_boot;
 
 pub use blob::{BlobInfo, BlobWriter, RawBlobWriter};
@@ -69,6 +72,8 @@ const FULL_BELOW_BYTES: u64 = 1 << 20;
 pub struct Store {
     root: Arc<Path>,
     session: Arc<Session>,
+    /// What was damaged and begun anew: told once.
+    repaired: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 impl Store {
@@ -116,13 +121,18 @@ impl Store {
             }
         }
         let session = Session::begin(&root.join("tmp"), |session| forget_unpacked_of_another_boot(&root, session))?;
-        let store = Self { root: root.into(), session: Arc::new(session) };
+        let store = Self { root: root.into(), session: Arc::new(session), repaired: Arc::default() };
         let layout = store.root.join("oci-layout");
         if read_small(&layout, json::DOCUMENT_LIMIT_BYTES)?.as_deref() != Some(OCI_LAYOUT) {
             store.write_atomically(&layout, OCI_LAYOUT)?;
         }
         store.ensure_image_list()?;
         Ok(store)
+    }
+
+    /// Lists of the store that were damaged and began anew since the last call, for a warning.
+    pub fn take_repaired(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut *self.repaired.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The store's directory, absolute.
@@ -148,8 +158,16 @@ impl Store {
 
     /// Whether a blob is there, with this size in bytes if it is known.
     pub fn has_blob(&self, digest: &Digest, size: Option<u64>) -> bool {
-        fs::metadata(self.blob_path(digest))
+        fs::symlink_metadata(self.blob_path(digest))
             .is_ok_and(|file| file.is_file() && size.is_none_or(|size| file.len() == size))
+    }
+
+    /// Opens a file beneath the store's directory; `None` if there is none, or something that is no regular file.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn open_own_file(&self, path: &Path) -> Result<Option<File>, StoreError> {
+        open_regular(path)
     }
 
     /// Opens a blob; nothing is verified.
@@ -157,11 +175,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], or the machine refused.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
-        let path = self.blob_path(digest);
-        File::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => StoreError::Missing { digest: *digest, store: self.root.to_path_buf() },
-            _ => StoreError::Io { action: "open", path, source },
-        })
+        let missing = || StoreError::Missing { digest: *digest, store: self.root.to_path_buf() };
+        open_regular(&self.blob_path(digest))?.ok_or_else(missing)
     }
 
     /// Opens a blob for a reader that ends with an error (`InvalidData`) unless the bytes are those of the descriptor.
@@ -266,21 +281,38 @@ impl Store {
     /// # Errors
     /// The machine refused.
     pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        self.replace_file(path, bytes, false)
+        self.replace_file(path, false, |file| file.write_all(bytes))
     }
 
-    fn replace_file(&self, path: &Path, bytes: &[u8], synced: bool) -> Result<(), StoreError> {
+    pub(super) fn replace_file(
+        &self,
+        path: &Path,
+        synced: bool,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
         let (mut file, temporary) = self.session.create_file("write")?;
-        let written = file.write_all(bytes).and_then(|()| if synced { file.sync_all() } else { Ok(()) });
+        let written = write(&mut file).and_then(|()| if synced { file.sync_all() } else { Ok(()) });
         let renamed = written
             .map_err(StoreError::io("write", path))
-            .and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("write", path)));
+            .and_then(|()| self.put_in_place(&temporary, path).map_err(StoreError::io("write", path)));
         if renamed.is_err() {
             drop(fs::remove_file(&temporary));
         } else if synced && let Some(parent) = path.parent() {
             sync_directory(parent)?;
         }
         renamed
+    }
+
+    /// Renames a finished file to its name. A directory that stands there, which a store does not have, gives way; anything
+    /// else is replaced by rename(2) itself.
+    pub(super) fn put_in_place(&self, temporary: &Path, path: &Path) -> io::Result<()> {
+        match fs::rename(temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                move_directory(path, &self.session.fresh_path("misplaced"))?;
+                fs::rename(temporary, path)
+            }
+            renamed => renamed,
+        }
     }
 
     /// The error of a reader of [`Store::open_verified`]. What is damaged is removed, so that the next build does not meet
@@ -299,12 +331,22 @@ impl Store {
 
 /// Reads a small file of the store's own; `None` if there is none or it is larger than the limit.
 pub(crate) fn read_small(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io("open", path)(error)),
-    };
+    let Some(file) = open_regular(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
     Ok((bytes.len() as u64 <= limit_bytes).then_some(bytes))
+}
+
+/// Opens a file of the store's own. What is no regular file counts as none: a pipe would be waited for, and a link leads
+/// to what is not the store's. Whoever writes a file of that name replaces it.
+pub(crate) fn open_regular(path: &Path) -> Result<Option<File>, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A link, a socket, a device without a driver.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(None),
+        Err(errno) => return Err(StoreError::io("open", path)(errno.into())),
+    };
+    let metadata = file.metadata().map_err(StoreError::io("open", path))?;
+    Ok(metadata.is_file().then_some(file))
 }

@@ -186,10 +186,23 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", path))
 }
 
-/// Opens a file to lock it.
+/// Opens a file to lock it, and makes it if there is none. What stands there instead and can't be locked, or would be
+/// waited for, is none of the store's and gives way.
 pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(StoreError::io("create", path))
+    let flags = LOCK | OFlags::CREATE;
+    let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o666));
+    let opened = match open() {
+        Err(Errno::ISDIR | Errno::LOOP | Errno::NXIO | Errno::NODEV) => {
+            remove_tree(path).map_err(StoreError::io("remove", path))?;
+            open()
+        }
+        opened => opened,
+    };
+    opened.map(File::from).map_err(|errno| StoreError::io("create", path)(errno.into()))
 }
+
+/// How lock files are opened: a pipe would be waited for, a link leads away.
+const LOCK: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A session whose owner is gone: directory, lock file, and the lock, now ours.
 type Abandoned = (PathBuf, PathBuf, File);
@@ -202,7 +215,7 @@ fn abandoned(tmp: &Path) -> Result<(Vec<Abandoned>, bool), StoreError> {
         if lock_path.extension().is_none_or(|extension| extension != "lock") {
             continue;
         }
-        let Ok(lock) = OpenOptions::new().write(true).open(&lock_path) else { continue };
+        let Ok(lock) = rustix::fs::open(&lock_path, LOCK, Mode::empty()).map(File::from) else { continue };
         match lock.try_lock() {
             Ok(()) => found.push((lock_path.with_extension(""), lock_path, lock)),
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => all = false,

@@ -47,7 +47,7 @@ impl Store {
     /// `form` is not a name.
     pub fn unpacked(&self, form: &str, diff_id: &Digest) -> Result<Option<PathBuf>, StoreError> {
         let place = self.unpacked_place(form, diff_id)?;
-        Ok(place.is_dir().then_some(place))
+        Ok(is_directory(&place).then_some(place))
     }
 
     /// Starts to unpack a layer, or waits until the builder or thread that is at it has finished, but not for ever. The same
@@ -57,7 +57,7 @@ impl Store {
     /// `form` is not a name, or the machine refused.
     pub fn begin_unpack(&self, form: &str, diff_id: &Digest) -> Result<Unpacking, StoreError> {
         let (place, lock) = self.lock_unpacked(form, diff_id)?;
-        if place.is_dir() {
+        if is_directory(&place) {
             return Ok(Unpacking::Ready(place));
         }
         Ok(Unpacking::Started(UnpackGuard { directory: self.temp_dir("unpack")?, place, _lock: lock }))
@@ -104,14 +104,23 @@ impl Store {
 
 /// Moves an unpacked layer to its place, unless another builder was first.
 fn put(directory: &Path, place: &Path) -> Result<(), StoreError> {
-    if place.is_dir() {
+    if is_directory(place) {
         return Ok(());
+    }
+    if fs::symlink_metadata(place).is_ok() {
+        // None of the store's, and rename(2) would not replace it.
+        fs::remove_file(place).map_err(StoreError::io("remove", place))?;
     }
     match move_directory(directory, place) {
         // rename(2) replaces no directory that has something in it: it is the same, and may be in use.
         Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(()),
         moved => moved.map_err(StoreError::io("move an unpacked layer to", place)),
     }
+}
+
+/// Whether it is one itself: a link would lead to what is not the store's.
+fn is_directory(place: &Path) -> bool {
+    fs::symlink_metadata(place).is_ok_and(|place| place.is_dir())
 }
 
 /// Puts aside what was unpacked before the machine was started anew: some of it may never have reached the disk, and

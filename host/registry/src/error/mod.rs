@@ -244,6 +244,31 @@ pub enum RegistryError {
         /// How long.
         after: Duration,
     },
+    /// A body that comes, but so slowly that it would take for ever.
+    #[error(
+        "{request}: only {bytes} bytes came in {:.0} s, less than {least_bytes_per_second} in each second",
+        waited.as_secs_f64()
+    )]
+    TooSlow {
+        /// The request.
+        request: RequestLine,
+        /// How many bytes came.
+        bytes: u64,
+        /// In which time.
+        waited: Duration,
+        /// What is expected, in bytes.
+        least_bytes_per_second: u64,
+    },
+    /// Redirects without an end.
+    #[error("{request}: redirects lead on and on, after {hops} of them to {to}")]
+    Redirects {
+        /// The request.
+        request: RequestLine,
+        /// How many were followed.
+        hops: usize,
+        /// Where the last one leads, without the query.
+        to: String,
+    },
     /// The connection broke, or what came over it was not HTTP.
     #[error("{request}: the connection broke: {reason}")]
     Transport {
@@ -316,6 +341,7 @@ impl RegistryError {
             Self::RateLimited { .. }
             | Self::Connect { .. }
             | Self::Timeout { .. }
+            | Self::TooSlow { .. }
             | Self::Transport { .. }
             | Self::Truncated { .. } => true,
             Self::Status { status, .. } => {

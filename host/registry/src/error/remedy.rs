@@ -40,6 +40,16 @@ impl RegistryError {
             Self::Truncated { .. } | Self::Transport { .. } | Self::Timeout { .. } => {
                 "the connection or the registry is unreliable: run the same command again".to_owned()
             }
+            Self::TooSlow { .. } => {
+                "the connection or the registry is too slow: run the same command again, or take the \
+                 image from another registry"
+                    .to_owned()
+            }
+            Self::Redirects { .. } => {
+                "the registry, or a proxy before it, is set up wrongly: check the image's name, and tell \
+                 whoever runs it"
+                    .to_owned()
+            }
             Self::TooLarge { .. } => "this is not an image's manifest; check the reference".to_owned(),
             Self::Tls { host, certificate: false, .. } => {
                 format!("if `{host}` is meant to be used without TLS, give `--insecure-registry {host}`")
@@ -77,7 +87,21 @@ impl RegistryError {
             Self::Source { .. } | Self::SourceSize { .. } => {
                 "the local store changed while it was read: build again".to_owned()
             }
-            Self::Credential(_) | Self::Status { .. } | Self::Answer { .. } | Self::Setup { .. } => return None,
+            Self::Answer { .. } => {
+                "the registry, or a proxy before it, does not keep to the protocol: check that the name is \
+                 that of a registry, and tell whoever runs it"
+                    .to_owned()
+            }
+            Self::Status { status, .. } if status.is_redirection() => {
+                "check that the name is that of a registry and not of a web page".to_owned()
+            }
+            Self::Status { .. } => {
+                "the registry refuses the request itself: check the name of the image, and tell whoever \
+                 runs the registry what it answered"
+                    .to_owned()
+            }
+            Self::Setup { .. } => "check the options that name certificates and hosts".to_owned(),
+            Self::Credential(_) => return None,
         })
     }
 }

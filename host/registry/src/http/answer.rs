@@ -1,6 +1,6 @@
 //! An answer's head, and its body as it comes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
@@ -12,7 +12,7 @@ use url::Url;
 
 use super::failure;
 use crate::{
-    RegistryError, RequestLine, Said,
+    RegistryError, RequestLine, Said, SlowestRate, Timeouts,
     error::{MAX_BODY_BYTES, Waited},
     retry,
 };
@@ -22,13 +22,17 @@ pub(crate) struct Answer {
     response: reqwest::Response,
     request: RequestLine,
     idle: Duration,
+    slowest: SlowestRate,
+    /// How long the current window was waited in, and what came in it, in bytes.
+    window: (Duration, u64),
     /// The place among the host's parallel requests, kept until the body is read or dropped.
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
-    pub(super) fn new(response: reqwest::Response, request: RequestLine, idle: Duration) -> Self {
-        Self { response, request, idle, permit: None }
+    pub(super) fn new(response: reqwest::Response, request: RequestLine, timeouts: &Timeouts) -> Self {
+        let (idle, slowest) = (timeouts.idle, timeouts.slowest);
+        Self { response, request, idle, slowest, window: (Duration::ZERO, 0), permit: None }
     }
 
     pub(crate) fn hold(&mut self, permit: OwnedSemaphorePermit) {
@@ -79,12 +83,33 @@ impl Answer {
 
     /// The next piece of the body; none at its end. An announced length that was not reached is an error.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
-        match tokio::time::timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+        let begun = Instant::now();
+        let next = tokio::time::timeout(self.idle, self.response.chunk()).await;
+        self.window.0 += begun.elapsed();
+        match next {
+            Ok(Ok(chunk)) => {
+                self.window.1 += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                if chunk.is_some() { self.expect_fast_enough().map(|()| chunk) } else { Ok(None) }
+            }
             Ok(Err(error)) => Err(failure::classify(&error, String::new(), self.request.clone(), self.idle, || None)),
             Err(_) => {
                 Err(RegistryError::Timeout { request: self.request.clone(), waited: Waited::Receive, after: self.idle })
             }
+        }
+    }
+
+    fn expect_fast_enough(&mut self) -> Result<(), RegistryError> {
+        let (waited, bytes) = self.window;
+        if waited < self.slowest.window {
+            return Ok(());
+        }
+        self.window = (Duration::ZERO, 0);
+        let least_bytes_per_second = self.slowest.bytes_per_second;
+        match (bytes as f64) < least_bytes_per_second as f64 * waited.as_secs_f64() {
+            true => {
+                Err(RegistryError::TooSlow { request: self.request.clone(), bytes, waited, least_bytes_per_second })
+            }
+            false => Ok(()),
         }
     }
 

@@ -116,7 +116,7 @@ impl Http {
             }
         };
         match result {
-            Ok(response) => Ok(Answer::new(response, line, timeouts.idle)),
+            Ok(response) => Ok(Answer::new(response, line, timeouts)),
             Err(error) => Err(match watch.take_failure() {
                 Some(failure) => failure.into_error(line),
                 None => failure::classify(&error, host, line, timeouts.connect, proxy),

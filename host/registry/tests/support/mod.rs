@@ -11,7 +11,7 @@ use std::{
 use cofferdam_digest::Digest;
 use cofferdam_registry::{
     Action, BlobUpload, Client, ClientOptions, Credential, CredentialError, CredentialSource, NoCredentials,
-    RetryPolicy, Timeouts,
+    RetryPolicy, SlowestRate, Timeouts,
 };
 
 /// Options that fail fast.
@@ -21,6 +21,7 @@ pub fn quick() -> ClientOptions {
             connect: Duration::from_secs(5),
             idle: Duration::from_millis(700),
             answer: Duration::from_millis(900),
+            slowest: SlowestRate { bytes_per_second: 1000, window: Duration::from_millis(400) },
         },
         retries: RetryPolicy {
             attempts: 4,

@@ -26,7 +26,7 @@ fn layer(number: u32, lines: &str) -> Arc<LayerIndex> {
                 opaque: kind == "o",
             },
         };
-        index.entries.insert(path(name), entry);
+        index.entries.insert(&path(name), &entry);
     }
     Arc::new(index)
 }
@@ -124,7 +124,7 @@ fn a_look_up_in_a_large_image_is_cheap() {
     let mut large = LayerIndex::default();
     for number in 0..100_000 {
         let entry = IndexEntry::Present { metadata: implicit_directory(), hard_link: None, opaque: false };
-        large.entries.insert(path(&format!("usr/share/d{}/e{}/f{number}", number % 50, number % 400)), entry);
+        large.entries.insert(&path(&format!("usr/share/d{}/e{}/f{number}", number % 50, number % 400)), &entry);
     }
     let layers: Vec<_> = (0..10).map(|_| Arc::new(large.clone())).collect();
     let index = MergedIndex::new(layers);
@@ -142,8 +142,8 @@ fn apply(flat: &mut BTreeMap<RootPath, (Option<usize>, bool)>, number: usize, la
     for (path, entry) in &layer.entries {
         let opaque = matches!(entry, IndexEntry::Present { opaque: true, .. });
         match entry {
-            IndexEntry::Whiteout => flat.retain(|below, _| !below.starts_with(path)),
-            _ if opaque => flat.retain(|below, _| below == path || !below.starts_with(path)),
+            IndexEntry::Whiteout => flat.retain(|below, _| !below.starts_with(&path)),
+            _ if opaque => flat.retain(|below, _| *below == path || !below.starts_with(&path)),
             IndexEntry::Present { .. } => {}
         }
     }
@@ -157,10 +157,10 @@ fn apply(flat: &mut BTreeMap<RootPath, (Option<usize>, bool)>, number: usize, la
                 *known = (None, true);
             }
         }
-        if !metadata.is_directory() || flat.get(path).is_some_and(|below| !below.1) {
-            flat.retain(|below, _| !below.starts_with(path));
+        if !metadata.is_directory() || flat.get(&path).is_some_and(|below| !below.1) {
+            flat.retain(|below, _| !below.starts_with(&path));
         }
-        flat.insert(path.clone(), (Some(number), metadata.is_directory()));
+        flat.insert(path, (Some(number), metadata.is_directory()));
     }
 }
 
@@ -190,7 +190,7 @@ fn look_ups_agree_with_applying_layer_after_layer() {
                 let is_file = |entry: &IndexEntry| matches!(entry, IndexEntry::Present { metadata, .. } if !metadata.is_directory());
                 let clashes = index.entries.iter().any(|(other, entry)| {
                     let beneath = other.starts_with(&place) && kind == Some(Kind::File { size: 0 });
-                    beneath || (place.starts_with(other) && is_file(entry))
+                    beneath || (place.starts_with(&other) && is_file(&entry))
                 });
                 if !clashes {
                     let entry = kind.map_or(IndexEntry::Whiteout, |kind| IndexEntry::Present {
@@ -198,7 +198,7 @@ fn look_ups_agree_with_applying_layer_after_layer() {
                         hard_link: None,
                         opaque,
                     });
-                    index.entries.insert(place, entry);
+                    index.entries.insert(&place, &entry);
                 }
             }
             apply(&mut flat, number, &index);
@@ -207,7 +207,7 @@ fn look_ups_agree_with_applying_layer_after_layer() {
         let index = MergedIndex::new(layers.clone());
         let mut found = BTreeMap::new();
         index.for_each(|path, entry| {
-            found.insert(path.clone(), (entry.metadata.map(|_| entry.layer), entry.is_directory()));
+            found.insert(path.clone(), (entry.metadata.as_ref().map(|_| entry.layer), entry.is_directory()));
         });
         assert_eq!(found, flat, "round {round}: {layers:?}");
         let fresh = MergedIndex::new(layers);

@@ -42,7 +42,7 @@ fn sealed(lines: &str) -> Layer {
             _ => (Kind::File { size: 3 }, 0o640),
         };
         let metadata = Metadata { kind, mode, owner: Owner { uid: 5, gid: 6 }, mtime: OLD, ..implicit_directory() };
-        index.entries.insert(path(name), IndexEntry::Present { metadata, hard_link: None, opaque: false });
+        index.entries.insert(&path(name), &IndexEntry::Present { metadata, hard_link: None, opaque: false });
     }
     Layer { index: Arc::new(index), contents: Arc::new(Sealed) }
 }

@@ -225,7 +225,7 @@ fn an_archive_cannot_bring_marks_of_overlayfs() {
 fn directories_that_the_layer_implies_look_as_below() {
     let mut below = crate::LayerIndex::default();
     let tmp = Metadata { owner: Owner::default(), ..metadata(Kind::Directory, 0o1777) };
-    below.entries.insert(path("tmp"), crate::IndexEntry::Present { metadata: tmp, hard_link: None, opaque: false });
+    below.entries.insert(&path("tmp"), &crate::IndexEntry::Present { metadata: tmp, hard_link: None, opaque: false });
     let mut layer = Layer::new(UnpackForm::SingleId);
     layer.unpacker = layer.unpacker.on_top_of(Arc::new(MergedIndex::new(vec![Arc::new(below)])));
     layer.file("tmp/file", 0o644, "").unwrap();
