@@ -239,9 +239,9 @@ fn storage(action: &str, source: std::io::Error) -> RootfsError {
 /// All that a stack has, in the form in which the executor searches it.
 fn gather(index: &MergedIndex) -> std::io::Result<Below> {
     // How many names a file has in its layer, by the first of them.
-    let mut links: HashMap<(usize, &RootPath), u32> = HashMap::new();
+    let mut links: HashMap<(usize, RootPath), u32> = HashMap::new();
     for (number, layer) in index.layers().iter().enumerate() {
-        for entry in layer.entries.values() {
+        for (_, entry) in layer.entries.iter() {
             if let IndexEntry::Present { hard_link: Some(first), .. } = entry {
                 *links.entry((number, first)).or_insert(1) += 1;
             }
@@ -249,7 +249,8 @@ fn gather(index: &MergedIndex) -> std::io::Result<Below> {
     }
     let entry = |path: &RootPath| {
         let found = index.lookup(path)?;
-        let links = links.get(&(found.layer, found.hard_link.unwrap_or(path))).copied().unwrap_or(1);
+        let links =
+            links.get(&(found.layer, found.hard_link.clone().unwrap_or_else(|| path.clone()))).copied().unwrap_or(1);
         Some(below_entry(found.to_metadata(), found.layer, links))
     };
     let root = RootPath::root();

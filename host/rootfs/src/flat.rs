@@ -104,13 +104,13 @@ pub fn settle(
     for (path, entry) in &index.entries {
         let IndexEntry::Present { metadata, hard_link, .. } = entry else { continue };
         if !metadata.is_file() || hard_link.is_some() {
-            unpacker.entry(path, metadata, hard_link.as_ref(), &mut io::empty())?;
+            unpacker.entry(&path, &metadata, hard_link.as_ref(), &mut io::empty())?;
             continue;
         }
-        let found = tree.entry(path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))?;
-        match journal.look(path, &found)?.origin.filter(|origin| origin.is_stub) {
-            Some(origin) => unpacker.entry(path, metadata, None, &mut made_of.open(&origin.path)?)?,
-            None => unpacker.take(path, metadata, tree)?,
+        let found = tree.entry(&path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))?;
+        match journal.look(&path, &found)?.origin.filter(|origin| origin.is_stub) {
+            Some(origin) => unpacker.entry(&path, &metadata, None, &mut made_of.open(&origin.path)?)?,
+            None => unpacker.take(&path, &metadata, tree)?,
         }
     }
     unpacker.finish()
