@@ -89,7 +89,7 @@ fn run(
     });
     match (built, interrupted) {
         (Ok(built), _) => match records.write(&built) {
-            Ok(()) => report(request, &built),
+            Ok(()) => report(request, &built, matches!(mode, "quiet" | "none")),
             Err(error) => explain::failed(&chain(&error)),
         },
         (Err(_), Some(signal)) => explain::interrupted(signal),
@@ -111,8 +111,8 @@ fn places(request: &BuildRequest, environment: &Environment) -> Places {
     Places { workspace: environment.variable("GITHUB_WORKSPACE").map(PathBuf::from), directories }
 }
 
-/// The digest is data; the rest is talk.
-fn report(request: &BuildRequest, built: &Built) -> Exit {
+/// The digest is data; the rest is talk, of which there is none if `is_quiet`.
+fn report(request: &BuildRequest, built: &Built, is_quiet: bool) -> Exit {
     let archive_on_stdout = request
         .destination
         .outputs
@@ -124,6 +124,9 @@ fn report(request: &BuildRequest, built: &Built) -> Exit {
     } else {
         say(&format!("{}\n", built.digest))
     };
+    if is_quiet {
+        return said;
+    }
     match (built.pushed, built.written) {
         (true, _) => built.names.iter().for_each(|name| tell(&format!("pushed {name}@{}", built.digest))),
         (false, true) => {}

@@ -171,9 +171,18 @@ impl Deref for RootPath {
     }
 }
 
+/// For people: control characters, which a name may have to deceive a reader, are escaped.
 impl fmt::Display for RootPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}", String::from_utf8_lossy(&self.0))
+        let text = String::from_utf8_lossy(&self.0);
+        f.write_str("/")?;
+        if !text.contains(char::is_control) {
+            return f.write_str(&text);
+        }
+        text.chars().try_for_each(|character| match character.is_control() {
+            true => write!(f, "{}", character.escape_default()),
+            false => write!(f, "{character}"),
+        })
     }
 }
 
@@ -225,6 +234,12 @@ mod tests {
 
     fn path(text: &str) -> RootPath {
         RootPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_name_can_neither_break_a_line_nor_steer_a_terminal() {
+        assert_eq!(RootPath::new(b"a\nb\x1b[2Jc").unwrap().to_string(), "/a\\nb\\u{1b}[2Jc");
+        assert_eq!(RootPath::new("grüße".as_bytes()).unwrap().to_string(), "/grüße");
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl FromStr for Wanted {
             "plain" => Ok(Self::Plain),
             "json" | "rawjson" => Ok(Self::Json),
             "quiet" | "none" => Ok(Self::Quiet),
-            other => Err(format!("`--progress {other}` is unknown; auto, tty, plain, json and quiet are known")),
+            other => Err(format!(
+                "progress `{other}` (of --progress, else of BUILDKIT_PROGRESS) is unknown; auto, tty, plain, json and quiet \
+                 are known"
+            )),
         }
     }
 }
