@@ -251,11 +251,11 @@ fn redirects_are_followed_as_far_as_they_may_be() {
     assert_eq!(scene.scene.good_in(&store, &["-f", &file, "--push", "--tag", &tag]), digest);
 
     let cases = [
-        ("circle", "GET", "/v2/library/base/manifests/1", "/v2/library/base/manifests/1", "which has no end"),
+        ("circle", "GET", "/v2/library/base/manifests/1", "/v2/library/base/manifests/1", "redirects lead on and on"),
         ("nowhere", "GET", "/v2/library/base/blobs/*", "http://127.0.0.1:1/x", "no connection to `127.0.0.1:1`"),
         ("file", "GET", "/v2/library/base/blobs/*", "file:///etc/passwd", "`Location`"),
-        ("post", "POST", "/v2/post/blobs/uploads/", "/v2/post/blobs/uploads/", "which has no end"),
-        ("tag", "PUT", "/v2/tag/manifests/1", "/v2/tag/manifests/1", "which has no end"),
+        ("post", "POST", "/v2/post/blobs/uploads/", "/v2/post/blobs/uploads/", "redirects lead on and on"),
+        ("tag", "PUT", "/v2/tag/manifests/1", "/v2/tag/manifests/1", "redirects lead on and on"),
     ];
     at_once(&cases, cases.len(), |(name, method, path, target, says)| {
         let proxy = scene.proxy(Rules::new().on(method, path, When::Always, to(target)));
