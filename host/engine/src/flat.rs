@@ -1,5 +1,6 @@
 //! The root of a step's commands for executors that can mount nothing: a tree over the unpacked layers in which a name is
 //! made when somebody asks for it, with a journal of what can't be true on this disk.
+#![allow(clippy::disallowed_methods, reason = "a tree and a cache of this process, in places that the store gave it")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

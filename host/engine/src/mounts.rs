@@ -1,4 +1,9 @@
 //! What the mounts of a command show: parts of trees, caches of the store, secrets and agents that the build was given.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "directories that the store gave this process, and secrets that the user named"
+)]
 
 use std::{
     collections::BTreeMap,

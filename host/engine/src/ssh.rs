@@ -1,4 +1,5 @@
 //! The socket of an SSH agent as a command sees it: its own socket, whose connections are passed on to the agent.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets in a directory of this process")]
 
 use std::{
     io::{self, Read, Write},

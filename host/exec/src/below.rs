@@ -63,7 +63,7 @@ impl BelowEntry {
         let mode_is_real =
             matches!(self.kind, BelowKind::Symlink(_)) || mode_on_disk(self.mode, directory) == self.mode;
         let ordinary = self.uid == 0 && self.gid == 0 && mode_is_real && device.is_none() && xattrs.is_empty();
-        (!ordinary).then(|| Recorded { uid: self.uid, gid: self.gid, mode: self.mode, device, xattrs })
+        (!ordinary).then_some(Recorded { uid: self.uid, gid: self.gid, mode: self.mode, device, xattrs })
     }
 }
 
@@ -180,6 +180,11 @@ impl Below {
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// Whether it has nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The directory that holds an entry; the root's is the root.

@@ -191,7 +191,7 @@ struct SecretsDirectory {
 impl SecretsDirectory {
     fn new(private: &Path) -> io::Result<Self> {
         let memory = Path::new(SHARED_MEMORY);
-        if rustix::fs::statfs(memory).is_ok_and(|found| found.f_type as i64 == libc::TMPFS_MAGIC) {
+        if rustix::fs::statfs(memory).is_ok_and(|found| found.f_type == libc::TMPFS_MAGIC) {
             remove_stale(memory);
             let path = memory.join(format!("{SECRETS_PREFIX}{}", std::process::id()));
             if rustix::fs::mkdir(&path, Mode::RWXU).is_ok()

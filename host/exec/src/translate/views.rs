@@ -83,7 +83,7 @@ impl Tracer {
                     match self.bindings.inside(path.as_bytes()) {
                         Some(inside) => said.push_str(&String::from_utf8_lossy(&inside)),
                         // Of another place of this machine: none of the command's business.
-                        None => said.push_str("/"),
+                        None => said.push('/'),
                     }
                 }
                 None => said.push_str(line),

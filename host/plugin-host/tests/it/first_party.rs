@@ -165,7 +165,10 @@ fn tags_follow_from_git() {
 
 #[test]
 fn taking_exec_away_forbids_run_and_nothing_else() {
-    let policy = cofferdam_plugin_host::Policy::parse("[plugins.instruction-run]\nallow = [\"rootfs\"]\n").unwrap();
+    let policy = cofferdam_plugin_host::Policy::parse(
+        "[plugins.instruction-run]\nallow = [\"context\", \"rootfs\", \"secrets\", \"stages\"]\n",
+    )
+    .unwrap();
     let host = PluginHost::load(HostOptions { policy, ..HostOptions::default() });
     let host = host.map_err(|errors| format!("{errors:?}")).unwrap();
     let findings = host.check(&step("RUN", "true"));
