@@ -54,6 +54,12 @@ pub fn resume(task: Pid, how: Resume, signal: i32) -> Result<(), Errno> {
     check(unsafe { libc::ptrace(request, raw(task), 0_usize, signal as usize) }).map(drop)
 }
 
+/// Makes a task stop at once when it goes on, with the signal of the stop that its process is in, or else with SIGTRAP.
+pub fn interrupt(task: Pid) -> Result<(), Errno> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, raw(task), 0_usize, 0_usize) }).map(drop)
+}
+
 /// Reads the registers of a stopped task.
 pub fn registers(task: Pid) -> Result<RawRegisters, Errno> {
     let mut registers = std::mem::MaybeUninit::<RawRegisters>::zeroed();

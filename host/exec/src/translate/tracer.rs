@@ -132,7 +132,7 @@ impl Tracer {
             libc::PTRACE_EVENT_EXEC => self.executed(task),
             libc::PTRACE_EVENT_SECCOMP => self.call(task),
             libc::PTRACE_EVENT_STOP => match signal {
-                libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => trace::resume(task, Resume::Listen, 0),
+                signal if is_stop(signal) => trace::resume(task, Resume::Listen, 0),
                 _ => trace::resume(task, Resume::Continue, 0),
             },
             0 if signal == libc::SIGTRAP | 0x80 => self.call_ended(task),
@@ -256,9 +256,9 @@ impl Tracer {
     /// # Errors
     /// ESRCH when the task is gone.
     pub fn run_to_end_of_call(&mut self, id: Pid, mut begun: bool) -> Result<i64, Errno> {
-        let mut held_back = Vec::new();
+        let (mut held_back, mut delivered, mut is_stopped) = (Vec::new(), 0, false);
         loop {
-            trace::resume(id, Resume::ToExit, 0)?;
+            trace::resume(id, Resume::ToExit, std::mem::take(&mut delivered))?;
             let waited = trace::wait_for(id)?;
             let status = waited.status;
             if !libc::WIFSTOPPED(status) {
@@ -272,10 +272,16 @@ impl Tracer {
                     }
                     begun = true;
                 }
-                // SIGSTOP alone can't be held back by a mask: it comes again afterwards.
+                // No mask holds SIGSTOP back. Sent again afterwards it would take away a SIGCONT that came since (signal(7)),
+                // so it comes at once: the process is stopped, and this task goes on until the call is done.
+                (0, libc::SIGSTOP) => delivered = libc::SIGSTOP,
                 (0, signal) => held_back.push(signal),
+                (libc::PTRACE_EVENT_STOP, signal) => is_stopped |= is_stop(signal),
                 _ => {}
             }
+        }
+        if is_stopped {
+            trace::interrupt(id)?;
         }
         let process = self.tasks.get(&id).map_or(id, |task| task.process);
         for signal in held_back {
@@ -314,6 +320,11 @@ impl Tracer {
         bytes.push(0);
         self.lend(task, registers, offset, &bytes)
     }
+}
+
+/// Whether a signal stops a process that does not catch it.
+fn is_stop(signal: i32) -> bool {
+    matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
 }
 
 /// Prepares a task to go on as if its call had been made.
