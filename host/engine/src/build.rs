@@ -136,6 +136,7 @@ pub fn build(
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
+    let image_stages = stages_of_image(&plan);
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
         plugins: plugins.clone(),
@@ -158,8 +159,8 @@ pub fn build(
         proxies: proxies(request),
         handouts: Arc::new(Handouts::collect(request)?),
         stop: stop.clone(),
-        on_layer: early_push(publisher.clone(), stages_of_image(&plan)),
-        image_stages: stages_of_image(&plan),
+        on_layer: early_push(publisher.clone(), image_stages.clone()),
+        image_stages,
         told: Mutex::new(false),
         first_failure: Mutex::new(None),
         files,

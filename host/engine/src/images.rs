@@ -124,9 +124,8 @@ impl Images {
     }
 
     fn in_registry(&self, reference: &str, name: &ImageName) -> Result<Image, ImageFailure> {
-        let mut places = self.mirrors.places(&reference.parse()?)?;
-        let last = places.pop();
-        for place in places {
+        let (first, last) = self.mirrors.places(&reference.parse()?)?;
+        for place in first {
             match self.at(&place, name) {
                 Ok(image) => return Ok(image),
                 // A mirror need not have everything, nor be there.
@@ -136,10 +135,7 @@ impl Images {
                 }
             }
         }
-        match last {
-            Some(place) => self.at(&place, name),
-            None => self.at(&reference.parse()?, name),
-        }
+        self.at(&last, name)
     }
 
     fn at(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {

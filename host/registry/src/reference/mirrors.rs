@@ -43,22 +43,20 @@ impl Mirrors {
         self.of.entry(registry).or_default().push(mirror);
     }
 
-    /// Where an image may be, in the order to ask; the last one is the registry that its name says, unless mirrors stand
-    /// instead of it. Never empty.
+    /// Where an image may be: what is asked first, in this order, and the place that is asked last. That one is the registry
+    /// that the image's name says, unless mirrors stand instead of it.
     ///
     /// # Errors
     /// A mirror's path makes the repository's name too long.
-    pub fn places(&self, reference: &Reference) -> Result<Vec<Reference>, ReferenceError> {
+    pub fn places(&self, reference: &Reference) -> Result<(Vec<Reference>, Reference), ReferenceError> {
         let mirrors = self.of.get(reference.host()).map_or(&[][..], Vec::as_slice);
         let moved = |mirror: &Mirror| {
             let name = format!("{}{}", mirror.prefix, reference.repository().name());
             Ok(reference.in_repository(Repository::new(mirror.host.clone(), &name)?))
         };
-        let mut places = mirrors.iter().map(moved).collect::<Result<Vec<_>, ReferenceError>>()?;
-        if places.is_empty() || !self.instead {
-            places.push(reference.clone());
-        }
-        Ok(places)
+        let mut first = mirrors.iter().map(moved).collect::<Result<Vec<_>, ReferenceError>>()?;
+        let last = if self.instead { first.pop() } else { None };
+        Ok((first, last.unwrap_or_else(|| reference.clone())))
     }
 }
 
@@ -67,8 +65,8 @@ mod tests {
     use super::*;
 
     fn places(mirrors: &Mirrors, reference: &str) -> Vec<String> {
-        let places = mirrors.places(&reference.parse().unwrap()).unwrap();
-        places.iter().map(ToString::to_string).collect()
+        let (first, last) = mirrors.places(&reference.parse().unwrap()).unwrap();
+        first.iter().chain([&last]).map(ToString::to_string).collect()
     }
 
     #[test]
