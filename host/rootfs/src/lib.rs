@@ -22,6 +22,8 @@ mod mode;
 mod named_file;
 mod path;
 mod pending;
+#[cfg(test)]
+mod random;
 mod resolve;
 mod rootfs;
 mod spool;

@@ -166,13 +166,7 @@ fn apply(flat: &mut BTreeMap<RootPath, (Option<usize>, bool)>, number: usize, la
 
 #[test]
 fn look_ups_agree_with_applying_layer_after_layer() {
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut below = |limit: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % limit
-    };
+    let mut below = crate::random::numbers();
     for round in 0..3000 {
         let mut layers = Vec::new();
         let mut flat = BTreeMap::new();

@@ -12,13 +12,7 @@ fn file(size: u64) -> IndexEntry {
 
 #[test]
 fn it_is_a_sorted_map_whatever_comes_and_goes() {
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut below = |limit: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % limit
-    };
+    let mut below = crate::random::numbers();
     for names in [20, 400, 4000] {
         let (mut entries, mut model) = (IndexEntries::default(), BTreeMap::new());
         for step in 0..6000 {
