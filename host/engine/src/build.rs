@@ -1,6 +1,7 @@
 //! One build, from the request to the manifest.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -41,7 +42,7 @@ use crate::{
     request::{BuildRequest, Timestamps},
     stage::Stages,
     stop::Stop,
-    work::Talk,
+    work::{Meter, Talk},
     write_out,
 };
 
@@ -232,10 +233,19 @@ fn finish(
         keep(store, &image, &manifest, &full)?;
     }
     let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
+    let total_bytes = image.layers.iter().map(|layer| layer.blob().size).sum::<u64>();
     for output in &destination.outputs {
         let name = format!("writing {}", output.destination.display());
         let work = builder.talk.begin(Kind::Output, name);
-        match write_out::write(store, &descriptor, &full, output) {
+        let (meter, done) = (Meter::new(), Cell::new(0));
+        let copied = |bytes: u64| {
+            done.set(done.get() + bytes);
+            if meter.is_due() {
+                let (done_bytes, total_bytes) = (done.get(), total_bytes.max(done.get()));
+                work.event(|vertex| Event::Progress { vertex, digest, done_bytes, total_bytes });
+            }
+        };
+        match write_out::write(store, &descriptor, &full, output, &copied) {
             Ok(()) => work.end(Ending::Done),
             Err(error) => {
                 work.end(Ending::Failed(crate::chain(&error)));

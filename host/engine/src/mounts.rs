@@ -28,7 +28,7 @@ use cofferdam_rootfs::{
 use crate::{
     command,
     error::{BuildError, StepError},
-    events::Vertex,
+    events::{Event, Vertex},
     flat::FlatRoot,
     hashed_tree::HashedTree,
     layers::{LayerFiles, StageLayer},
@@ -47,6 +47,9 @@ const NAMESPACE_ARGUMENT: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 /// How often a cache that others have is asked for.
 const CACHE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// After so many of them, a second, the log says what is waited for.
+const CACHE_WAITS_WORTH_TELLING: u32 = 20;
 
 /// What is copied of a tree has this name in the directory that it is copied to.
 const PART: &str = "part";
@@ -166,6 +169,7 @@ impl MountSources {
         vertex: Vertex,
     ) -> Result<Prepared, StepError> {
         let mut prepared = Prepared::default();
+        let note = |text: String| talk.event(Event::Note { vertex, text });
         for mount in mounts {
             let source = match &mount.source {
                 CommandMountSource::Bind { part, writable } => {
@@ -173,7 +177,7 @@ impl MountSources {
                 }
                 CommandMountSource::Cache { id, sharing, base, owner, mode, read_only } => {
                     let wanted = Cache { id, sharing: *sharing, base: base.as_ref(), owner: *owner, mode: *mode };
-                    let directory = self.cache(&wanted, flat, &mut prepared)?;
+                    let directory = self.cache(&wanted, flat, &mut prepared, &note)?;
                     Some(MountSource::Path { path: directory, read_only: *read_only })
                 }
                 CommandMountSource::Memory { size_bytes } => Some(MountSource::Memory { size_bytes: *size_bytes }),
@@ -285,6 +289,7 @@ impl MountSources {
         cache: &Cache<'_>,
         flat: Option<&FlatRoot>,
         prepared: &mut Prepared,
+        note: &dyn Fn(String),
     ) -> Result<std::path::PathBuf, StepError> {
         let key = self.cache_key(cache)?;
         // A command that has it twice has it once.
@@ -297,11 +302,19 @@ impl MountSources {
             Sharing::Private => CacheSharing::Private,
         };
         let fill = |directory: &Path| self.fill_cache(directory, cache, flat);
+        let mut waits = 0;
         let mount = loop {
             match self.files.store.cache_mount(&self.files.form_name, &key, sharing, fill)? {
                 Some(mount) => break mount,
                 None if self.stop.is_stopped() => return Err(StepError::Exec(cofferdam_exec::ExecError::Cancelled)),
-                None => std::thread::sleep(CACHE_INTERVAL),
+                None => {
+                    // A short wait is not worth a line.
+                    waits += 1;
+                    if waits == CACHE_WAITS_WORTH_TELLING {
+                        note(format!("waiting for another command that has locked the cache `{}`", cache.id));
+                    }
+                    std::thread::sleep(CACHE_INTERVAL);
+                }
             }
         };
         let directory = mount.directory();

@@ -88,8 +88,9 @@ pub fn carry_out(
             return Ok(cached(stages, entry, key, work));
         }
     }
+    let rootfs = standing_on(stages, below, work)?;
     work.carry_out();
-    let layer = apply(stages, action, below, &inputs, work)?;
+    let layer = apply(stages, action, below, &inputs, rootfs, work)?;
     let found = reads().map(|(read, tree)| trees::hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
     let hashes = digests(&found);
     if !is_steady(stages, &found) || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
@@ -175,19 +176,27 @@ fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey, work: &Wor
     Outcome { layer, key, cached: true }
 }
 
+/// The file system that a step begins with. What of the layers below is missing is fetched, and unpacked where commands
+/// are to run on it: in one pass, before the step's own time counts.
+fn standing_on(stages: &Stages<'_>, below: &Below<'_>, work: &Work) -> Result<RootFs, StepError> {
+    let builder = stages.builder;
+    if below.unpack && builder.executor.is_some() {
+        command::unpack(below.layers, &builder.talk, work.vertex)?;
+    }
+    root(stages, below.layers)
+}
+
 /// Calls the handler with what it declared and was granted, and writes what it changed.
 fn apply(
     stages: &Stages<'_>,
     action: &Action,
     below: &Below<'_>,
     inputs: &[Arc<HashedTree>],
+    rootfs: RootFs,
     work: &Work,
 ) -> Result<Option<Arc<StageLayer>>, StepError> {
     let builder = stages.builder;
-    if below.unpack && builder.executor.is_some() {
-        command::unpack(below.layers, &builder.talk, work.vertex)?;
-    }
-    let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
+    let rootfs = Arc::new(Mutex::new(rootfs));
     let trees = inputs.iter().map(|tree| {
         let tree: Arc<dyn Tree> = tree.clone();
         tree

@@ -8,7 +8,7 @@ use cofferdam_plugin_sdk::{
     paths,
 };
 
-use crate::{Origin, Source, Transfer, mode, not_found};
+use crate::{Origin, Source, Transfer, dangling, mode, not_found};
 
 /// Takes a file that should arrive otherwise than by being copied: ADD's archives.
 pub type Unpack<'a> = &'a dyn Fn(&Arrival) -> Result<bool, Error>;
@@ -150,7 +150,7 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
         let mut paths = tree.glob(pattern)?;
         if paths.is_empty() {
             if !wildcards {
-                return Err(not_found(written, &transfer.origin).into());
+                return Err(nowhere(tree, written, pattern, &transfer.origin).into());
             }
             let message = format!("`{written}` matches nothing in {}", transfer.origin.shown());
             warnings.push(warning("CopyMatchesNothing", message).help("check the pattern, or remove it"));
@@ -165,11 +165,23 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
                 Some(metadata) if metadata.kind == Kind::Directory => items.push(Item::Directory { tree, path, kept }),
                 Some(_) => items.push(Item::File { tree, path, kept }),
                 // A symbolic link that leads nowhere.
-                None => return Err(not_found(&paths::shown(&path), &transfer.origin).into()),
+                None => return Err(nowhere(tree, &paths::shown(&path), &path, &transfer.origin).into()),
             }
         }
     }
     Ok((items, warnings))
+}
+
+/// Why nothing is at the end of a path: the first link on the way that leads nowhere, or else just that.
+fn nowhere(tree: &dyn Tree, written: &str, path: &[u8], origin: &Origin) -> Diagnostic {
+    let ends = (1..path.len()).filter(|end| path[*end] == b'/').chain([path.len()]);
+    for end in ends {
+        let Ok(Some(entry)) = tree.stat(&path[..end], false) else { break };
+        if entry.kind == Kind::Symlink && matches!(tree.stat(&path[..end], true), Ok(None)) {
+            return dangling(&paths::shown(&path[..end]), &entry.link_target, origin);
+        }
+    }
+    not_found(written, origin)
 }
 
 /// Whether files get their own names beneath the destination.

@@ -19,6 +19,7 @@ use cofferdam_plugin_sdk::{
     flags::Flags,
     fs::ModeChange,
     instruction::{Effect, Planned, Read, Step, TreeRead, TreeSource},
+    paths,
 };
 
 /// A COPY or ADD, read.
@@ -107,6 +108,19 @@ impl Transfer {
     fn looks_at_destination(&self) -> bool {
         !self.destination.is_directory && self.sources.len() == 1 && !self.link && !self.parents
     }
+}
+
+/// A finding about a symbolic link that leads nowhere.
+pub fn dangling(written: &str, target: &[u8], origin: &Origin) -> Diagnostic {
+    let root = if target.starts_with(b"/") { "/" } else { "" };
+    let (target, place) = (format!("{root}{}", paths::shown(target)), origin.shown());
+    let message = format!("`{written}` is a symbolic link to `{target}`, which does not exist in {place}");
+    error("SourceNotFound", message).help(match origin {
+        Origin::Context => {
+            "links are followed inside the build context only: what lies outside it can't be copied".to_owned()
+        }
+        Origin::Named(_) => "check that an earlier step makes what it leads to".to_owned(),
+    })
 }
 
 /// A finding about a source that is not there.
