@@ -19,7 +19,7 @@ pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
 pub use noise::noise;
-pub use program::{Finished, Program, binary, repository_root, run, shared};
+pub use program::{Finished, Program, binary, repository_root, run, shared, signal_child};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;

@@ -21,7 +21,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cofferdam_tests::{Registry, Site, base, binary, is_root, run, skip, tool};
+use cofferdam_tests::{Registry, Site, base, binary, is_root, run, signal_child, skip, tool};
 
 const PROBES: [&str; 11] =
     ["environ", "cmdline", "memory", "descriptor", "root", "cwd", "ptrace", "kill", "socket", "config", "store"];
@@ -103,7 +103,7 @@ fn probe_as(user: Option<u32>) {
     let ready = lines.by_ref().inspect(|line| log.push(line.clone())).any(|line| line.ends_with(" ready"));
     let outside = ready.then(|| outside(&perl, &site, &socket, &config));
     // The command sleeps until it is told to end.
-    let _ = run(Command::new("kill").args(["-TERM", &builder.id().to_string()]));
+    signal_child(&builder, "TERM");
     std::thread::spawn(move || lines.count());
     let status = builder.wait().expect("ends");
 
