@@ -21,8 +21,8 @@ pub enum Answer {
     Fail(i32),
 }
 
-/// The program. Without network, sockets other than unix ones don't exist.
-pub fn program(network: bool) -> Vec<Instruction> {
+/// The program. Without `sockets`, there are none but unix ones.
+pub fn program(sockets: bool) -> Vec<Instruction> {
     let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), fail(libc::ENOSYS), load(NUMBER)];
     // Calls that are newer than the translator, and those of x32: nobody knows what they would do.
     program.push(instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, calls::HIGHEST as u32, 0, 1));
@@ -34,7 +34,7 @@ pub fn program(network: bool) -> Vec<Instruction> {
     program.push(jump_if_equal(libc::F_SETLEASE as u32, 0, 1));
     program.push(fail(libc::EINVAL));
     program.push(allow());
-    if !network {
+    if !sockets {
         program.push(jump_if_equal(libc::SYS_socket as u32, 0, 4));
         program.push(load(FIRST_ARGUMENT));
         program.push(jump_if_equal(libc::AF_UNIX as u32, 1, 0));

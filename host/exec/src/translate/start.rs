@@ -83,7 +83,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     bindings.made_of(layers);
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
-    let mounts = Mounts::bind(request, &start.private, &mut bindings, &mut reach, &mut record)?;
+    let mounts = Mounts::bind(start, &mut bindings, &mut reach, &mut record)?;
     make_working_directory(&bindings, &record, &request.working_directory)?;
 
     trace::become_subreaper().map_err(step("become the parent of orphans"))?;
@@ -93,7 +93,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let child = match sys::fork().map_err(failed("start a process"))? {
         Fork::Child => {
             drop((told, go));
-            let Err(failure) = become_command(request, &reach, &input, wait);
+            let Err(failure) = become_command(start, &reach, &input, wait);
             if let Ok(message) = serde_json::to_vec(&failure) {
                 let _ = fs::File::from(tell).write_all(&message);
             }
@@ -152,11 +152,12 @@ fn wait_until_dumpable(child: Pid) -> Result<(), Errno> {
 
 /// Everything up to the program.
 fn become_command(
-    request: &RunRequest,
+    start: &Start,
     reach: &Reach,
     input: &OwnedFd,
     wait: OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
+    let request = &start.request;
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(step("tie the process to its parent"))?;
@@ -176,7 +177,7 @@ fn become_command(
     give_up_capabilities().map_err(step("give up capabilities"))?;
     trace::set_no_new_privileges().map_err(step("give up new privileges"))?;
     domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
-    let mut program = filter::program(request.network == Network::Host);
+    let mut program = filter::program(request.network == Network::Host || start.namespaces.are_own());
     sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
 
     // From here on, paths are those of the image.
