@@ -122,6 +122,7 @@ impl Executor for NamespaceExecutor {
             request: request.clone(),
             private: private.path.clone(),
             namespaces: Namespaces::Own,
+            real_root: false,
             builder: std::process::id(),
         };
         let outcome = self.start(&start).and_then(|conversation| conversation.listen(request, output));

@@ -109,8 +109,14 @@ impl ProbeReport {
                 _ => self.settle_on_overlays(launcher, native)?.map(|executor| Arc::new(executor) as _),
             });
         }
-        let emulated = may(Tier::Emulated) && self.emulated.is_ok();
-        Ok(emulated.then(|| Arc::new(TranslatorExecutor::new(launcher)) as _))
+        let translator = if may(Tier::Chroot) && self.chroot.is_ok() {
+            TranslatorExecutor::with_chroot(launcher)
+        } else if may(Tier::Emulated) && self.emulated.is_ok() {
+            TranslatorExecutor::new(launcher)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(translator)))
     }
 
     /// The executor that works with overlayfs, as root of the machine (`native`) or of a user namespace, which is entered;
@@ -164,7 +170,10 @@ impl ProbeReport {
             };
             findings.push(finding("userns-ids", ids));
         }
-        findings.push(finding("chroot", self.chroot.as_ref().map(|()| same("chroot on a flat tree"))));
+        findings.push(finding(
+            "chroot",
+            self.chroot.as_ref().map(|()| same("chroot, with the translator for what can't be in the tree")),
+        ));
         findings.push(finding("emulated", self.emulated.as_ref().map(|()| same("the translator"))));
         let (works, why) = match self.landlock_abi {
             abi @ 6.. => (true, format!("ABI {abi}: ptrace, signals and abstract sockets stop at a RUN's border")),
@@ -192,21 +201,18 @@ pub fn probe(store: &Path) -> ProbeReport {
     let directory = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let native = probe_native(&directory);
     let (userns, many_ids) = probe_userns(&directory);
-    let emulated = probe_translator(&directory, Namespaces::Shared);
+    let emulated = probe_translator(&directory, Namespaces::Shared, false);
+    let chroot = probe_translator(&directory, Namespaces::Shared, true);
     let has_one_id =
         if native.is_ok() { userns::mapped_ids() == Ids::Single } else { userns == Ok(UsernsKind::SingleId) };
-    let recorded_ids = has_one_id.then(|| probe_translator(&directory, Namespaces::OwnWithOneId));
+    let recorded_ids = has_one_id.then(|| probe_translator(&directory, Namespaces::OwnWithOneId, true));
     ProbeReport {
         directory,
         native,
         userns,
         many_ids,
         recorded_ids,
-        chroot: Err(Reason {
-            step: "run commands in the tier `chroot`".into(),
-            problem: "this version does not have it yet".into(),
-            remedy: "`emulated` does the same for a container's root".into(),
-        }),
+        chroot,
         emulated,
         landlock_abi: sys::landlock_abi(),
         seccomp: sys::has_seccomp(),
@@ -278,7 +284,7 @@ impl Trouble {
 
 /// Runs a whole command under the translator, on a tree with nothing but that program in it.
 #[cfg(target_arch = "x86_64")]
-fn probe_translator(directory: &Path, namespaces: Namespaces) -> Result<(), Reason> {
+fn probe_translator(directory: &Path, namespaces: Namespaces, real_root: bool) -> Result<(), Reason> {
     use crate::{
         Exit, Network, ResolvedUser, Root, RunRequest,
         wire::{Failure, Start},
@@ -317,6 +323,7 @@ fn probe_translator(directory: &Path, namespaces: Namespaces) -> Result<(), Reas
             },
             private: stage.path.join("private"),
             namespaces,
+            real_root,
             builder: 0,
         };
         let failed = |failure| match failure {
@@ -341,6 +348,9 @@ fn probe_translator(directory: &Path, namespaces: Namespaces) -> Result<(), Reas
     attempt.map_err(|trouble| {
         let remedy = match trouble.step.as_str() {
             step if step.contains("ptrace") => ptrace_remedy(),
+            step if step.contains("chroot") => "run as root of the container with CAP_SYS_CHROOT, which Docker gives: \
+                 `securityContext: {runAsUser: 0, capabilities: {add: [SYS_CHROOT]}}`"
+                .into(),
             step if step.contains("filter") => "use a kernel with CONFIG_SECCOMP_FILTER (Linux 4.8 or later), and a \
                  seccomp profile that allows the call `seccomp` (`seccompProfile: {type: RuntimeDefault}`)"
                 .into(),
@@ -355,7 +365,7 @@ fn probe_translator(directory: &Path, namespaces: Namespaces) -> Result<(), Reas
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn probe_translator(_: &Path, _: Namespaces) -> Result<(), Reason> {
+fn probe_translator(_: &Path, _: Namespaces, _: bool) -> Result<(), Reason> {
     Err(Reason {
         step: "run commands under the translator".into(),
         problem: "it is not made for this processor yet".into(),

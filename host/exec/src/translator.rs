@@ -1,4 +1,5 @@
-//! The executor of the tier `emulated`, and of `userns` where there is a single id: one translator process for each command.
+//! The executor of the tiers `emulated` and `chroot`, and of `userns` where there is a single id: one translator process for
+//! each command.
 
 use crate::{
     Changes, ExecError, Executor, Ids, Isolation, Launcher, NamespaceExecutor, OutputSink, Root, RootForm, RunOutcome,
@@ -13,6 +14,7 @@ use crate::{
 pub struct TranslatorExecutor {
     tier: Tier,
     namespaces: Namespaces,
+    real_root: bool,
     /// Starts stage processes and listens to them.
     starter: NamespaceExecutor,
 }
@@ -20,12 +22,22 @@ pub struct TranslatorExecutor {
 impl TranslatorExecutor {
     /// For this process as it is now, where nothing can be mounted.
     pub fn new(launcher: Launcher) -> Self {
-        Self { tier: Tier::Emulated, namespaces: Namespaces::Shared, starter: NamespaceExecutor::new(launcher) }
+        Self {
+            tier: Tier::Emulated,
+            namespaces: Namespaces::Shared,
+            real_root: false,
+            starter: NamespaceExecutor::new(launcher),
+        }
+    }
+
+    /// The same, for a process that may make a tree the root of another one.
+    pub fn with_chroot(launcher: Launcher) -> Self {
+        Self { tier: Tier::Chroot, real_root: true, ..Self::new(launcher) }
     }
 
     /// The same, with namespaces for each command in which the user of this process is the only one.
     pub fn with_namespaces(launcher: Launcher) -> Self {
-        Self { tier: Tier::Userns, namespaces: Namespaces::OwnWithOneId, ..Self::new(launcher) }
+        Self { tier: Tier::Userns, namespaces: Namespaces::OwnWithOneId, real_root: true, ..Self::new(launcher) }
     }
 }
 
@@ -56,6 +68,7 @@ impl Executor for TranslatorExecutor {
             request: request.clone(),
             private: private.path.clone(),
             namespaces: self.namespaces,
+            real_root: self.real_root,
             builder: std::process::id(),
         };
         let outcome = self.starter.start(&start)?.listen(request, output)?;

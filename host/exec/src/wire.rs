@@ -28,6 +28,8 @@ pub struct Start {
     pub private: std::path::PathBuf,
     /// What the command gets of its own.
     pub namespaces: Namespaces,
+    /// Whether a flat tree becomes the command's root for real (chroot(2)), and not by its translator alone.
+    pub real_root: bool,
     /// The process id of the builder.
     pub builder: u32,
 }

@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let directory = std::env::var_os("COFFERDAM_TEST_DIRECTORY").map_or_else(std::env::temp_dir, PathBuf::from);
-    let recorded_ids = cofferdam_exec::probe(&directory).recorded_ids;
+    let cofferdam_exec::ProbeReport { chroot, recorded_ids, .. } = cofferdam_exec::probe(&directory);
     harden_process().expect("hardened, as the builder is");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let world = world::World::new(&directory, &busybox);
@@ -51,6 +51,9 @@ pub fn main() -> ExitCode {
         ("", false, TranslatorExecutor::new(Launcher::default())),
         (" on layers", true, TranslatorExecutor::new(Launcher::default())),
     ];
+    if chroot.is_ok() {
+        ways.push((" on layers in chroot", true, TranslatorExecutor::with_chroot(Launcher::default())));
+    }
     // Root has more than one id.
     if !rustix::process::geteuid().is_root() {
         match recorded_ids {
