@@ -99,7 +99,7 @@ pub struct BuildArguments {
     pub image_format: String,
 
     /// How RUN is carried out [default: the strongest that works here, see `cofferdam doctor`]
-    #[arg(long, value_name = "native|userns|emulated")]
+    #[arg(long, value_name = "native|userns|chroot|emulated")]
     pub executor: Option<String>,
 
     /// Reaches this registry over plain HTTP

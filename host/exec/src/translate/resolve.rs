@@ -67,6 +67,8 @@ pub struct Found {
     pub unnamed: Errno,
     /// The path ended with a slash.
     pub slash: bool,
+    /// The kernel goes the same way if the tree is the task's real root: nothing on it is bound, or of /proc.
+    pub is_native: bool,
     /// A magic link was followed to its end: what the task opens instead, whatever its name is.
     pub magic: Option<Vec<u8>>,
 }
@@ -128,7 +130,8 @@ impl Tracer {
         {
             return Ok(found);
         }
-        Walk { tracer: self, task, root, links: 0, purpose }.run(from, path, follow)
+        let is_native = root == b"/" && self.bindings.holding(&from) == 0;
+        Walk { tracer: self, task, root, links: 0, purpose, is_native }.run(from, path, follow)
     }
 
     /// The usual case, in two calls: nothing on the way is a symlink or bound.
@@ -178,6 +181,7 @@ impl Tracer {
             name: Some(name.to_vec()),
             unnamed: Errno::NOENT,
             slash: false,
+            is_native: true,
             magic: None,
         })
     }
@@ -233,6 +237,8 @@ struct Walk<'t> {
     root: Vec<u8>,
     links: usize,
     purpose: Purpose,
+    /// See [`Found::is_native`].
+    is_native: bool,
 }
 
 /// What a name of /proc is, if it is one of those that mean something else to the task.
@@ -284,6 +290,7 @@ impl Walk<'_> {
             let child = join(&at, &name);
             let holder = self.tracer.bindings.get(self.tracer.bindings.holding(&at));
             let bound = self.tracer.bindings.at(&child);
+            self.is_native &= bound.is_none() && self.tracer.bindings.holding(&at) == 0;
             let special =
                 if holder.is_proc && bound.is_none() { self.proc_name(&at, &name)? } else { ProcName::Ordinary };
             let target = match special {
@@ -383,7 +390,7 @@ impl Walk<'_> {
         name: Option<Vec<u8>>,
         slash: bool,
     ) -> Found {
-        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, magic: None }
+        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, is_native: self.is_native, magic: None }
     }
 
     fn magic(&self, outside: String, target: Option<Vec<u8>>, slash: bool) -> Result<Found, Errno> {
@@ -518,7 +525,7 @@ impl Tracer {
             return Ok(None);
         }
         let root = task.place.borrow().root.clone();
-        let walk = Walk { tracer: self, task, root: root.clone(), links: 0, purpose: Purpose::Look };
+        let walk = Walk { tracer: self, task, root: root.clone(), links: 0, purpose: Purpose::Look, is_native: false };
         Ok(match walk.proc_name(at, name)? {
             ProcName::Ordinary => None,
             ProcName::Link(target) | ProcName::Jump(target) => Some(target),

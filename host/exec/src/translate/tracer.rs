@@ -11,6 +11,7 @@ use rustix::{io::Errno, process::Pid};
 use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
+    footing::Footing,
     handlers, memory,
     privileged::Watched,
     protected::Protected,
@@ -27,6 +28,8 @@ use crate::{
 pub struct Tracer {
     /// What the command sees where.
     pub bindings: Bindings,
+    /// Where its tasks stand.
+    pub footing: Footing,
     /// What is true of files but not on the disk.
     pub journal: Journal,
     /// The name of the machine that the command sees.
@@ -56,9 +59,10 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, journal: Journal, hostname: String, views: Views) -> Self {
+    pub fn new(bindings: Bindings, footing: Footing, journal: Journal, hostname: String, views: Views) -> Self {
         Self {
             bindings,
+            footing,
             journal,
             hostname,
             views,
@@ -195,7 +199,7 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close, born, remove, room_for_name } = *after;
+        let After { original, close, back, born, remove, room_for_name } = *after;
         task.exec = None;
         if let Some(path) = remove {
             let _ = std::fs::remove_file(path);
@@ -217,8 +221,11 @@ impl Tracer {
         {
             let _ = self.name_socket(task, &registers, room);
         }
-        if let Some(descriptor) = close {
-            let gadget = registers.call_instruction();
+        let gadget = registers.call_instruction();
+        if let Some(directory) = back {
+            self.inject(id, &registers, gadget, libc::SYS_fchdir, [directory as u64, 0, 0, 0, 0, 0])?;
+        }
+        for descriptor in [close, back].into_iter().flatten() {
             self.inject(id, &registers, gadget, libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
         }
         registers.write(id)?;
@@ -338,6 +345,13 @@ fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Err
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, room_for_name: None })
+        Box::new(Self {
+            original: original.clone(),
+            close: None,
+            back: None,
+            born: None,
+            remove: None,
+            room_for_name: None,
+        })
     }
 }

@@ -67,6 +67,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "mount" => rustix::mount::mount("none", "/tmp", "tmpfs", rustix::mount::MountFlags::empty(), None).is_ok(),
         // SAFETY: the process ends right after.
         "namespace" => unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }.is_ok(),
+        "door" => through_descriptors(path),
         "race" => race(path, false),
         "race-to-write" => race(path, true),
         _ => return ExitCode::from(2),
@@ -81,6 +82,19 @@ fn errno() -> i32 {
 
 fn holds(path: &str) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()))
+}
+
+/// Opens the path from every descriptor that the process may have without knowing, with what of the path comes after its
+/// slash, and takes each for the working directory and the root.
+fn through_descriptors(path: &str) -> bool {
+    let relative = std::ffi::CString::new(&path[1..]).expect("no NUL");
+    (3..4096).any(|number| {
+        // SAFETY: numbers and a string that is alive; what is opened is closed by the end of the process.
+        unsafe {
+            libc::openat(number, relative.as_ptr(), libc::O_RDONLY) >= 0
+                || libc::fchdir(number) == 0 && (holds(&path[1..]) || libc::chroot(c".".as_ptr()) == 0 && holds(path))
+        }
+    })
 }
 
 /// getpid by the 32-bit entry: were it answered, open would be too.
@@ -118,8 +132,11 @@ fn race(path: &str, to_write: bool) -> bool {
                     if at + 4096 < *end {
                         // SAFETY: the memory is mapped writable and nobody holds a reference into it.
                         unsafe {
-                            if (at as *const u8).read_volatile() == b'/' {
-                                std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len());
+                            match (at as *const u8).read_volatile() {
+                                0 => {}
+                                b'/' => std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()),
+                                // From a descriptor of the machine's root.
+                                _ => std::ptr::copy_nonoverlapping(bytes[1..].as_ptr(), at as *mut u8, bytes.len() - 1),
                             }
                         }
                     }
@@ -129,8 +146,11 @@ fn race(path: &str, to_write: bool) -> bool {
     });
     let begun = Instant::now();
     let (mut found, mut refused) = (false, 0);
+    let mut decoys = ["/tmp/decoy", "/etc/hosts"];
     while begun.elapsed() < Duration::from_secs(2) && !found {
-        match fs::OpenOptions::new().read(!to_write).append(to_write).open("/tmp/decoy") {
+        // The second one is not in the tree, and its path is always exchanged.
+        decoys.rotate_left(1);
+        match fs::OpenOptions::new().read(!to_write).append(to_write).open(decoys[0]) {
             // Whoever planted the file sees whether this came there.
             Ok(mut file) if to_write => file.write_all(b"attacked").expect("what is open can be written"),
             Ok(mut file) => {

@@ -10,7 +10,7 @@ pub const TESTS: &[Test] = &[
     ("the_layer_of_a_file_is_not_changed_where_the_translator_is_deceived", the_layer_of_a_file_is_not_changed),
 ];
 
-const ATTACKS: [&str; 21] = [
+const ATTACKS: [&str; 22] = [
     "path",
     "climb",
     "root-of-one",
@@ -30,6 +30,7 @@ const ATTACKS: [&str; 21] = [
     "int80",
     "mount",
     "namespace",
+    "door",
     "race",
     "path",
 ];
