@@ -94,7 +94,7 @@ impl Footing {
 
 impl Aim {
     /// As the two arguments of openat(2) and its kin: a directory, and a path from there.
-    pub fn from_directory(self, original: (u64, Vec<u8>)) -> (u64, Vec<u8>) {
+    pub fn directory_of(self, original: (u64, Vec<u8>)) -> (u64, Vec<u8>) {
         match self {
             Self::AsIs => original,
             Self::Path(path) => (libc::AT_FDCWD as u64, path),
@@ -126,7 +126,7 @@ impl Tracer {
     /// # Errors
     /// As open(2), or ESRCH.
     pub fn open_for(&mut self, task: &Task, registers: &mut Registers, path: &[u8]) -> Result<i32, Errno> {
-        let (directory, path) = self.footing.outside(path.to_vec()).from_directory((0, Vec::new()));
+        let (directory, path) = self.footing.outside(path.to_vec()).directory_of((0, Vec::new()));
         let address = self.lend_path(task, registers, 0, &path)?;
         let mut opening = registers.clone();
         opening.set_number(libc::SYS_openat);

@@ -145,11 +145,11 @@ fn to_run(tracer: &Tracer, found: &Found) -> Result<(u64, Vec<u8>), Errno> {
         && lazy.stub_of(file.as_fd())?.is_none()
     {
         if lazy.is_executable_below(seen) {
-            return Ok(tracer.footing.outside(content).from_directory((here, Vec::new())));
+            return Ok(tracer.footing.outside(content).directory_of((here, Vec::new())));
         }
         lazy.fill(file.as_fd(), seen)?;
     }
-    Ok(tracer.aim(found).from_directory((here, found.path.clone())))
+    Ok(tracer.aim(found).directory_of((here, found.path.clone())))
 }
 
 /// Opens something that is to be run, and reads its beginning.

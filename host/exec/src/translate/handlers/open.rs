@@ -63,7 +63,7 @@ pub fn openat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -
     if let Some(copy) = &copy {
         found.magic = Some(copy.as_os_str().as_bytes().to_vec());
     }
-    let mut changed = rewrite_from_directory(tracer, task, registers, &found)?;
+    let mut changed = rewrite_directory_of(tracer, task, registers, &found)?;
     if flags_now != flags {
         registers.set_argument(2, flags_now as u64);
         changed = true;
@@ -151,7 +151,7 @@ fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
 
 /// Exchanges the first two arguments, a directory and a path from there, for what leads to the same on this machine; answers
 /// whether that was necessary.
-fn rewrite_from_directory(
+fn rewrite_directory_of(
     tracer: &Tracer,
     task: &Task,
     registers: &mut Registers,
@@ -161,7 +161,7 @@ fn rewrite_from_directory(
     if let Aim::AsIs = aim {
         return Ok(false);
     }
-    let (directory, path) = aim.from_directory((0, Vec::new()));
+    let (directory, path) = aim.directory_of((0, Vec::new()));
     let address = tracer.lend_path(task, registers, 0, &path)?;
     registers.set_argument(0, directory);
     registers.set_argument(1, address);
