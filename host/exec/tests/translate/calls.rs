@@ -29,6 +29,7 @@ pub fn main() -> ExitCode {
     locks();
     watches();
     memory_program();
+    moved_files();
     // SAFETY: numbers only.
     let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) };
     println!("ptrace of another: {}", traced != 0);
@@ -130,4 +131,41 @@ fn memory_program() {
         libc::waitpid(child, &mut status, 0);
         println!("memory {status}");
     }
+}
+
+/// What is open for reading stays the file that it was when that gets another name, and when it has none any more.
+fn moved_files() {
+    let file = File::open("/srv/base").expect("of the base");
+    let tell = |when: &str| {
+        use std::os::unix::fs::MetadataExt;
+        let seen = file.metadata().expect("it is open");
+        let change = |at: u32, set: bool| -> i32 {
+            let time = libc::timespec { tv_sec: 5000 + i64::from(at), tv_nsec: 0 };
+            // SAFETY: a descriptor that is open, and two live times.
+            unsafe {
+                match set {
+                    true => libc::fchmod(file.as_raw_fd(), 0o600 + at) + libc::fchown(file.as_raw_fd(), at, at),
+                    false => libc::futimens(file.as_raw_fd(), [time; 2].as_ptr()),
+                }
+            }
+        };
+        println!("{when} {:o} {} {} {}", seen.mode(), seen.uid(), seen.nlink(), seen.size());
+        let at = when.len() as u32 % 8;
+        println!("changed {} {}", change(at, true), change(at, false));
+        let seen = file.metadata().expect("it is open");
+        println!("then {:o} {}:{} {} {}", seen.mode(), seen.uid(), seen.gid(), seen.nlink(), seen.mtime());
+    };
+    std::fs::rename("/srv/base", "/srv/moved").expect("ours");
+    tell("moved");
+    std::fs::hard_link("/srv/moved", "/srv/linked").expect("a name");
+    std::fs::remove_file("/srv/moved").expect("ours");
+    tell("linked");
+    std::fs::rename("/srv/linked", "/tmp/elsewhere").expect("ours");
+    tell("elsewhere");
+    std::fs::write("/tmp/other", "other").expect("a file");
+    std::fs::rename("/tmp/other", "/tmp/elsewhere").expect("ours");
+    tell("replaced");
+    let mut text = String::new();
+    (&file).read_to_string(&mut text).expect("it is open");
+    println!("still {text:?}");
 }

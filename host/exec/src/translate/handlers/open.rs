@@ -39,7 +39,7 @@ pub fn open(
     let purpose = if creates { Purpose::Create } else { Purpose::Look };
     let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
-    prepare(tracer, &mut found, flags)?;
+    prepare(tracer, task, &mut found, flags)?;
     let copy =
         if flags & (libc::O_PATH | libc::O_ACCMODE) == libc::O_RDONLY { tracer.view(task, &found)? } else { None };
     if let Some(copy) = &copy {
@@ -110,7 +110,7 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
 
 /// Sees to it that what is opened is there: the names of a directory, and the bytes of a file that may be written to. A file
 /// that is only read is read where its layer was unpacked.
-fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> {
+fn prepare(tracer: &Tracer, task: &Task, found: &mut Found, flags: i32) -> Result<(), Errno> {
     let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node) else { return Ok(()) };
     if seen.is_directory() {
         // A descriptor for the path alone can be opened again.
@@ -128,8 +128,11 @@ fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> 
         } else {
             lazy.fill(file.as_fd(), seen)?;
         }
-    } else if let Some(content) = lazy.content(seen) {
-        found.magic = Some(content);
+    } else {
+        tracer.let_go_of_moved(task);
+        if let Some(content) = lazy.open_content(file.as_fd(), seen, &found.path) {
+            found.magic = Some(content);
+        }
     }
     Ok(())
 }
