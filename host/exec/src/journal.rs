@@ -377,6 +377,11 @@ impl Journal {
         self.bound.insert((seen.device, seen.number()), recorded);
     }
 
+    /// As [`Journal::change`], of a file that is bound and has a record of its own; answers whether it has.
+    pub fn change_bound(&mut self, seen: &Seen, change: impl FnOnce(&mut Recorded)) -> bool {
+        self.bound.get_mut(&(seen.device, seen.number())).map(change).is_some()
+    }
+
     /// Takes over what another journal says.
     pub fn extend(&mut self, other: Self) {
         self.entries.extend(other.entries);

@@ -2,7 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use std::{io, ptr};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+};
 
 use rustix::{io::Errno, process::Pid};
 
@@ -172,6 +176,24 @@ pub fn kill(process: Pid, thread: Option<Pid>, signal: i32) -> Result<(), Errno>
         }
     };
     check(result).map(drop)
+}
+
+/// The number of the terminal to which this is the first end (ioctl_tty(2), TIOCGPTN).
+pub fn terminal_number(master: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the kernel writes one `unsigned int` to `number`.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as _, &mut number) }.into())?;
+    Ok(number)
+}
+
+/// The other end of a terminal, open for its path only: nobody is on it because of that (ioctl_tty(2), TIOCGPTPEER).
+pub fn terminal_of(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: numbers only; the descriptor that comes back belongs to nobody else.
+    unsafe {
+        let file = check(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags).into())?;
+        Ok(OwnedFd::from_raw_fd(file as i32))
+    }
 }
 
 fn raw(task: Pid) -> libc::pid_t {

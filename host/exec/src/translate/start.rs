@@ -27,6 +27,7 @@ use super::{
     filter,
     identity::Identity,
     mounts::Mounts,
+    terminals::MULTIPLEXER,
     tracee::Task,
     tracer::Tracer,
     views::Views,
@@ -44,11 +45,12 @@ use crate::{
 /// Devices of the machine that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// What a command left.
@@ -256,6 +258,10 @@ fn bind(
             reach.devices.push(device);
         }
     }
+    // No right comes with it: see `terminals`.
+    if let Ok(multiplexer) = binding(MULTIPLEXER.as_bytes(), Path::new("/dev/ptmx"), false) {
+        bindings.add(multiplexer);
+    }
     for (number, file) in request.files.iter().enumerate() {
         let failed = |error: std::io::Error| Failure::setup(format!("make a copy of `{}`", file.target), error);
         let Some(place) =
@@ -298,6 +304,8 @@ fn make_dev(dev: &Path) -> std::io::Result<()> {
     };
     make(dev, 0o755)?;
     make(&dev.join("shm"), 0o1777)?;
+    make(&dev.join("pts"), 0o755)?;
+    fs::write(dev.join("pts/ptmx"), "")?;
     for name in DEVICES {
         fs::write(dev.join(name), "")?;
     }

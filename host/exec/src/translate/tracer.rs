@@ -15,6 +15,7 @@ use super::{
     privileged::Watched,
     protected::Protected,
     registers::{RED_ZONE_BYTES, Registers},
+    terminals::{MULTIPLEXER, Terminals},
     tracee::{After, SLOT_BYTES, Task},
     views::Views,
 };
@@ -35,6 +36,8 @@ pub struct Tracer {
     pub socket_names: HashMap<Vec<u8>, Vec<u8>>,
     /// Copies of files of /proc.
     pub views: Views,
+    /// Pseudo-terminals.
+    pub terminals: Terminals,
     /// Every task but the one that is being answered.
     pub tasks: HashMap<Pid, Task>,
     /// The one that is being answered.
@@ -56,8 +59,11 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, journal: Journal, hostname: String, views: Views) -> Self {
+    pub fn new(bindings: Bindings, mut journal: Journal, hostname: String, views: Views) -> Self {
+        let multiplexer = bindings.at(MULTIPLEXER.as_bytes()).map(|number| bindings.get(number));
+        let terminals = Terminals::new(multiplexer, &mut journal);
         Self {
+            terminals,
             bindings,
             journal,
             hostname,
@@ -283,7 +289,8 @@ impl Tracer {
         if is_stopped {
             trace::interrupt(id)?;
         }
-        let process = self.tasks.get(&id).map_or(id, |task| task.process);
+        let current = self.current_process.filter(|_| self.current == Some(id));
+        let process = current.or_else(|| Some(self.tasks.get(&id)?.process)).unwrap_or(id);
         for signal in held_back {
             let _ = trace::kill(process, Some(id), signal);
         }

@@ -30,6 +30,7 @@ pub fn main() -> ExitCode {
     watches();
     memory_program();
     moved_files();
+    terminals();
     // SAFETY: numbers only.
     let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) };
     println!("ptrace of another: {}", traced != 0);
@@ -168,4 +169,51 @@ fn moved_files() {
     let mut text = String::new();
     (&file).read_to_string(&mut text).expect("it is open");
     println!("still {text:?}");
+}
+
+/// Both ends of a terminal, and a session that runs on it.
+fn terminals() {
+    use std::{ffi::CStr, os::unix::fs::MetadataExt};
+    // SAFETY: descriptors that are open, NUL-terminated strings, live buffers of the sizes given with them. The child makes
+    // calls and ends.
+    unsafe {
+        let master = libc::open(c"/dev/ptmx".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        println!("master {} {}", master >= 0, libc::fcntl(master, libc::F_GETFD));
+        println!("locked {}", libc::unlockpt(master));
+        let mut name = [0 as libc::c_char; 64];
+        println!("granted {} {}", libc::grantpt(master), libc::ptsname_r(master, name.as_mut_ptr(), name.len()));
+        let path = CStr::from_ptr(name.as_ptr()).to_str().expect("text").to_owned();
+        println!("in {:?}", std::path::Path::new(&path).parent());
+        let seen = std::fs::metadata(&path).expect("it has a name");
+        println!("{:o} {}:{} major {}", seen.mode(), seen.uid(), seen.gid(), libc::major(seen.rdev()));
+        let slave = libc::open(name.as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+        println!("slave {} {} {}", slave == master + 1, libc::fcntl(slave, libc::F_GETFD), libc::isatty(slave));
+        println!("named {}", CStr::from_ptr(libc::ttyname(slave)).to_str() == Ok(path.as_str()));
+        println!("no session {}", File::open("/dev/tty").map_err(|error| error.raw_os_error()).is_err());
+        println!("chown {} chmod {}", libc::fchown(slave, 33, 5), libc::chmod(name.as_ptr(), 0o600));
+        let seen = std::fs::metadata(&path).expect("it has a name");
+        println!("then {:o} {}:{}", seen.mode(), seen.uid(), seen.gid());
+        println!("listed {}", std::fs::read_dir("/dev/pts").expect("a directory").count() >= 2);
+        let child = libc::fork();
+        if child == 0 {
+            libc::setsid();
+            let own = libc::open(name.as_ptr(), libc::O_RDWR);
+            let tty = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR);
+            let again = libc::open(c"/proc/self/fd/0".as_ptr(), libc::O_WRONLY);
+            libc::dup2(own, 0);
+            let opened = libc::open(c"/dev/stdin".as_ptr(), libc::O_WRONLY);
+            let said = format!("{} {} {}", tty >= 0, libc::tcgetsid(0) == libc::getpid(), opened >= 0);
+            libc::close(again);
+            libc::write(tty, said.as_ptr().cast(), said.len());
+            libc::_exit(0);
+        }
+        let mut buffer = [0_u8; 64];
+        let length = libc::read(master, buffer.as_mut_ptr().cast(), buffer.len());
+        println!("on it: {}", String::from_utf8_lossy(&buffer[..length.max(0) as usize]));
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+        libc::close(slave);
+        println!("nobody {}", libc::read(master, buffer.as_mut_ptr().cast(), buffer.len()));
+        libc::close(master);
+        println!("gone {:?}", File::open(&path).map_err(|error| error.kind()));
+    }
 }

@@ -7,7 +7,10 @@ use rustix::{
 };
 
 use super::find_node;
-use crate::journal::{Seen, mode_on_disk};
+use crate::{
+    Recorded,
+    journal::{Seen, mode_on_disk},
+};
 use crate::translate::{
     access,
     calls::Outcome,
@@ -64,7 +67,7 @@ fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mo
     if !task.identity.is_in_group(seen.gid) && !task.identity.can(capability::FSETID) {
         mode &= !libc::S_ISGID;
     }
-    if is_of_tree(tracer, seen) {
+    if !tracer.journal.change_bound(seen, |recorded| recorded.mode = mode) && is_of_tree(tracer, seen) {
         tracer.end_watch(Some(seen.inode));
         rustix::fs::chmod(own_path(file), Mode::from_raw_mode(mode_on_disk(mode, seen.is_directory())))?;
         tracer.journal.change(seen, |recorded| recorded.mode = mode);
@@ -114,7 +117,15 @@ fn change_owner(
             return Err(Errno::PERM);
         }
     }
-    if !is_of_tree(tracer, seen) {
+    let change = |recorded: &mut Recorded| {
+        if uid != u32::MAX {
+            recorded.uid = uid;
+        }
+        if gid != u32::MAX {
+            recorded.gid = gid;
+        }
+    };
+    if tracer.journal.change_bound(seen, change) || !is_of_tree(tracer, seen) {
         return Ok(Outcome::Return(0));
     }
     tracer.end_watch(Some(seen.inode));
@@ -125,12 +136,7 @@ fn change_owner(
         access::check_owner(&task.identity, seen)?;
     }
     tracer.journal.change(seen, |recorded| {
-        if uid != u32::MAX {
-            recorded.uid = uid;
-        }
-        if gid != u32::MAX {
-            recorded.gid = gid;
-        }
+        change(recorded);
         if special {
             recorded.mode &= !loss.bits;
             recorded.xattrs.remove(b"security.capability".as_slice());

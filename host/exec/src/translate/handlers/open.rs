@@ -39,6 +39,11 @@ pub fn open(
     let purpose = if creates { Purpose::Create } else { Purpose::Look };
     let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
+    if flags & libc::O_PATH == 0
+        && let Some(opened) = tracer.open_terminal(task, &original, &found, flags)?
+    {
+        return Ok(opened);
+    }
     prepare(tracer, task, &mut found, flags)?;
     let copy =
         if flags & (libc::O_PATH | libc::O_ACCMODE) == libc::O_RDONLY { tracer.view(task, &found)? } else { None };
@@ -83,8 +88,10 @@ pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) ->
     registers.set_number(libc::SYS_open);
     registers.set_argument(1, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64);
     registers.set_argument(2, mode);
-    open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    match open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)? {
+        Outcome::Rewritten(after) => Ok(Outcome::Rewritten(Box::new(After { original, ..*after }))),
+        outcome => Ok(outcome),
+    }
 }
 
 /// truncate(2).
