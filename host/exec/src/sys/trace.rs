@@ -99,6 +99,19 @@ pub fn event_message(task: Pid) -> Result<u64, Errno> {
     Ok(message)
 }
 
+/// Whose call a filter has answered with the signal SIGSYS that a task is stopped before (`AUDIT_ARCH_*` of linux/audit.h);
+/// `None` if the signal has another cause.
+pub fn architecture_of_trapped_call(task: Pid) -> Result<Option<u32>, Errno> {
+    const SYS_SECCOMP: libc::c_int = 1;
+    /// Words of `siginfo_t`: the code, and behind the address and the number of the call its architecture.
+    const CODE: usize = 2;
+    const ARCHITECTURE: usize = 7;
+    let mut information = [0_i32; size_of::<libc::siginfo_t>() / size_of::<i32>()];
+    // SAFETY: the kernel writes one `siginfo_t` to `information`, which is as large.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, raw(task), 0_usize, information.as_mut_ptr() as usize) })?;
+    Ok((information[CODE] == SYS_SECCOMP).then_some(information[ARCHITECTURE] as u32))
+}
+
 /// Replaces the signal mask of a stopped task, and returns the old one.
 pub fn exchange_signal_mask(task: Pid, mask: u64) -> Result<u64, Errno> {
     const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;

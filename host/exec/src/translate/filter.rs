@@ -21,9 +21,12 @@ pub enum Answer {
     Fail(i32),
 }
 
-/// The program. Without network, sockets other than unix ones don't exist.
+/// The program. Without any network, not even one with nothing but a loopback interface, sockets other than unix ones don't
+/// exist.
 pub fn program(network: bool) -> Vec<Instruction> {
-    let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), fail(libc::ENOSYS), load(NUMBER)];
+    // Calls of another processor's programs: the tracer says so, and answers ENOSYS.
+    let trap = instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP, 0, 0);
+    let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), trap, load(NUMBER)];
     // Calls that are newer than the translator, and those of x32: nobody knows what they would do.
     program.push(instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, calls::HIGHEST as u32, 0, 1));
     program.push(fail(libc::ENOSYS));
@@ -41,14 +44,16 @@ pub fn program(network: bool) -> Vec<Instruction> {
         program.push(fail(libc::EAFNOSUPPORT));
         program.push(allow());
     }
-    // Sending on a connected socket: there is no address.
-    program.push(jump_if_equal(libc::SYS_sendto as u32, 0, 6));
-    program.push(load(FIFTH_ARGUMENT));
-    program.push(jump_if_equal(0, 0, 3));
-    program.push(load(FIFTH_ARGUMENT + 4));
-    program.push(jump_if_equal(0, 0, 1));
-    program.push(allow());
-    program.push(load(NUMBER));
+    // On a connected socket: there is no address.
+    for number in [libc::SYS_sendto, libc::SYS_recvfrom] {
+        program.push(jump_if_equal(number as u32, 0, 6));
+        program.push(load(FIFTH_ARGUMENT));
+        program.push(jump_if_equal(0, 0, 3));
+        program.push(load(FIFTH_ARGUMENT + 4));
+        program.push(jump_if_equal(0, 0, 1));
+        program.push(allow());
+        program.push(load(NUMBER));
+    }
     for (number, answer) in calls::answers() {
         program.push(jump_if_equal(number as u32, 0, 1));
         program.push(match answer {

@@ -19,6 +19,7 @@ pub mod handlers;
 pub mod identity;
 pub mod memory;
 mod mounts;
+mod network;
 mod pass;
 pub mod privileged;
 pub mod protected;

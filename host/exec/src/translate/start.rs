@@ -27,6 +27,7 @@ use super::{
     filter,
     identity::Identity,
     mounts::Mounts,
+    network,
     terminals::MULTIPLEXER,
     tracee::Task,
     tracer::Tracer,
@@ -74,6 +75,10 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     };
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
+    let has_network = match request.network {
+        Network::Host => true,
+        Network::None => network::leave()?,
+    };
     let mut notes = Vec::new();
     let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
     let layers = match below {
@@ -95,7 +100,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let child = match sys::fork().map_err(failed("start a process"))? {
         Fork::Child => {
             drop((told, go));
-            let Err(failure) = become_command(request, &reach, &input, wait);
+            let Err(failure) = become_command(request, &reach, has_network, &input, wait);
             if let Ok(message) = serde_json::to_vec(&failure) {
                 let _ = fs::File::from(tell).write_all(&message);
             }
@@ -121,6 +126,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     if !message.is_empty() {
         return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
     }
+    notes.append(&mut tracer.notes);
     tracer.end_watch(None);
     mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
@@ -156,6 +162,7 @@ fn wait_until_dumpable(child: Pid) -> Result<(), Errno> {
 fn become_command(
     request: &RunRequest,
     reach: &Reach,
+    has_network: bool,
     input: &OwnedFd,
     wait: OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
@@ -178,7 +185,7 @@ fn become_command(
     give_up_capabilities().map_err(step("give up capabilities"))?;
     trace::set_no_new_privileges().map_err(step("give up new privileges"))?;
     domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
-    let mut program = filter::program(request.network == Network::Host);
+    let mut program = filter::program(has_network);
     sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
 
     // From here on, paths are those of the image.

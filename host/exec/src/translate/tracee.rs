@@ -4,7 +4,12 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use rustix::process::Pid;
 
-use super::{exec::PendingExec, handlers::Newborn, identity::Identity, registers::Registers};
+use super::{
+    exec::PendingExec,
+    handlers::{Newborn, socket::Told},
+    identity::Identity,
+    registers::Registers,
+};
 
 /// How many bytes of scratch memory one task has: two paths and a little.
 pub const SLOT_BYTES: u64 = 3 * 4096;
@@ -44,8 +49,8 @@ pub struct After {
     pub born: Option<Newborn>,
     /// A copy that was made for the call alone.
     pub remove: Option<std::path::PathBuf>,
-    /// The call tells the name of a socket, for which there is this much room.
-    pub room_for_name: Option<usize>,
+    /// What the call tells of sockets and their owners, to be put right.
+    pub told: Option<Told>,
 }
 
 /// Root and mask of file system calls (the kernel's fs_struct); the working directory is the kernel's own.

@@ -11,18 +11,25 @@ use rustix::{io::Errno, process::Pid};
 use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
-    handlers, memory,
+    handlers::{self, socket::Sender},
+    memory,
     privileged::Watched,
     protected::Protected,
-    registers::{RED_ZONE_BYTES, Registers},
+    registers::{AUDIT_ARCH, RED_ZONE_BYTES, Registers},
     terminals::{MULTIPLEXER, Terminals},
     tracee::{After, SLOT_BYTES, Task},
     views::Views,
 };
 use crate::{
-    Exit, Journal,
+    Exit, Journal, Note,
     sys::trace::{self, Resume, Waited},
 };
+
+/// As many notes are enough.
+const NOTES_LIMIT: usize = 8;
+
+/// How many ended processes are remembered.
+const ENDED_LIMIT: usize = 256;
 
 /// The translator of one command.
 pub struct Tracer {
@@ -38,6 +45,10 @@ pub struct Tracer {
     pub views: Views,
     /// Pseudo-terminals.
     pub terminals: Terminals,
+    /// For the user.
+    pub notes: Vec<Note>,
+    /// Who processes were that have ended, the last ones: what they sent may still be waiting.
+    pub ended: VecDeque<(Pid, Sender)>,
     /// Every task but the one that is being answered.
     pub tasks: HashMap<Pid, Task>,
     /// The one that is being answered.
@@ -64,6 +75,8 @@ impl Tracer {
         let terminals = Terminals::new(multiplexer, &mut journal);
         Self {
             terminals,
+            notes: Vec::new(),
+            ended: VecDeque::new(),
             bindings,
             journal,
             hostname,
@@ -106,6 +119,7 @@ impl Tracer {
             if ended.is_some() {
                 self.unannounced.remove(&task);
                 if let Some(gone) = self.tasks.remove(&task) {
+                    self.remember(&gone);
                     gone.space.borrow_mut().release(task);
                 }
                 if task == main {
@@ -142,9 +156,42 @@ impl Tracer {
                 _ => trace::resume(task, Resume::Continue, 0),
             },
             0 if signal == libc::SIGTRAP | 0x80 => self.call_ended(task),
+            0 if signal == libc::SIGSYS => self.trapped(task),
             0 => trace::resume(task, Resume::Continue, signal),
             _ => trace::resume(task, Resume::Continue, 0),
         };
+    }
+
+    /// A call of another processor's programs does not exist; a signal of the task's own filters is its own.
+    fn trapped(&mut self, id: Pid) -> Result<(), Errno> {
+        match trace::architecture_of_trapped_call(id)? {
+            Some(architecture) if architecture != AUDIT_ARCH => {
+                let program = self.tasks.get(&id).map(|task| task.program.borrow().clone()).unwrap_or_default();
+                self.note_other_processor(&program, "32-bit x86 in part (`int 0x80`)".into());
+                let mut registers = Registers::read(id)?;
+                registers.set_result(-i64::from(libc::ENOSYS));
+                registers.write(id)?;
+                trace::resume(id, Resume::Continue, 0)
+            }
+            _ => trace::resume(id, Resume::Continue, libc::SIGSYS),
+        }
+    }
+
+    /// Tells the user, once for each of the first such programs.
+    pub fn note_other_processor(&mut self, program: &[u8], processor: String) {
+        let note = Note::OtherProcessor { program: String::from_utf8_lossy(program).into_owned(), processor };
+        if self.notes.len() < NOTES_LIMIT && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    fn remember(&mut self, gone: &Task) {
+        if gone.id == gone.process {
+            if self.ended.len() == ENDED_LIMIT {
+                self.ended.pop_front();
+            }
+            self.ended.push_back((gone.id, Sender::of(&gone.identity)));
+        }
     }
 
     fn announce(&mut self, parent: Pid) -> Result<(), Errno> {
@@ -201,7 +248,7 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close, born, remove, room_for_name } = *after;
+        let After { original, close, born, remove, told } = *after;
         task.exec = None;
         if let Some(path) = remove {
             let _ = std::fs::remove_file(path);
@@ -217,11 +264,11 @@ impl Tracer {
         {
             let _ = newborn.record(self, &file);
         }
-        if let Some(room) = room_for_name
+        if let Some(told) = told
             && registers.result() >= 0
             && let Some(task) = self.tasks.get(&id)
         {
-            let _ = self.name_socket(task, &registers, room);
+            let _ = told.correct(self, task, &mut registers);
         }
         if let Some(descriptor) = close {
             let gadget = registers.call_instruction();
@@ -345,6 +392,6 @@ fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Err
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, room_for_name: None })
+        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, told: None })
     }
 }

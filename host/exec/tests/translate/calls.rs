@@ -20,17 +20,21 @@ fn calls_about_more_than_files_give_the_same(world: &World) {
     let step = world.program_step(&["__calls"]);
     let Some(expected) = same::expected(world, &step, "calls", &|_| ()) else { return };
     assert!(expected.lines().count() > 10, "{expected}");
-    assert_eq!(world.output_of(&step), expected);
+    if let Some(difference) = same::difference(&expected, &world.output_of(&step)) {
+        panic!("{difference}");
+    }
 }
 
 /// The part inside.
 pub fn main() -> ExitCode {
     sockets();
+    peers();
     locks();
     watches();
     memory_program();
     moved_files();
     terminals();
+    openings();
     // SAFETY: numbers only.
     let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) };
     println!("ptrace of another: {}", traced != 0);
@@ -65,6 +69,106 @@ fn sockets() {
         println!("{}", String::from_utf8_lossy(&buffer[..length]));
     }
     println!("nobody {:?}", sender.send_to(b"x", "/tmp/nobody").map_err(|error| error.raw_os_error()));
+
+    // Names of both ends in every call that tells them; two directories have a socket of the same name.
+    std::fs::create_dir("other").expect("a directory");
+    std::env::set_current_dir("other").expect("it exists");
+    let namesake = UnixDatagram::bind("sender").expect("a socket");
+    namesake.connect("/tmp/datagrams").expect("connected");
+    println!("peer {:?} of {:?}", namesake.peer_addr(), namesake.local_addr());
+    sender.send_to(b"three", "/tmp/datagrams").expect("sent");
+    namesake.send(b"four").expect("sent");
+    send_two(&sender, ["/tmp/datagrams", "/tmp/datagrams"]);
+    for _ in 0..2 {
+        let mut buffer = [0; 16];
+        let (length, from) = receiver.recv_from(&mut buffer).expect("received");
+        println!("{} from {from:?}", String::from_utf8_lossy(&buffer[..length]));
+    }
+    receive_message(&receiver);
+    receive_message(&receiver);
+}
+
+/// sendmmsg(2), again as long as something is left.
+fn send_two(socket: &UnixDatagram, names: [&str; 2]) {
+    // SAFETY: all pointers are to live variables of the sizes given with them.
+    unsafe {
+        let mut addresses: [libc::sockaddr_un; 2] = std::mem::zeroed();
+        let mut parts: [libc::iovec; 2] = std::mem::zeroed();
+        let mut messages: [libc::mmsghdr; 2] = std::mem::zeroed();
+        for (number, name) in names.iter().enumerate() {
+            addresses[number].sun_family = libc::AF_UNIX as u16;
+            for (into, from) in addresses[number].sun_path.iter_mut().zip(name.bytes()) {
+                *into = from as libc::c_char;
+            }
+            parts[number] = libc::iovec { iov_base: c"many".as_ptr().cast_mut().cast(), iov_len: 3 + number };
+            let header = &mut messages[number].msg_hdr;
+            header.msg_name = (&raw mut addresses[number]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_un>() as u32;
+            header.msg_iov = &raw mut parts[number];
+            header.msg_iovlen = 1;
+        }
+        let mut sent = 0;
+        while sent < 2 {
+            let more = libc::sendmmsg(socket.as_raw_fd(), &raw mut messages[sent], 2 - sent as u32, 0);
+            assert!(more > 0, "{}", std::io::Error::last_os_error());
+            sent += more as usize;
+        }
+        println!("sendmmsg {:?}", messages.map(|message| message.msg_len));
+    }
+}
+
+/// recvmsg(2) with the name and the ids of the sender.
+fn receive_message(socket: &UnixDatagram) {
+    // SAFETY: all pointers are to live variables of the sizes given with them; the control data is as long as it says.
+    unsafe {
+        let on: libc::c_int = 1;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PASSCRED, (&raw const on).cast(), 4);
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        let (mut buffer, mut control) = ([0_u8; 16], [0_u64; 8]);
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_name = (&raw mut address).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_un>() as u32;
+        (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+        (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
+        let length = libc::recvmsg(socket.as_raw_fd(), &mut message, 0);
+        let name = std::ffi::CStr::from_ptr(address.sun_path.as_ptr());
+        let header = libc::CMSG_FIRSTHDR(&message);
+        let sender = (!header.is_null()).then(|| libc::CMSG_DATA(header).cast::<libc::ucred>().read_unaligned());
+        let ids = sender.map(|sender| (sender.pid == libc::getpid(), sender.uid, sender.gid));
+        println!("recvmsg {length} from {name:?} of {} bytes, {ids:?}", message.msg_namelen);
+    }
+}
+
+/// Who is at the other end of a socket: an ordinary user, and whoever asks.
+fn peers() {
+    let listener = UnixListener::bind("/tmp/peers").expect("a socket");
+    // SAFETY: a child that makes calls and ends; live variables of the sizes given with them.
+    unsafe {
+        libc::chmod(c"/tmp/peers".as_ptr(), 0o777);
+        let child = libc::fork();
+        if child == 0 {
+            libc::setgid(1000);
+            libc::setuid(33);
+            let stream = UnixStream::connect("/tmp/peers").expect("it may");
+            (&stream).read_exact(&mut [0]).expect("the end");
+            libc::_exit(0);
+        }
+        let tell = |socket: i32, process: i32| {
+            let mut peer: libc::ucred = std::mem::zeroed();
+            let mut length = size_of::<libc::ucred>() as u32;
+            let asked =
+                libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &mut length);
+            println!("peer {asked} {length} {} {} {}", peer.pid == process, peer.uid, peer.gid);
+        };
+        let (stream, _) = listener.accept().expect("the client");
+        tell(stream.as_raw_fd(), child);
+        (&stream).write_all(b"!").expect("sent");
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+        tell(stream.as_raw_fd(), child);
+        tell(UnixStream::pair().expect("a pair").0.as_raw_fd(), libc::getpid());
+        tell(UnixDatagram::unbound().expect("a socket").as_raw_fd(), 0);
+    }
 }
 
 /// sendmsg(2) with an address.
@@ -172,7 +276,7 @@ fn moved_files() {
 }
 
 /// Both ends of a terminal, and a session that runs on it.
-fn terminals() {
+pub fn terminals() {
     use std::{ffi::CStr, os::unix::fs::MetadataExt};
     // SAFETY: descriptors that are open, NUL-terminated strings, live buffers of the sizes given with them. The child makes
     // calls and ends.
@@ -216,4 +320,110 @@ fn terminals() {
         libc::close(master);
         println!("gone {:?}", File::open(&path).map_err(|error| error.kind()));
     }
+}
+
+/// openat2(2): every limit on every kind of path, and what it refuses.
+fn openings() {
+    use std::os::unix::fs::symlink;
+    let path = std::path::Path::new("/srv/openings");
+    std::fs::create_dir_all(path.join("deep/deeper")).expect("a directory");
+    std::fs::write(path.join("deep/file"), "text").expect("a file");
+    let links = [
+        ("up", "../.."),
+        ("absolute", "/srv/base"),
+        ("inside", "deep/file"),
+        ("rooted", "/deep/file"),
+        ("proc", "/proc"),
+    ];
+    for (name, target) in
+        links.into_iter().chain([("self", "/proc/self/cwd"), ("loop", "loop"), ("back", "deep/../deep")])
+    {
+        symlink(target, path.join(name)).expect("a link");
+    }
+    let directory = File::open(path).expect("it exists");
+    std::env::set_current_dir("/srv").expect("it exists");
+    let open = |name: &str, how: [u64; 3], size: usize| {
+        let name = std::ffi::CString::new(name).expect("no NUL");
+        // SAFETY: a NUL-terminated string and a structure of at least the size that is told.
+        unsafe {
+            let how = [how[0], how[1], how[2], 0, 0];
+            let opened = libc::syscall(libc::SYS_openat2, directory.as_raw_fd(), name.as_ptr(), how.as_ptr(), size);
+            if opened < 0 {
+                return format!("errno {}", std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+            }
+            let seen = std::fs::read_link(format!("/proc/self/fd/{opened}")).expect("it is open");
+            libc::close(opened as i32);
+            seen.display().to_string().replace(&format!("/proc/{}/", std::process::id()), "/proc/PID/")
+        }
+    };
+    let names = [
+        "deep/file",
+        "deep",
+        "../base",
+        "/srv/base",
+        "/deep/file",
+        "up",
+        "up/srv",
+        "absolute",
+        "inside",
+        "rooted",
+        "proc",
+        "proc/version",
+        "self",
+        "self/base",
+        "loop",
+        "back/file",
+        "deep/../..",
+        "deep/../deep/file",
+        ".",
+        "..",
+        "/",
+        "/../deep",
+        "/proc/self/stat",
+        "/proc/self/root/srv/base",
+        "/dev/null",
+        "missing",
+        "deep/file/",
+        "",
+    ];
+    let limits = [
+        0,
+        libc::RESOLVE_NO_XDEV,
+        libc::RESOLVE_NO_MAGICLINKS,
+        libc::RESOLVE_NO_SYMLINKS,
+        libc::RESOLVE_BENEATH,
+        libc::RESOLVE_IN_ROOT,
+        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_XDEV,
+        libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS,
+        libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT,
+        1 << 20,
+    ];
+    for name in names {
+        for resolve in limits {
+            println!("openat2 {name} {resolve:x}: {}", open(name, [libc::O_RDONLY as u64, 0, resolve], 24));
+        }
+    }
+    let link = (libc::O_PATH | libc::O_NOFOLLOW) as u64;
+    println!("the link itself: {}", open("inside", [link, 0, libc::RESOLVE_NO_SYMLINKS], 24));
+    println!("over it: {}", open("back/file", [link, 0, libc::RESOLVE_NO_SYMLINKS], 24));
+    let creating = (libc::O_CREAT | libc::O_RDWR) as u64;
+    for (name, how, size) in [
+        ("new", [creating, 0o640, libc::RESOLVE_IN_ROOT], 24),
+        ("/deep/new", [creating, 0o640, libc::RESOLVE_IN_ROOT], 24),
+        ("../new", [creating, 0o640, libc::RESOLVE_BENEATH], 24),
+        ("deep/file", [0, 0o640, 0], 24),
+        ("deep/file", [creating, 0o10000, 0], 24),
+        ("deep/file", [1 << 40, 0, 0], 24),
+        ("deep/file", [(libc::O_PATH | libc::O_APPEND) as u64, 0, 0], 24),
+        ("deep/file", [0, 0, 0], 16),
+        ("deep/file", [0, 0, 0], 40),
+        ("deep", [(libc::O_TMPFILE | libc::O_RDONLY) as u64, 0, 0], 24),
+        ("deep", [(libc::O_TMPFILE | libc::O_RDWR) as u64 & !(libc::O_DIRECTORY as u64), 0o600, 0], 24),
+    ] {
+        println!("openat2 {name} {how:x?} {size}: {}", open(name, how, size));
+    }
+    println!(
+        "made {:?}",
+        std::fs::metadata("/srv/openings/deep/new").map(|seen| seen.len()).map_err(|error| error.kind())
+    );
 }

@@ -63,12 +63,8 @@ fn compare(world: &World, on_a_base: bool) {
         let Some(expected) = expected(world, &step, &key, &base) else { return };
         base(&step.tree);
         let found = world.output_of(&step);
-        let differs = expected.lines().zip(found.lines()).position(|(one, other)| one != other);
-        if let Some(at) = differs.or((expected.lines().count() != found.lines().count()).then_some(0)) {
-            let lines: Vec<&str> = expected.lines().collect();
-            let before = lines[at.saturating_sub(8)..at].join("\n");
-            let told = found.lines().nth(at).unwrap_or_default();
-            differences.push(format!("seed {seed}:\n{before}\n  the kernel: {}\n  here:       {told}", lines[at]));
+        if let Some(difference) = difference(&expected, &found) {
+            differences.push(format!("seed {seed}:\n{difference}"));
         }
         for directory in [&step.tree, &step.layer_directory()] {
             let _ = std::fs::remove_dir_all(directory);
@@ -76,6 +72,15 @@ fn compare(world: &World, on_a_base: bool) {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     println!("  {} calls compared", sequences as usize * CALLS);
+}
+
+/// The first line that differs, and some before it.
+pub fn difference(expected: &str, found: &str) -> Option<String> {
+    let (lines, told): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
+    let at = (0..lines.len().max(told.len())).find(|&at| lines.get(at) != told.get(at))?;
+    let before = lines[at.min(lines.len()).saturating_sub(8)..at.min(lines.len())].join("\n");
+    let [kernel, here] = [&lines, &told].map(|lines| lines.get(at).copied().unwrap_or_default());
+    Some(format!("{before}\n  the kernel: {kernel}\n  here:       {here}"))
 }
 
 /// What the calls find. On the other side it is not beneath but in the upper directory: overlayfs renames no directory of a

@@ -7,10 +7,6 @@ use rustix::{
 };
 
 use super::find_node;
-use crate::{
-    Recorded,
-    journal::{Seen, mode_on_disk},
-};
 use crate::translate::{
     access,
     calls::Outcome,
@@ -21,6 +17,10 @@ use crate::translate::{
     resolve::{Start, own_path},
     tracee::Task,
     tracer::Tracer,
+};
+use crate::{
+    Recorded,
+    journal::{Seen, mode_on_disk},
 };
 
 /// chmod(2), fchmodat(2), fchmodat2(2).

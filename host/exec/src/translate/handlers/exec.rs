@@ -82,6 +82,9 @@ fn start(
         words = replaced;
         path = line.interpreter;
     };
+    if let Some(processor) = elf::other_processor(&header) {
+        tracer.note_other_processor(&found.path, processor);
+    }
     let program = elf::parse(&header)?;
     let (_, seen) = found.existing()?;
     let owner = (

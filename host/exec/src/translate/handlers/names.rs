@@ -303,7 +303,8 @@ impl Tracer {
                 continue;
             };
             for entry in entries.flatten() {
-                if let Ok(stat) = rustix::fs::stat([directory.as_bytes(), b"/", entry.file_name().to_bytes()].concat()) {
+                if let Ok(stat) = rustix::fs::stat([directory.as_bytes(), b"/", entry.file_name().to_bytes()].concat())
+                {
                     open.insert((libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino));
                 }
             }

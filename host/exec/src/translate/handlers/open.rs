@@ -14,7 +14,7 @@ use crate::translate::{
     calls::Outcome,
     memory,
     registers::Registers,
-    resolve::{Found, Purpose, Start, own_path},
+    resolve::{Found, Purpose, Scope, Start, own_path},
     tracee::{After, Task},
     tracer::Tracer,
 };
@@ -29,6 +29,117 @@ pub fn open(
     flags: u64,
     mode: u64,
 ) -> Result<Outcome, Errno> {
+    open_within(tracer, task, registers, start, index, [flags, mode], Scope::default())
+}
+
+/// Version 0 of `struct open_how`: flags, mode and RESOLVE_*.
+const HOW_BYTES: usize = 24;
+
+/// As much as a later version may have.
+const HOW_LIMIT_BYTES: usize = 4096;
+
+/// Every O_* that the kernel knows (fcntl(2), VALID_OPEN_FLAGS).
+const KNOWN_FLAGS: i32 = libc::O_ACCMODE
+    | libc::O_CREAT
+    | libc::O_EXCL
+    | libc::O_NOCTTY
+    | libc::O_TRUNC
+    | libc::O_APPEND
+    | libc::O_NONBLOCK
+    | libc::O_SYNC
+    | libc::O_DSYNC
+    | libc::O_ASYNC
+    | libc::O_DIRECT
+    | 0o100_000 // O_LARGEFILE, which is 0 for C
+    | libc::O_DIRECTORY
+    | libc::O_NOFOLLOW
+    | libc::O_NOATIME
+    | libc::O_CLOEXEC
+    | libc::O_PATH
+    | libc::O_TMPFILE;
+
+/// openat2(2), which becomes openat(2).
+pub fn openat2(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let size = registers.argument(3) as usize;
+    if size < HOW_BYTES {
+        return Err(Errno::INVAL);
+    }
+    if size > HOW_LIMIT_BYTES {
+        return Err(Errno::TOOBIG);
+    }
+    let mut how = vec![0; size];
+    memory::read(task.id, registers.argument(2), &mut how)?;
+    if how[HOW_BYTES..].iter().any(|&byte| byte != 0) {
+        return Err(Errno::TOOBIG);
+    }
+    let word = |at: usize| u64::from_ne_bytes(how[at..at + 8].try_into().expect("eight bytes"));
+    let (flags, mode, resolve) = (word(0), word(8), word(16));
+    check_how(flags, mode, resolve)?;
+    if resolve & libc::RESOLVE_CACHED != 0 {
+        // Nothing is known without asking, which the kernel may always say.
+        return Err(Errno::AGAIN);
+    }
+    let has = |flag: u64| resolve & flag != 0;
+    let scope = Scope {
+        beneath: has(libc::RESOLVE_BENEATH),
+        in_root: has(libc::RESOLVE_IN_ROOT),
+        one_device: has(libc::RESOLVE_NO_XDEV),
+        no_symlinks: has(libc::RESOLVE_NO_SYMLINKS),
+        no_magic_links: has(libc::RESOLVE_NO_MAGICLINKS),
+    };
+    let original = registers.clone();
+    registers.set_number(libc::SYS_openat);
+    registers.set_argument(2, flags);
+    registers.set_argument(3, mode);
+    let start = Start::from_argument(registers.argument(0));
+    let outcome = open_within(tracer, task, registers, start, 1, [flags, mode], scope);
+    as_if_called_by(original, registers, outcome)
+}
+
+/// The call became another one: what is put back is the first.
+fn as_if_called_by(
+    original: Registers,
+    registers: &mut Registers,
+    outcome: Result<Outcome, Errno>,
+) -> Result<Outcome, Errno> {
+    match outcome {
+        Ok(Outcome::Rewritten(after)) => Ok(Outcome::Rewritten(Box::new(After { original, ..*after }))),
+        outcome => {
+            *registers = original;
+            outcome
+        }
+    }
+}
+
+/// What openat2(2) refuses that openat(2) overlooks (fs/open.c, build_open_flags).
+fn check_how(flags: u64, mode: u64, resolve: u64) -> Result<(), Errno> {
+    let known = libc::RESOLVE_NO_XDEV
+        | libc::RESOLVE_NO_MAGICLINKS
+        | libc::RESOLVE_NO_SYMLINKS
+        | libc::RESOLVE_BENEATH
+        | libc::RESOLVE_IN_ROOT
+        | libc::RESOLVE_CACHED;
+    let scoped = libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT;
+    if flags & !(KNOWN_FLAGS as u64) != 0 || resolve & !known != 0 || resolve & scoped == scoped {
+        return Err(Errno::INVAL);
+    }
+    let flags = flags as i32;
+    let temporary = flags & libc::O_TMPFILE & !libc::O_DIRECTORY != 0;
+    let allowed = if flags & libc::O_CREAT != 0 || temporary { 0o7777 } else { 0 };
+    let of_path = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH | libc::O_CLOEXEC;
+    let odd = temporary && flags & libc::O_DIRECTORY == 0 || flags & libc::O_PATH != 0 && flags & !of_path != 0;
+    if mode & !allowed != 0 || odd { Err(Errno::INVAL) } else { Ok(()) }
+}
+
+fn open_within(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    registers: &mut Registers,
+    start: Start,
+    index: usize,
+    [flags, mode]: [u64; 2],
+    scope: Scope,
+) -> Result<Outcome, Errno> {
     let original = registers.clone();
     let flags = flags as i32;
     check_flags(flags)?;
@@ -37,7 +148,7 @@ pub fn open(
     let path = memory::read_path(task.id, registers.argument(index))?;
     let creates = flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT;
     let purpose = if creates { Purpose::Create } else { Purpose::Look };
-    let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
+    let mut found = tracer.resolve_for(task, start, &path, follow, purpose, scope)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
     if flags & libc::O_PATH == 0
         && let Some(opened) = tracer.open_terminal(task, &original, &found, flags)?
@@ -88,10 +199,8 @@ pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) ->
     registers.set_number(libc::SYS_open);
     registers.set_argument(1, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64);
     registers.set_argument(2, mode);
-    match open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)? {
-        Outcome::Rewritten(after) => Ok(Outcome::Rewritten(Box::new(After { original, ..*after }))),
-        outcome => Ok(outcome),
-    }
+    let outcome = open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode);
+    as_if_called_by(original, registers, outcome)
 }
 
 /// truncate(2).
