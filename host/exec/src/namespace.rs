@@ -116,7 +116,12 @@ impl Executor for NamespaceExecutor {
         let private = PrivateDirectory::new(&request.scratch_directory)?;
         // After a killed command, and after every other: what overlayfs leaves there makes it refuse the directory.
         let _ = fs::remove_dir_all(work.join("work"));
-        let start = Start { request: request.clone(), private: private.path.clone(), builder: std::process::id() };
+        let start = Start {
+            request: request.clone(),
+            private: private.path.clone(),
+            builder: std::process::id(),
+            without_checks: false,
+        };
         let outcome = self.start(&start).and_then(|conversation| conversation.listen(request, output));
         let _ = fs::remove_dir_all(work.join("work"));
         let mut outcome = outcome?;

@@ -280,6 +280,7 @@ fn probe_emulated(directory: &Path) -> Result<(), Reason> {
             },
             private: stage.path.join("private"),
             builder: 0,
+            without_checks: false,
         };
         match crate::translate::start::run(&start) {
             Ok(ended) if ended.exit == Exit::Code(0) => Ok(()),

@@ -171,7 +171,7 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_setfsgid, |_, k, r| identity::setfsgid(k, r)),
     (libc::SYS_capget, |t, k, r| identity::capget(t, k, r)),
     (libc::SYS_capset, |_, k, r| identity::capset(k, r)),
-    (libc::SYS_prctl, |_, k, r| identity::prctl(k, r)),
+    (libc::SYS_prctl, |t, k, r| identity::prctl(t, k, r)),
     // Others.
     (libc::SYS_uname, |t, k, r| misc::uname(t, k, r)),
     (libc::SYS_kill, |t, k, r| misc::kill(t, k, r)),
@@ -238,6 +238,33 @@ static REFUSED: &[(i64, i32)] = &[
     (libc::SYS_ioperm, libc::EPERM),
     (libc::SYS_lookup_dcookie, libc::EPERM),
 ];
+
+/// Calls for which Landlock has no rights: no task ever makes one of them itself, the tracer does, on files that it holds.
+const FOR_THE_TRACER: &[i64] = &[
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+];
+
+/// Whether a call is never the task's own.
+pub fn is_for_the_tracer(number: i64) -> bool {
+    FOR_THE_TRACER.contains(&number)
+}
 
 /// The filter's answers, those that are asked for most first.
 pub fn answers() -> impl Iterator<Item = (i64, Answer)> {

@@ -31,6 +31,8 @@ pub struct Task {
     pub space: Rc<RefCell<Space>>,
     /// The program, as the image names it; shared by threads.
     pub program: Rc<RefCell<Vec<u8>>>,
+    /// It has asked to be translated no more.
+    pub is_unchecked: bool,
     /// What is to be done when the call that it is in ends.
     pub after: Option<Box<After>>,
     /// The next filtered call is one of ours.
@@ -103,6 +105,7 @@ impl Task {
             place: Rc::new(RefCell::new(FsPlace { root: b"/".to_vec(), mask: 0o022 })),
             space: Rc::default(),
             program: Rc::new(RefCell::new(b"/".to_vec())),
+            is_unchecked: false,
             after: None,
             passthrough: None,
             exec: None,
@@ -129,6 +132,7 @@ impl Task {
                 Rc::new(RefCell::new(self.place.borrow().clone()))
             },
             space,
+            is_unchecked: self.is_unchecked,
             program: if thread { self.program.clone() } else { Rc::new(RefCell::new(self.program.borrow().clone())) },
             after: None,
             passthrough: None,
