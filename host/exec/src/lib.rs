@@ -14,6 +14,7 @@
     reason = "starting processes and making their root file systems is what this crate is for"
 )]
 
+mod acl;
 mod below;
 mod bpf;
 mod cancel;

@@ -9,7 +9,8 @@ use crate::{
     sys::Instruction,
 };
 
-/// Where `struct seccomp_data` has the low half of the fifth argument.
+/// Where `struct seccomp_data` has the low halves of the third and the fifth argument.
+const THIRD_ARGUMENT: u32 = FIRST_ARGUMENT + 2 * 8;
 const FIFTH_ARGUMENT: u32 = FIRST_ARGUMENT + 4 * 8;
 
 /// What the filter answers to a call.
@@ -37,6 +38,14 @@ pub fn program(network: bool) -> Vec<Instruction> {
     program.push(jump_if_equal(libc::F_SETLEASE as u32, 0, 1));
     program.push(fail(libc::EINVAL));
     program.push(allow());
+    // Auditing is the machine's. Programs go on where a kernel has none (sudo, PAM, shadow), but not where it refuses.
+    program.push(jump_if_equal(libc::SYS_socket as u32, 0, 6));
+    program.push(load(FIRST_ARGUMENT));
+    program.push(jump_if_equal(libc::AF_NETLINK as u32, 0, 3));
+    program.push(load(THIRD_ARGUMENT));
+    program.push(jump_if_equal(libc::NETLINK_AUDIT as u32, 0, 1));
+    program.push(fail(libc::EPROTONOSUPPORT));
+    program.push(load(NUMBER));
     if !network {
         program.push(jump_if_equal(libc::SYS_socket as u32, 0, 4));
         program.push(load(FIRST_ARGUMENT));

@@ -35,6 +35,8 @@ pub fn main() -> ExitCode {
     moved_files();
     terminals();
     openings();
+    attributes();
+    access_lists();
     // SAFETY: numbers only.
     let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) };
     println!("ptrace of another: {}", traced != 0);
@@ -426,4 +428,177 @@ fn openings() {
         "made {:?}",
         std::fs::metadata("/srv/openings/deep/new").map(|seen| seen.len()).map_err(|error| error.kind())
     );
+}
+
+fn attribute(path: &str, name: &str, value: Option<&[u8]>) -> String {
+    let names = [path, name].map(|text| std::ffi::CString::new(text).expect("no NUL"));
+    let mut buffer = [0_u8; 128];
+    // SAFETY: NUL-terminated strings and live buffers of the sizes given with them.
+    let result = unsafe {
+        match value {
+            Some([]) => libc::lremovexattr(names[0].as_ptr(), names[1].as_ptr()) as isize,
+            Some(value) => {
+                let (place, size) = (value.as_ptr().cast(), value.len());
+                libc::lsetxattr(names[0].as_ptr(), names[1].as_ptr(), place, size, 0) as isize
+            }
+            None => {
+                let place = buffer.as_mut_ptr().cast();
+                libc::lgetxattr(names[0].as_ptr(), names[1].as_ptr(), place, buffer.len())
+            }
+        }
+    };
+    match result {
+        0.. => format!("{result} {:?}", &buffer[..if value.is_none() { result as usize } else { 0 }]),
+        _ => format!("errno {}", std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+    }
+}
+
+fn attribute_names(path: &str) -> String {
+    let path = std::ffi::CString::new(path).expect("no NUL");
+    let mut buffer = [0 as libc::c_char; 256];
+    // SAFETY: a NUL-terminated string and a live buffer.
+    let length = unsafe { libc::llistxattr(path.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+    let bytes: Vec<u8> = buffer[..length.max(0) as usize].iter().map(|&byte| byte as u8).collect();
+    let mut names: Vec<_> = bytes.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
+    names.sort();
+    format!("{length} {names:?}")
+}
+
+/// Attributes of every kind on files of every kind, for root and for others.
+fn attributes() {
+    std::fs::create_dir("/srv/attributes").expect("a directory");
+    std::env::set_current_dir("/srv/attributes").expect("it exists");
+    std::fs::write("file", "text").expect("a file");
+    std::fs::create_dir("directory").expect("a directory");
+    std::os::unix::fs::symlink("file", "link").expect("a link");
+    // SAFETY: NUL-terminated strings.
+    unsafe {
+        libc::mkfifo(c"pipe".as_ptr(), 0o600);
+        libc::mknod(c"device".as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(5, 1));
+        libc::chmod(c"file".as_ptr(), 0o644);
+    }
+    let names = ["user.x", "user.", "trusted.x", "security.x", "system.x", "other.x", "x", "security.capability"];
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let all = || {
+        for path in ["file", "directory", "link", "pipe", "device", "missing"] {
+            for name in names {
+                let value: &[u8] = if name.ends_with("capability") { &capability } else { b"value" };
+                println!(
+                    "{path} {name}: {} {} {} {}",
+                    attribute(path, name, Some(value)),
+                    attribute(path, name, None),
+                    attribute_names(path),
+                    attribute(path, name, Some(&[])),
+                );
+            }
+        }
+    };
+    all();
+    println!("{}", attribute("file", "user.kept", Some(b"kept")));
+    as_user(33, all);
+}
+
+/// Runs something in a child with the ids of an ordinary user.
+fn as_user(user: u32, act: impl Fn()) {
+    use std::io::Write;
+    std::io::stdout().flush().expect("written");
+    // SAFETY: the child acts and ends; there is one thread.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::setgroups(0, std::ptr::null());
+            libc::setgid(user);
+            libc::setuid(user);
+            act();
+            std::io::stdout().flush().expect("written");
+            libc::_exit(0);
+        }
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+}
+
+/// A list in the form of its attribute: tag, permissions, id.
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend_from_slice(&tag.to_le_bytes());
+        bytes.extend_from_slice(&permissions.to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+    }
+    bytes
+}
+
+/// Access control lists: what they do to modes and modes to them, whom they let in, what new files get of them.
+fn access_lists() {
+    use std::os::unix::fs::PermissionsExt;
+    const NONE: u32 = u32::MAX;
+    let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+    std::fs::create_dir("/srv/lists").expect("a directory");
+    std::env::set_current_dir("/srv/lists").expect("it exists");
+    let mode = |path: &str| format!("{:o}", std::fs::symlink_metadata(path).expect("it exists").permissions().mode());
+    std::fs::write("file", "text").expect("a file");
+    let named = [(1, 6, NONE), (2, 6, 33), (4, 4, NONE), (8, 7, 1000), (0x10, 5, NONE), (0x20, 0, NONE)];
+    println!("none {} {}", attribute("file", access, None), attribute("file", access, Some(&[])));
+    println!("set {} {}", attribute("file", access, Some(&list(&named))), mode("file"));
+    println!("names {}", attribute_names("file"));
+    let try_all = |path: &'static str| {
+        move || {
+            let path = std::ffi::CString::new(path).expect("no NUL");
+            // SAFETY: a NUL-terminated string.
+            let answers = [libc::R_OK, libc::W_OK, libc::X_OK].map(|way| unsafe { libc::access(path.as_ptr(), way) });
+            let way = "/srv/lists";
+            println!(
+                "user: {answers:?} {:?}",
+                File::open(format!("{way}/file")).map(drop).map_err(|error| error.kind())
+            );
+            println!(
+                "{}",
+                attribute(
+                    "file",
+                    "system.posix_acl_access",
+                    Some(&list(&[(1, 7, NONE), (4, 7, NONE), (0x20, 7, NONE)]))
+                )
+            );
+        }
+    };
+    for user in [33, 1000, 7] {
+        as_user(user, try_all("file"));
+    }
+    for bits in [0o640, 0o777, 0o4700] {
+        std::fs::set_permissions("file", PermissionsExt::from_mode(bits)).expect("ours");
+        println!("chmod {bits:o}: {} {}", mode("file"), attribute("file", access, None));
+        for user in [33, 1000, 7] {
+            as_user(user, try_all("file"));
+        }
+    }
+    for (what, entries) in [
+        ("plain", vec![(1, 6, NONE), (4, 4, NONE), (0x20, 4, NONE)]),
+        ("empty", vec![]),
+        ("mask only", vec![(1, 6, NONE), (4, 6, NONE), (0x10, 1, NONE), (0x20, 4, NONE)]),
+        ("no mask", vec![(1, 6, NONE), (2, 6, 33), (4, 4, NONE), (0x20, 0, NONE)]),
+        ("out of order", vec![(4, 6, NONE), (1, 6, NONE), (0x20, 4, NONE)]),
+        ("no others", vec![(1, 6, NONE), (4, 6, NONE)]),
+        ("unknown", vec![(1, 6, NONE), (4, 6, NONE), (0x40, 4, NONE)]),
+    ] {
+        println!("{what}: {} {}", attribute("file", access, Some(&list(&entries))), mode("file"));
+        println!("then {} {}", attribute("file", access, None), attribute_names("file"));
+    }
+    println!("default of a file {}", attribute("file", default, Some(&list(&named))));
+    std::os::unix::fs::symlink("file", "link").expect("a link");
+    println!("of a link {} {}", attribute("link", access, Some(&list(&named))), attribute("link", access, None));
+    std::fs::create_dir("directory").expect("a directory");
+    println!(
+        "default {} {}",
+        attribute("directory", default, Some(&list(&named))),
+        attribute("directory", default, None)
+    );
+    std::fs::write("directory/new", "").expect("a file");
+    std::fs::create_dir("directory/below").expect("a directory");
+    std::os::unix::fs::symlink("new", "directory/link").expect("a link");
+    // SAFETY: a NUL-terminated string.
+    unsafe { libc::mkfifo(c"directory/pipe".as_ptr(), 0o600) };
+    for path in ["directory", "directory/new", "directory/below", "directory/link", "directory/pipe"] {
+        println!("{path} {} {} {}", mode(path), attribute(path, access, None), attribute(path, default, None));
+    }
+    println!("removed {} {}", attribute("directory", default, Some(&[])), attribute("directory", default, None));
 }

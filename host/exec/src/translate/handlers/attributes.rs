@@ -19,7 +19,7 @@ use crate::translate::{
     tracer::Tracer,
 };
 use crate::{
-    Recorded,
+    Recorded, acl,
     journal::{Seen, mode_on_disk},
 };
 
@@ -58,7 +58,11 @@ fn open_file(tracer: &Tracer, task: &Task, number: u64) -> Result<(OwnedFd, Seen
     Ok((file, seen))
 }
 
-fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mode: u32) -> Result<Outcome, Errno> {
+/// Changes the mode of what was found, if the task may.
+///
+/// # Errors
+/// As chmod(2).
+pub fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mode: u32) -> Result<Outcome, Errno> {
     if seen.is_symlink() {
         return Err(Errno::OPNOTSUPP);
     }
@@ -70,7 +74,13 @@ fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mo
     if !tracer.journal.change_bound(seen, |recorded| recorded.mode = mode) && is_of_tree(tracer, seen) {
         tracer.end_watch(Some(seen.inode));
         rustix::fs::chmod(own_path(file), Mode::from_raw_mode(mode_on_disk(mode, seen.is_directory())))?;
-        tracer.journal.change(seen, |recorded| recorded.mode = mode);
+        tracer.journal.change(seen, |recorded| {
+            recorded.mode = mode;
+            if let Some(mut list) = seen.acl.clone() {
+                list.set_mode(mode);
+                recorded.xattrs.insert(acl::ACCESS.to_vec(), list.to_bytes());
+            }
+        });
     }
     Ok(Outcome::Return(0))
 }

@@ -32,7 +32,7 @@ fn newborn(tracer: &Tracer, task: &Task, found: &Found, mode: u32, directory: bo
     let above = tracer.journal.look(parent.as_fd())?;
     check_writable(tracer, found)?;
     access::check(&task.identity, &above, access::WRITE | access::EXECUTE)?;
-    Ok(Newborn::new(task, &above, mode, directory))
+    Ok(Newborn::new(tracer, task, &above, mode, directory))
 }
 
 /// mkdir(2), mkdirat(2).

@@ -171,7 +171,7 @@ fn open_within(
         && let Some((_, directory)) = &found.node
     {
         // A file without a name is the kernel's to make; what it can't have is recorded when it is there.
-        let newborn = Newborn::new(task, directory, mode as u32, false);
+        let newborn = Newborn::new(tracer, task, directory, mode as u32, false);
         registers.set_argument(index + 2, newborn.mode_on_disk(false).as_raw_mode().into());
         after.born = Some(newborn);
     }
@@ -359,7 +359,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
     if directory.links == 0 {
         return Err(Errno::NOENT);
     }
-    let newborn = Newborn::new(task, &directory, mode, false);
+    let newborn = Newborn::new(tracer, task, &directory, mode, false);
     if newborn.is_plain() && !tracer.journal.has_waiting(&directory) {
         return Ok(flags);
     }
