@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     acl::{self, AccessList},
     below::Below,
-    lazy::{Lazy, Made},
+    lazy::{FileKey, Lazy, Made},
 };
 
 /// A device node that is an empty file on the disk.
@@ -141,6 +141,11 @@ impl Seen {
     /// When it was made.
     pub fn birth(&self) -> Birth {
         birth_of(&self.raw)
+    }
+
+    /// The file on the disk.
+    pub fn key(&self) -> FileKey {
+        (self.device.0, self.device.1, self.number())
     }
 
     /// The inode number on the disk, by which the journal knows it.

@@ -530,9 +530,9 @@ impl Walk<'_> {
             return Ok(match name {
                 b"exe" => {
                     let target = if id == process.get() {
-                        Some(self.task.program.borrow().clone())
+                        Some(self.task.program.borrow().path.clone())
                     } else {
-                        task.map(|task| task.program.borrow().clone())
+                        task.map(|task| task.program.borrow().path.clone())
                     };
                     // What runs is the loader: the file is opened by its name instead.
                     match target {

@@ -55,10 +55,6 @@ enum End {
     Terminal,
 }
 
-fn key(seen: &Seen) -> FileKey {
-    (seen.device.0, seen.device.1, seen.number())
-}
-
 impl Terminals {
     /// With what the machine has for making terminals, if it is bound.
     pub fn new(multiplexer: Option<&Binding>, journal: &mut Journal) -> Self {
@@ -67,14 +63,14 @@ impl Terminals {
             let recorded = Recorded { uid: 0, gid: 0, mode: 0o666, device: None, xattrs: Default::default() };
             journal.set_bound(seen, recorded);
         }
-        Self { multiplexer: seen.as_ref().map(key), made: Vec::new() }
+        Self { multiplexer: seen.as_ref().map(Seen::key), made: Vec::new() }
     }
 
     fn end(&self, seen: &Seen) -> Option<End> {
         if seen.kind() != libc::S_IFCHR {
             return None;
         }
-        let key = key(seen);
+        let key = seen.key();
         if self.multiplexer == Some(key) {
             return Some(End::Multiplexer);
         }
@@ -137,7 +133,7 @@ impl Tracer {
             read_only: false,
         };
         self.bindings.add(binding);
-        self.terminals.made.push(Terminal { file, key: key(&seen), target });
+        self.terminals.made.push(Terminal { file, key: seen.key(), target });
         Ok(())
     }
 

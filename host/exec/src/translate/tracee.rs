@@ -10,6 +10,7 @@ use super::{
     identity::Identity,
     registers::Registers,
 };
+use crate::lazy::FileKey;
 
 /// How many bytes of scratch memory one task has: two paths and a little.
 pub const SLOT_BYTES: u64 = 3 * 4096;
@@ -29,8 +30,8 @@ pub struct Task {
     pub place: Rc<RefCell<FsPlace>>,
     /// Shared with CLONE_VM.
     pub space: Rc<RefCell<Space>>,
-    /// The program, as the image names it; shared by threads.
-    pub program: Rc<RefCell<Vec<u8>>>,
+    /// What it runs; shared by threads.
+    pub program: Rc<RefCell<Running>>,
     /// It has asked to be translated no more.
     pub is_unchecked: bool,
     /// What is to be done when the call that it is in ends.
@@ -39,6 +40,15 @@ pub struct Task {
     pub passthrough: Option<Box<After>>,
     /// An exec that was begun.
     pub exec: Option<Box<PendingExec>>,
+}
+
+/// A program that runs.
+#[derive(Clone)]
+pub struct Running {
+    /// As the image names it, resolved.
+    pub path: Vec<u8>,
+    /// Its file in the tree.
+    pub file: FileKey,
 }
 
 /// What is to be done at the end of a call.
@@ -104,7 +114,7 @@ impl Task {
             identity,
             place: Rc::new(RefCell::new(FsPlace { root: b"/".to_vec(), mask: 0o022 })),
             space: Rc::default(),
-            program: Rc::new(RefCell::new(b"/".to_vec())),
+            program: Rc::new(RefCell::new(Running { path: b"/".to_vec(), file: (0, 0, 0) })),
             is_unchecked: false,
             after: None,
             passthrough: None,

@@ -169,7 +169,7 @@ impl Tracer {
     fn trapped(&mut self, id: Pid) -> Result<(), Errno> {
         match trace::architecture_of_trapped_call(id)? {
             Some(architecture) if architecture != AUDIT_ARCH => {
-                let program = self.tasks.get(&id).map(|task| task.program.borrow().clone()).unwrap_or_default();
+                let program = self.tasks.get(&id).map(|task| task.program.borrow().path.clone()).unwrap_or_default();
                 self.note_other_processor(&program, "32-bit x86 in part (`int 0x80`)".into());
                 let mut registers = Registers::read(id)?;
                 registers.set_result(-i64::from(libc::ENOSYS));

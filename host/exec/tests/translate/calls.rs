@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
     openings();
     attributes();
     access_lists();
+    running_programs();
     // SAFETY: numbers only.
     let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) };
     println!("ptrace of another: {}", traced != 0);
@@ -601,4 +602,42 @@ fn access_lists() {
         println!("{path} {} {} {}", mode(path), attribute(path, access, None), attribute(path, default, None));
     }
     println!("removed {} {}", attribute("directory", default, Some(&[])), attribute("directory", default, None));
+}
+
+/// Nobody writes to a program that runs: one of the base, one that was made, this one.
+fn running_programs() {
+    std::fs::copy("/bin/busybox", "/tmp/busybox").expect("a copy");
+    std::fs::write("/tmp/script", "#!/tmp/busybox sh\nread line\n").expect("a script");
+    std::fs::set_permissions("/tmp/script", std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let tell = |path: &str| {
+        let name = std::ffi::CString::new(path).expect("no NUL");
+        let mut answers = Vec::new();
+        for flags in [Some(libc::O_RDONLY), Some(libc::O_WRONLY), Some(libc::O_RDWR), None] {
+            // SAFETY: a NUL-terminated string.
+            let result = unsafe {
+                match flags {
+                    Some(flags) => libc::open(name.as_ptr(), flags | libc::O_CLOEXEC),
+                    // It becomes longer at most.
+                    None => libc::truncate(name.as_ptr(), 16 << 20),
+                }
+            };
+            answers.push(if result < 0 { std::io::Error::last_os_error().raw_os_error() } else { None });
+            // SAFETY: nobody else has the descriptor.
+            if flags.is_some() && result >= 0 {
+                unsafe { libc::close(result) };
+            }
+        }
+        println!("{path} {answers:?}");
+    };
+    let run = |words: &[&str], paths: &[&str]| {
+        let mut command = std::process::Command::new(words[0]);
+        let mut child = command.args(&words[1..]).stdin(std::process::Stdio::piped()).spawn().expect("it starts");
+        paths.iter().for_each(|path| tell(path));
+        drop(child.stdin.take());
+        println!("ended {:?}", child.wait().expect("it ended").code());
+        paths.iter().for_each(|path| tell(path));
+    };
+    run(&["/bin/busybox", "cat"], &["/bin/busybox", "/bin/test-program"]);
+    run(&["/tmp/busybox", "cat"], &["/tmp/busybox"]);
+    run(&["/tmp/script"], &["/tmp/busybox", "/tmp/script"]);
 }

@@ -9,6 +9,7 @@ use rustix::{
 };
 
 use super::{Newborn, check_writable, find};
+use crate::journal::Seen;
 use crate::translate::{
     access,
     calls::Outcome,
@@ -216,6 +217,7 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
     check_writable(tracer, &found)?;
     access::check(&task.identity, seen, access::WRITE)?;
     if let Some((file, seen)) = &found.node {
+        check_not_running(tracer, task, seen)?;
         tracer.will_be_written(&task.identity, file, seen, true)?;
     }
     fill(tracer, &found)?;
@@ -345,6 +347,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
             access::check_owner(&task.identity, seen)?;
         }
         if wants_write && seen.is_file() {
+            check_not_running(tracer, task, seen)?;
             tracer.will_be_written(&task.identity, file, seen, flags & libc::O_TRUNC != 0)?;
         }
         return Ok(flags);
@@ -378,6 +381,14 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => Ok(flags),
         Err(error) => Err(error),
     }
+}
+
+/// Nobody writes to a program while it runs (execve(2), ETXTBSY). The kernel knows of those alone that it started itself, and
+/// where their layers are.
+fn check_not_running(tracer: &Tracer, task: &Task, seen: &Seen) -> Result<(), Errno> {
+    let key = seen.key();
+    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key);
+    if runs { Err(Errno::TXTBSY) } else { Ok(()) }
 }
 
 /// Opens a file that was found, for reading it here.
