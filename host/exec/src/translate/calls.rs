@@ -132,7 +132,7 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_bind, |t, k, r| socket::with_address(t, k, r, ADDRESS, true)),
     (libc::SYS_connect, |t, k, r| socket::with_address(t, k, r, ADDRESS, false)),
     (libc::SYS_sendto, |t, k, r| socket::with_address(t, k, r, Place::Arguments(4, 5), false)),
-    (libc::SYS_sendmsg, |t, k, r| socket::with_address(t, k, r, Place::Message, false)),
+    (libc::SYS_sendmsg, |t, k, r| socket::sendmsg(t, k, r)),
     (libc::SYS_sendmmsg, |t, k, r| socket::sendmmsg(t, k, r)),
     (libc::SYS_getsockname, |t, k, r| socket::with_name(t, k, r, [1, 2])),
     (libc::SYS_getpeername, |t, k, r| socket::with_name(t, k, r, [1, 2])),

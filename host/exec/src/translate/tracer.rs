@@ -222,6 +222,8 @@ impl Tracer {
         }
         let Some(mut task) = self.tasks.remove(&id) else { return Ok(()) };
         (self.current, self.current_process) = (Some(id), Some(task.process));
+        // Whatever a handler makes of them: a call changes none but that of its result.
+        let before = registers.clone();
         let outcome = match task.passthrough.take() {
             Some(after) => Ok(Outcome::Rewritten(after)),
             None if task.is_unchecked && !calls::is_for_the_tracer(registers.number()) => Ok(Outcome::Native),
@@ -240,8 +242,8 @@ impl Tracer {
                 task.after = Some(after);
                 registers.write(id).map(|()| Resume::ToExit)
             }
-            Ok(Outcome::Return(result)) => answer(id, &mut registers, result),
-            Err(error) => answer(id, &mut registers, -i64::from(error.raw_os_error())),
+            Ok(Outcome::Return(result)) => answer(id, before, result),
+            Err(error) => answer(id, before, -i64::from(error.raw_os_error())),
         };
         self.tasks.insert(id, task);
         trace::resume(id, how?, 0)
@@ -386,7 +388,7 @@ fn is_stop(signal: i32) -> bool {
 }
 
 /// Prepares a task to go on as if its call had been made.
-fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Errno> {
+fn answer(id: Pid, mut registers: Registers, result: i64) -> Result<Resume, Errno> {
     registers.set_number(-1);
     registers.set_result(result);
     registers.write(id)?;

@@ -172,6 +172,38 @@ fn peers() {
         tell(UnixStream::pair().expect("a pair").0.as_raw_fd(), libc::getpid());
         tell(UnixDatagram::unbound().expect("a socket").as_raw_fd(), 0);
     }
+    // Who says who it is; and who says that it is somebody else.
+    let (one, other) = UnixDatagram::pair().expect("a pair");
+    send_as(&one, (0, 0));
+    receive_message(&other);
+    as_user(33, || {
+        send_as(&one, (33, 33));
+        send_as(&one, (0, 0));
+        send_as(&one, (33, 0));
+    });
+    receive_message(&other);
+}
+
+/// sendmsg(2) with the ids of the sender.
+fn send_as(socket: &UnixDatagram, (uid, gid): (u32, u32)) {
+    // SAFETY: all pointers are to live variables of the sizes given with them, and the control data has room for what is
+    // written there.
+    unsafe {
+        let mut part = libc::iovec { iov_base: c"text".as_ptr().cast_mut().cast(), iov_len: 4 };
+        let mut control = [0_u64; 8];
+        let mut message: libc::msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) as usize;
+        let header = libc::CMSG_FIRSTHDR(&message);
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::ucred>() as u32) as usize;
+        ((*header).cmsg_level, (*header).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_CREDENTIALS);
+        let ids = libc::ucred { pid: libc::getpid(), uid, gid };
+        libc::CMSG_DATA(header).cast::<libc::ucred>().write_unaligned(ids);
+        let sent = libc::sendmsg(socket.as_raw_fd(), &message, 0);
+        let error = std::io::Error::last_os_error().raw_os_error().filter(|_| sent < 0);
+        println!("sent {sent} {error:?} as {uid}:{gid}");
+    }
 }
 
 /// sendmsg(2) with an address.

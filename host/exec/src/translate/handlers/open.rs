@@ -93,22 +93,15 @@ pub fn openat2(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) 
     registers.set_argument(2, flags);
     registers.set_argument(3, mode);
     let start = Start::from_argument(registers.argument(0));
-    let outcome = open_within(tracer, task, registers, start, 1, [flags, mode], scope);
-    as_if_called_by(original, registers, outcome)
+    let outcome = open_within(tracer, task, registers, start, 1, [flags, mode], scope)?;
+    Ok(as_if_called_by(original, outcome))
 }
 
 /// The call became another one: what is put back is the first.
-fn as_if_called_by(
-    original: Registers,
-    registers: &mut Registers,
-    outcome: Result<Outcome, Errno>,
-) -> Result<Outcome, Errno> {
+fn as_if_called_by(original: Registers, outcome: Outcome) -> Outcome {
     match outcome {
-        Ok(Outcome::Rewritten(after)) => Ok(Outcome::Rewritten(Box::new(After { original, ..*after }))),
-        outcome => {
-            *registers = original;
-            outcome
-        }
+        Outcome::Rewritten(after) => Outcome::Rewritten(Box::new(After { original, ..*after })),
+        outcome => outcome,
     }
 }
 
@@ -200,8 +193,8 @@ pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) ->
     registers.set_number(libc::SYS_open);
     registers.set_argument(1, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64);
     registers.set_argument(2, mode);
-    let outcome = open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode);
-    as_if_called_by(original, registers, outcome)
+    let outcome = open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)?;
+    Ok(as_if_called_by(original, outcome))
 }
 
 /// truncate(2).

@@ -10,7 +10,7 @@ use crate::translate::{
     memory,
     registers::Registers,
     resolve::Start,
-    tracee::{After, Task},
+    tracee::{After, SLOT_BYTES, Task},
     tracer::Tracer,
 };
 
@@ -29,6 +29,94 @@ pub enum Place {
 
 /// Size of `struct msghdr` (sendmsg(2)); address and length are its first members.
 const MESSAGE_BYTES: usize = 56;
+
+/// Where in the scratch memory a message with other control data is put, and that data.
+const MESSAGE_OFFSET: u64 = 1024;
+const CONTROL_OFFSET: u64 = 2048;
+
+/// sendmsg(2).
+pub fn sendmsg(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let original = registers.clone();
+    let message = registers.argument(1);
+    let control = with_own_ids(task, message)?;
+    let changed = control.is_some();
+    if let Some(control) = control {
+        let control = tracer.lend(task, registers, CONTROL_OFFSET, &control)?;
+        let mut bytes = [0; MESSAGE_BYTES];
+        memory::read(task.id, message, &mut bytes)?;
+        bytes[CONTROL as usize..][..8].copy_from_slice(&control.to_ne_bytes());
+        let message = tracer.lend(task, registers, MESSAGE_OFFSET, &bytes)?;
+        registers.set_argument(1, message);
+    }
+    Ok(match with_address(tracer, task, registers, Place::Message, false)? {
+        Outcome::Native if changed && task.passthrough.is_none() => Outcome::Rewritten(After::restore(&original)),
+        Outcome::Rewritten(after) => Outcome::Rewritten(Box::new(After { original, ..*after })),
+        outcome => {
+            if let Some(after) = &mut task.passthrough {
+                after.original = original;
+            }
+            outcome
+        }
+    })
+}
+
+/// The control data of a message in which the task names itself as the sender (unix(7), SCM_CREDENTIALS): with the ids that
+/// the kernel has for it. Whoever gets the message is told those that the task has.
+///
+/// # Errors
+/// EPERM: it names somebody else.
+fn with_own_ids(task: &Task, message: u64) -> Result<Option<Vec<u8>>, Errno> {
+    let Some(mut control) = control_data(task, message)? else { return Ok(None) };
+    if control.len() as u64 > SLOT_BYTES - CONTROL_OFFSET {
+        return Ok(None);
+    }
+    let places = credentials_in(&control);
+    for &place in &places {
+        let word = |at: usize| {
+            let bytes = &control[place + at..place + at + 4];
+            u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
+        };
+        let sender = Sender { user: word(4), group: word(8) };
+        if word(0) != task.process.as_raw_nonzero().get() as u32 || sender != Sender::of(&task.identity) {
+            return Err(Errno::PERM);
+        }
+        let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        control[place + 4..place + 8].copy_from_slice(&user.to_ne_bytes());
+        control[place + 8..place + 12].copy_from_slice(&group.to_ne_bytes());
+    }
+    Ok((!places.is_empty()).then_some(control))
+}
+
+/// The control data of a message, if it has any.
+fn control_data(task: &Task, message: u64) -> Result<Option<Vec<u8>>, Errno> {
+    let control = memory::read_u64(task.id, message + CONTROL)?;
+    let length = memory::read_u64(task.id, message + CONTROL_LENGTH)? as usize;
+    if control == 0 || !(CONTROL_HEADER_BYTES..=CONTROL_LIMIT_BYTES).contains(&length) {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; length];
+    memory::read(task.id, control, &mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Where in control data there are ids of a sender: each a `struct ucred`.
+fn credentials_in(control: &[u8]) -> Vec<usize> {
+    let (mut places, mut at) = (Vec::new(), 0);
+    while let Some(header) = control.get(at..at + CONTROL_HEADER_BYTES) {
+        let word = |from: usize| i32::from_ne_bytes(header[from..from + 4].try_into().expect("four bytes"));
+        let (length, kind) = (word(0) as u32 as usize, (word(8), word(12)));
+        let data = at + CONTROL_HEADER_BYTES;
+        let whole = length == CONTROL_HEADER_BYTES + CREDENTIALS_BYTES && control.len() >= data + CREDENTIALS_BYTES;
+        if kind == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) && whole {
+            places.push(data);
+        }
+        if length < CONTROL_HEADER_BYTES {
+            break;
+        }
+        at += length.next_multiple_of(size_of::<usize>());
+    }
+    places
+}
 
 /// `struct mmsghdr`: a message, and how much of it was sent or received.
 const ENTRY_BYTES: u64 = 64;
@@ -263,29 +351,13 @@ impl Tracer {
         if room > 0 && place != 0 && !self.socket_names.is_empty() {
             self.name_socket(task, place, message + NAME_LENGTH, room)?;
         }
-        let control = memory::read_u64(task.id, message + CONTROL)?;
-        let length = memory::read_u64(task.id, message + CONTROL_LENGTH)? as usize;
-        if control == 0 || length < CONTROL_HEADER_BYTES || length > CONTROL_LIMIT_BYTES {
-            return Ok(());
-        }
-        let mut bytes = vec![0; length];
-        memory::read(task.id, control, &mut bytes)?;
-        let mut at = 0;
-        while let Some(header) = bytes.get(at..at + CONTROL_HEADER_BYTES) {
-            let word = |from: usize| i32::from_ne_bytes(header[from..from + 4].try_into().expect("four bytes"));
-            let (length, kind) = (word(0) as u32 as usize, (word(8), word(12)));
-            let data = at + CONTROL_HEADER_BYTES;
-            if kind == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
-                && length == CONTROL_HEADER_BYTES + CREDENTIALS_BYTES
-                && let Some(credentials) = bytes.get_mut(data..data + CREDENTIALS_BYTES)
-            {
-                self.correct_credentials(task, credentials);
-                memory::write(task.id, control + data as u64, credentials)?;
-            }
-            if length < CONTROL_HEADER_BYTES {
-                break;
-            }
-            at += length.next_multiple_of(size_of::<usize>());
+        let Some(control) = control_data(task, message)? else { return Ok(()) };
+        let start = memory::read_u64(task.id, message + CONTROL)?;
+        for place in credentials_in(&control) {
+            let mut credentials = [0; CREDENTIALS_BYTES];
+            credentials.copy_from_slice(&control[place..place + CREDENTIALS_BYTES]);
+            self.correct_credentials(task, &mut credentials);
+            memory::write(task.id, start + place as u64, &credentials)?;
         }
         Ok(())
     }
