@@ -247,8 +247,8 @@ fn operation(random: &mut Random) -> String {
     }
 }
 
-/// Fills a directory with entries of the names that the calls use, of all kinds, owners and modes.
-pub fn fill(directory: &std::path::Path, seed: u64, depth: usize) {
+/// Fills a directory with entries of the names that the calls use, of all kinds and modes and, if `owned`, owners.
+pub fn fill(directory: &std::path::Path, seed: u64, depth: usize, owned: bool) {
     use std::os::unix::fs::symlink;
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for name in NAMES {
@@ -259,14 +259,16 @@ pub fn fill(directory: &std::path::Path, seed: u64, depth: usize) {
             1 => symlink(random.pick(&NAMES), &path).expect("a link"),
             2..=4 if depth > 0 => {
                 std::fs::create_dir(&path).expect("a directory");
-                fill(&path, random.next(), depth - 1);
+                fill(&path, random.next(), depth - 1, owned);
             }
             // SAFETY: a NUL-terminated string.
             5 => assert_eq!(unsafe { libc::mkfifo(text.as_ptr(), 0o600) }, 0),
             _ => std::fs::write(&path, "from the base".repeat(random.below(4))).expect("writable"),
         }
         let (uid, gid) = (random.pick(&[0, 0, 33]), random.pick(&[0, 0, 1000]));
-        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).expect("root may");
+        if owned {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).expect("root may");
+        }
         if !path.is_symlink() {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(random.pick(&MODES));
             std::fs::set_permissions(&path, mode).expect("ours");

@@ -29,9 +29,19 @@ const CALLS: usize = 500;
 /// Where root keeps what the kernel gave.
 pub const EXPECTED: &str = "COFFERDAM_TEST_EXPECTED";
 
+/// What the calls find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// Files, directories and links of the base, all of them root's.
+    Base,
+    /// The same, with owners of many kinds, which only root can make.
+    OwnedBase,
+}
+
 /// `COFFERDAM_TEST_SEQUENCES` asks for more than a minute's worth, `COFFERDAM_TEST_SEED` for others.
 fn random_calls_give_what_they_give_to_root(world: &World) {
-    compare(world, false);
+    compare(world, Found::Nothing);
 }
 
 /// The same, where the calls find files, directories and links of the base.
@@ -39,25 +49,31 @@ fn random_calls_on_a_base_give_what_they_give_to_root(world: &World) {
     if !world.on_layers.get() {
         return;
     }
-    // Its files have owners of many kinds, which only root can make.
+    compare(world, Found::Base);
     match has_other_side() {
-        true => compare(world, true),
+        true => compare(world, Found::OwnedBase),
         false => println!("skipped: a base with owners needs root"),
     }
 }
 
-fn compare(world: &World, on_a_base: bool) {
+fn compare(world: &World, what: Found) {
     let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let sequences = asked("COFFERDAM_TEST_SEQUENCES").unwrap_or(10);
     let first = asked("COFFERDAM_TEST_SEED").unwrap_or(1);
+    let (name, place) = match what {
+        Found::Nothing if world.on_layers.get() => ("", "in a tree made of layers"),
+        Found::Nothing => ("", "in a whole tree"),
+        Found::Base => ("base-", "on files of the base"),
+        Found::OwnedBase => ("owned-base-", "on files of the base with owners of many kinds"),
+    };
     let mut differences = Vec::new();
     for seed in first..first + sequences {
         let mut step = world.program_step(&["__operations", &seed.to_string(), &CALLS.to_string()]);
-        step.owned |= on_a_base;
-        let key = if on_a_base { format!("base-{seed}") } else { seed.to_string() };
+        step.owned |= what == Found::OwnedBase;
+        let key = format!("{name}{seed}");
         let base = |root: &Path| {
-            if on_a_base {
-                make_base(root, seed);
+            if what != Found::Nothing {
+                make_base(root, seed, what == Found::OwnedBase);
             }
         };
         let Some(expected) = expected(world, &step, &key, &base) else { return };
@@ -71,7 +87,7 @@ fn compare(world: &World, on_a_base: bool) {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    println!("  {} calls compared", sequences as usize * CALLS);
+    println!("  {} calls compared {place}", sequences as usize * CALLS);
 }
 
 /// The first line that differs, and some before it.
@@ -85,9 +101,9 @@ pub fn difference(expected: &str, found: &str) -> Option<String> {
 
 /// What the calls find. On the other side it is not beneath but in the upper directory: overlayfs renames no directory of a
 /// layer (EXDEV), here it can be done.
-fn make_base(root: &Path, seed: u64) {
+fn make_base(root: &Path, seed: u64, owned: bool) {
     std::fs::create_dir(root.join("w")).expect("a directory");
-    operations::fill(&root.join("w"), seed, 2);
+    operations::fill(&root.join("w"), seed, 2, owned);
 }
 
 /// What the kernel gives to a step, from root's own run if this is an ordinary user; `None` (reported as a skip) where
