@@ -34,7 +34,8 @@ struct Entry {
 pub struct AccessList(Vec<Entry>);
 
 impl AccessList {
-    /// Reads the value of an attribute; `None` is a list of nothing, which stands for no list.
+    /// Reads the value of an attribute; `None` is a list of nothing, which stands for no list. Whether it makes sense, only
+    /// [`AccessList::check`] tells.
     ///
     /// # Errors
     /// EINVAL, or EOPNOTSUPP for another version.
@@ -55,23 +56,23 @@ impl AccessList {
             id: u32::from_le_bytes(bytes[4..].try_into().expect("four bytes")),
         };
         let list = Self(entries.chunks_exact(ENTRY_BYTES).map(entry).collect());
-        if list.0.is_empty() {
-            return Ok(None);
+        if list.0.iter().any(|entry| ![OWNER, USER, OWNING_GROUP, GROUP, MASK, OTHER].contains(&entry.tag)) {
+            return Err(Errno::INVAL);
         }
-        list.check()?;
-        Ok(Some(list))
+        Ok((!list.0.is_empty()).then_some(list))
     }
 
     /// One owner, group and rest each, in order, and a mask where others are named (fs/posix_acl.c, posix_acl_valid).
-    fn check(&self) -> Result<(), Errno> {
+    ///
+    /// # Errors
+    /// EINVAL.
+    pub fn check(&self) -> Result<(), Errno> {
         let count = |tag: u16| self.0.iter().filter(|entry| entry.tag == tag).count();
         let named = count(USER) + count(GROUP) > 0;
-        let known = self.0.iter().all(|entry| {
-            [OWNER, USER, OWNING_GROUP, GROUP, MASK, OTHER].contains(&entry.tag) && entry.permissions <= 7
-        });
+        let possible = self.0.iter().all(|entry| entry.permissions <= 7);
         let ordered = self.0.is_sorted_by_key(|entry| entry.tag);
         let once = [OWNER, OWNING_GROUP, OTHER].iter().all(|&tag| count(tag) == 1);
-        if known && ordered && once && count(MASK) <= 1 && (!named || count(MASK) == 1) {
+        if possible && ordered && once && count(MASK) <= 1 && (!named || count(MASK) == 1) {
             Ok(())
         } else {
             Err(Errno::INVAL)
@@ -171,13 +172,14 @@ mod tests {
         ];
         let whole = list(&named);
         assert_eq!(AccessList::parse(&whole.to_bytes()), Ok(Some(whole.clone())));
+        assert_eq!(whole.check(), Ok(()));
         assert_eq!((whole.mode(), whole.is_mode()), (0o740, false));
         assert!(list(&[(OWNER, 7, 0), (OWNING_GROUP, 5, 0), (OTHER, 1, 0)]).is_mode());
         for missing in 0..named.len() {
             let mut cut = named.to_vec();
             cut.remove(missing);
             let without_user = missing == 1;
-            assert_eq!(AccessList::parse(&list(&cut).to_bytes()).is_ok(), without_user, "{missing}");
+            assert_eq!(list(&cut).check().is_ok(), without_user, "{missing}");
         }
         assert_eq!(AccessList::parse(&1_u32.to_le_bytes()), Err(Errno::OPNOTSUPP));
         assert_eq!(AccessList::parse(&VERSION.to_le_bytes()), Ok(None));

@@ -24,6 +24,9 @@ const SYMLINK_LIMIT: usize = 40;
 /// NAME_MAX of Linux's file systems.
 const NAME_LIMIT_BYTES: usize = 255;
 
+/// What the kernel says behind the name of a file that has none any more (proc(5)).
+const DELETED: &[u8] = b" (deleted)";
+
 /// Where a path starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -222,6 +225,16 @@ impl Tracer {
         };
         if !path.starts_with(b"/") {
             return Err(Errno::NOTDIR);
+        }
+        if path.ends_with(DELETED) {
+            // Or its name ends like this.
+            let seen = rustix::fs::stat(&*link)?;
+            if seen.st_mode & libc::S_IFMT != libc::S_IFDIR {
+                return Err(Errno::NOTDIR);
+            }
+            if seen.st_nlink == 0 {
+                return Err(Errno::NOENT);
+            }
         }
         self.bindings.inside(&path).ok_or(Errno::NOENT)
     }

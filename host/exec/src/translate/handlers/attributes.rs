@@ -232,18 +232,32 @@ fn set_times_of_descriptor(
     number: u64,
     times: Option<[Timespec; 2]>,
 ) -> Result<Outcome, Errno> {
-    let Some(lazy) = tracer.journal.lazy() else { return Ok(Outcome::Native) };
     let file = match super::open_descriptor(task, number as i32) {
         // The kernel has the error.
         Err(_) => return Ok(Outcome::Native),
         Ok(file) => file,
     };
-    let Some(stub) = lazy.stub_of(file.as_fd())? else { return Ok(Outcome::Native) };
-    tracer.journal.touch(&tracer.journal.look(stub.as_fd())?);
+    let stub = tracer.journal.lazy().map_or(Ok(None), |lazy| lazy.stub_of(file.as_fd()))?;
+    let seen = tracer.journal.look(stub.as_ref().unwrap_or(&file).as_fd())?;
     let times = times.unwrap_or([NOW, NOW]);
+    if is_of_tree(tracer, &seen) {
+        may_set_times(task, &seen, &times)?;
+    }
+    let Some(stub) = stub else { return Ok(Outcome::Native) };
+    tracer.journal.touch(&seen);
     let timestamps = Timestamps { last_access: times[0], last_modification: times[1] };
     rustix::fs::utimensat(rustix::fs::CWD, own_path(&stub), &timestamps, AtFlags::empty())?;
     Ok(Outcome::Return(0))
+}
+
+/// Whether a task may set times: its own files', and to now those of any file that it may write to.
+fn may_set_times(task: &Task, seen: &Seen, times: &[Timespec; 2]) -> Result<(), Errno> {
+    let all = |what| times.iter().all(|time| time.tv_nsec == what);
+    match access::check_owner(&task.identity, seen) {
+        Err(_) if all(libc::UTIME_OMIT) => Ok(()),
+        Err(_) if all(libc::UTIME_NOW) => access::check(&task.identity, seen, access::WRITE),
+        result => result,
+    }
 }
 
 fn set_times(
@@ -264,16 +278,9 @@ fn set_times(
     if times.iter().all(|time| time.tv_nsec == libc::UTIME_OMIT) {
         return Ok(Outcome::Return(0));
     }
-    let may = |seen: &Seen| {
-        let now = times.iter().all(|time| time.tv_nsec == libc::UTIME_NOW);
-        match access::check_owner(&task.identity, seen) {
-            Err(_) if now => access::check(&task.identity, seen, access::WRITE),
-            result => result,
-        }
-    };
     if string.is_empty() && flags & libc::AT_EMPTY_PATH as u64 != 0 {
         let (file, seen) = find_node(tracer, task, start, path, flags, follow)?;
-        may(&seen)?;
+        may_set_times(task, &seen, &times)?;
         tracer.journal.touch(&seen);
         rustix::fs::utimensat(rustix::fs::CWD, own_path(&file), &timestamps, AtFlags::empty())?;
         return Ok(Outcome::Return(0));
@@ -281,7 +288,7 @@ fn set_times(
     let found = tracer.resolve(task, start, &string, follow)?;
     super::check_writable(tracer, &found)?;
     let (file, seen) = found.existing()?;
-    may(seen)?;
+    may_set_times(task, seen, &times)?;
     tracer.journal.touch(seen);
     match found.named() {
         // The only way to a symlink itself.

@@ -148,6 +148,7 @@ fn set_list(
         return if list.is_some() { Err(Errno::ACCESS) } else { Ok(()) };
     }
     access::check_owner(&task.identity, seen)?;
+    list.as_ref().map_or(Ok(()), AccessList::check)?;
     if let (false, Some(list)) = (is_default, &list) {
         let mode = seen.mode & 0o7000 | list.mode();
         attributes::change_mode(tracer, task, file, seen, mode)?;
