@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::tag_policies::TagPolicyArguments;
+
 /// Builds an image from a Dockerfile and a context.
 ///
 /// With neither `--push` nor `--output` the image is kept in the local store and its digest is printed.
@@ -28,10 +30,8 @@ pub struct BuildArguments {
     #[arg(short = 't', long = "tag", value_name = "REF")]
     pub tags: Vec<String>,
 
-    /// Policy that decides the tags, with its options: `git` or `git:short=true,default-branch=main`; may be repeated,
-    /// the result is the union and any refusal wins [default: explicit]
-    #[arg(long = "tag-policy", value_name = "POLICY[:KEY=VALUE,…]")]
-    pub tag_policies: Vec<String>,
+    #[command(flatten)]
+    pub tag_policies: TagPolicyArguments,
 
     /// Stage to build, by name or number [default: the last one]
     #[arg(long, value_name = "STAGE")]
@@ -65,6 +65,10 @@ pub struct BuildArguments {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
 
+    /// Annotation of the manifest; `manifest:` may stand in front
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub annotations: Vec<String>,
+
     /// Platform of the image, for example linux/arm64 [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
@@ -95,7 +99,7 @@ pub struct BuildArguments {
     pub image_format: String,
 
     /// How RUN is carried out [default: the strongest that works here, see `cofferdam doctor`]
-    #[arg(long, value_name = "native|userns|emulated")]
+    #[arg(long, value_name = "native|userns|chroot|emulated")]
     pub executor: Option<String>,
 
     /// Reaches this registry over plain HTTP

@@ -39,6 +39,10 @@ pub struct ExecutorArguments {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
 
+    /// Annotation of the manifest
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub annotations: Vec<String>,
+
     /// Does not push
     #[arg(long, env = "KANIKO_NO_PUSH", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", default_value = "false", value_parser = go_bool)]
@@ -236,10 +240,6 @@ pub struct NotYet {
     #[arg(long, hide = true, value_name = "PATH")]
     pub ignore_path: Vec<String>,
 
-    /// Annotations of the manifest
-    #[arg(long, hide = true, value_name = "KEY=VALUE")]
-    pub annotation: Vec<String>,
-
     /// gzip or zstd
     #[arg(long, hide = true, value_name = "FORMAT")]
     pub compression: Option<String>,
@@ -262,7 +262,6 @@ impl NotYet {
         [
             ("--single-snapshot", set(&self.single_snapshot, &["false", "0"])),
             ("--ignore-path", !self.ignore_path.is_empty()),
-            ("--annotation", !self.annotation.is_empty()),
             ("--compression", set(&self.compression, &["gzip"])),
             ("--compression-level", set(&self.compression_level, &["-1", "6"])),
             ("--context-sub-path", set(&self.context_sub_path, &[])),

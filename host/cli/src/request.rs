@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
-    Allowance, BuildRequest, CertificateFiles, Destination, Execution, KeyValue, Mirrors, Output, OutputKind, Platform,
-    PluginAccess, PolicyUse, RegistryAccess, RegistryHost, SecretSource, SshSource, Timestamps,
+    Allowance, BuildRequest, CertificateFiles, Destination, Execution, Mirrors, Output, OutputKind, Platform,
+    PluginAccess, RegistryAccess, RegistryHost, SecretSource, SshSource, Timestamps,
 };
 
 use crate::{
@@ -37,7 +37,7 @@ pub enum UsageError {
 /// How often a request is tried in any case; `--push-retry` can only add to that.
 const DEFAULT_ATTEMPTS: u32 = 6;
 
-type Result<T> = std::result::Result<T, UsageError>;
+pub type Result<T> = std::result::Result<T, UsageError>;
 
 /// `cofferdam build`.
 pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Result<BuildRequest> {
@@ -70,7 +70,8 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             references: arguments.tags,
             push: arguments.push,
             outputs,
-            policies: policies(&arguments.tag_policies)?,
+            policies: arguments.tag_policies.uses()?,
+            annotations: annotations(&arguments.annotations)?,
             check_push: false,
             digest_file: arguments.digest_file,
             docker_media_types: image_format,
@@ -137,6 +138,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             push: !arguments.no_push,
             outputs: tar.into_iter().chain(layout).collect(),
             policies: Vec::new(),
+            annotations: annotations(&arguments.annotations)?,
             check_push: !arguments.no_push && !arguments.skip_push_permission_check,
             digest_file: arguments.digest_file,
             // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only.
@@ -203,9 +205,18 @@ fn host_certificates(arguments: &ExecutorArguments) -> Result<BTreeMap<String, C
     Ok(all)
 }
 
-/// Tagging policies with their options.
-pub fn policies(texts: &[String]) -> Result<Vec<PolicyUse>> {
-    texts.iter().map(|text| policy(text)).collect()
+/// `--annotation`, at the one level that there is.
+fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let at_manifest = |text: &String| {
+        let Some((level, rest)) = text.split_once(':').filter(|(level, _)| !level.contains(['=', '.', '/'])) else {
+            return Ok(text.clone());
+        };
+        match level {
+            "manifest" => Ok(rest.to_owned()),
+            _ => Err(form("--annotation", text, "KEY=VALUE or manifest:KEY=VALUE")),
+        }
+    };
+    pairs("--annotation", &texts.iter().map(at_manifest).collect::<Result<Vec<_>>>()?)
 }
 
 /// Where plugins come from and what is granted, for builds and for the commands about plugins.
@@ -225,7 +236,7 @@ pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<Pl
     })
 }
 
-fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
+pub fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
     UsageError::Form { flag, value: value.to_owned(), form }
 }
 
@@ -356,19 +367,6 @@ fn epoch(environment: &Environment, build_arguments: &[String]) -> Result<Timest
     }
 }
 
-fn policy(text: &str) -> Result<PolicyUse> {
-    let (name, options) = text.split_once(':').unwrap_or((text, ""));
-    let option = |text: &str| {
-        let (key, value) = text.split_once('=')?;
-        Some(KeyValue { key: key.to_owned(), value: value.to_owned() })
-    };
-    let options = options.split(',').filter(|option| !option.is_empty()).map(option).collect::<Option<Vec<_>>>();
-    match options {
-        Some(options) if !name.is_empty() => Ok(PolicyUse { name: name.to_owned(), options }),
-        _ => Err(form("--tag-policy", text, "NAME or NAME:KEY=VALUE,…")),
-    }
-}
-
 fn output(text: &str) -> Result<Output> {
     let expected = "type=oci|docker,dest=PATH[,tar=false]";
     let wrong = || form("--output", text, expected);
@@ -415,12 +413,5 @@ mod tests {
         for text in ["", "g", "-1", "1.5g", "1x", "99999999999t", "1 g"] {
             assert_eq!(bytes(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn policies_take_options() {
-        let policy = policy("git:short=true,default-branch=trunk").unwrap();
-        assert_eq!((policy.name.as_str(), policy.options.len()), ("git", 2));
-        assert!(super::policy("git:short").is_err());
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     images::{Image, ImageFailure, Images, NamedImage},
     layers::LayerFiles,
     mounts::Handouts,
-    naming::{self, Facts, NamedRepository},
+    naming::{self, Decided, Facts, NamedRepository},
     publish::{Publisher, stages_of_image},
     request::{BuildRequest, Timestamps},
     stage::Stages,
@@ -93,7 +93,10 @@ pub fn build(
     };
     // A refusal before the build costs nothing.
     let destination = &request.destination;
-    let named = naming::decide(&plugins, &destination.policies, &destination.references, &facts, None)?;
+    let before = naming::tag_facts(&facts, None);
+    let decided =
+        naming::decide(&plugins, &destination.policies, &destination.references, &before, &|_| Ok(Vec::new()))?;
+    let named = &decided.repositories;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(BuildError::Runtime)?;
     let client = credentials::client(&request.registries, &plugins)?;
@@ -174,7 +177,7 @@ pub fn build(
     if stop.is_stopped() {
         return Err(BuildError::Stopped);
     }
-    let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
+    let finished = finish(request, &builder, &plugins, &facts, &decided, publisher.as_deref(), created);
     builder.file_hashes.save();
     end_transfers(&builder, publisher.as_deref(), finished.as_ref().err());
     // What still runs for a failed build is not waited for.
@@ -208,7 +211,7 @@ fn finish(
     builder: &Builder,
     plugins: &PluginHost,
     facts: &Facts,
-    named: &[NamedRepository],
+    decided: &Decided,
     publisher: Option<&Publisher>,
     created: i64,
 ) -> Result<Built, BuildError> {
@@ -216,14 +219,24 @@ fn finish(
     let stages = Stages::new(builder);
     stages.result(builder.plan.target)?;
     let family = if destination.docker_media_types { Family::Docker } else { Family::Oci };
-    let image = assemble(&stages, &request.labels, created, family)?;
+    // The user's own words count before a policy's.
+    let labels = joined(&decided.labels, &request.labels);
+    let annotations = joined(&decided.annotations, &destination.annotations);
+    let image = assemble(&stages, &labels, &annotations, created, family)?;
     let store = &builder.files.store;
     let manifest = image.manifest.to_json();
     let digest = Digest::of(&manifest);
-    let mut names: Vec<NamedRepository> = named.to_vec();
+    let named = &decided.repositories;
+    let mut names: Vec<NamedRepository> = named.clone();
     if !destination.references.is_empty() {
         // Asked again with the digest, before anything that names it is sent.
-        names = naming::decide(plugins, &destination.policies, &destination.references, facts, Some(&digest))?;
+        let after = naming::tag_facts(facts, Some(&digest));
+        let published = |repository: &_| match publisher {
+            Some(publisher) => publisher.published(named, repository),
+            None => Ok(Vec::new()),
+        };
+        names =
+            naming::decide(plugins, &destination.policies, &destination.references, &after, &published)?.repositories;
         names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
     }
     let full: Vec<String> =
@@ -268,6 +281,11 @@ fn finish(
         pushed: publisher.is_some(),
         written: !destination.outputs.is_empty(),
     })
+}
+
+/// Two maps, of which the second one counts.
+fn joined(under: &BTreeMap<String, String>, over: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    under.iter().chain(over).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Puts the whole image into the store, layers of the base included.

@@ -49,7 +49,7 @@ pub use executors::Surroundings;
 pub use images::ImageFailure;
 pub use inspect::{Inspected, check, outline, targets};
 pub use layers::LayerFailure;
-pub use naming::{Facts, decide, tag_facts};
+pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use request::{
     BuildRequest, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,

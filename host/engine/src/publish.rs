@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use cofferdam_digest::Digest;
 use cofferdam_image::Store;
+use cofferdam_plugin_host::PublishedTag;
 use cofferdam_registry::{
     BlobOutcome, BlobSource, BlobUpload, Client, ManifestName, Progress, RegistryError, Repository,
 };
@@ -95,6 +96,31 @@ impl Publisher {
                 self.runtime.spawn(task)
             });
         }
+    }
+
+    /// Those of a repository's decided tags that it has already.
+    ///
+    /// # Errors
+    /// The registry refuses, or can't be reached.
+    pub fn published(
+        &self,
+        decided: &[NamedRepository],
+        repository: &Repository,
+    ) -> Result<Vec<PublishedTag>, BuildError> {
+        let mut published = Vec::new();
+        for named in decided.iter().filter(|named| named.repository == *repository) {
+            for reference in named.references() {
+                match self.runtime.block_on(self.client.resolve(&reference)) {
+                    Ok(found) => published.push(PublishedTag {
+                        tag: reference.tag().map(|tag| tag.as_str().to_owned()).unwrap_or_default(),
+                        digest: found.digest.to_string(),
+                    }),
+                    Err(RegistryError::NotFound { .. }) => {}
+                    Err(source) => return Err(BuildError::Push { destination: reference.familiar(), source }),
+                }
+            }
+        }
+        Ok(published)
     }
 
     /// Waits for every blob, then sends the configuration, the manifest, and last the tags: until then nobody sees a part

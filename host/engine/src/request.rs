@@ -83,6 +83,8 @@ pub struct Destination {
     pub outputs: Vec<Output>,
     /// `--tag-policy`, in sequence; empty is `explicit`.
     pub policies: Vec<PolicyUse>,
+    /// `--annotation`: of the manifest, in OCI's form.
+    pub annotations: BTreeMap<String, String>,
     /// Whether it is found out before the build that we may push.
     pub check_push: bool,
     /// Files that take the digest.

@@ -54,6 +54,12 @@ impl Tier {
             Self::Emulated => "emulated",
         }
     }
+
+    /// The one that an option names; `native` is short for `native-root`.
+    pub fn named(name: &str) -> Option<Self> {
+        let tiers = [Self::NativeRoot, Self::Userns, Self::Chroot, Self::Emulated];
+        tiers.into_iter().find(|tier| tier.name() == name || (*tier == Self::NativeRoot && name == "native"))
+    }
 }
 
 impl fmt::Display for Tier {

@@ -337,29 +337,39 @@ impl Lazy {
         Some([layer.as_slice(), b"/", &self.below.path(entry)].concat())
     }
 
-    /// Brings the bytes of a stub into the tree, if they are not there. `file` is open on it, if only for its path.
+    /// Brings the bytes of a stub into the tree because something is about to change them. `file` is open on it, if only for
+    /// its path.
     ///
     /// # Errors
     /// The machine refused: the stub is what it was.
     pub fn fill(&self, file: BorrowedFd<'_>, seen: &Seen) -> Result<(), Errno> {
-        let inode = seen.raw.stx_ino;
-        let Some(made) = self.get(inode, birth_of(&seen.raw)) else { return Ok(()) };
-        if !made.filled
-            && let Some(path) = self.content_of(made.entry)
-        {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let from = rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty())?;
-            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-            let before = look(file)?;
-            // Never the layer's own.
-            if before.stx_ino != inode {
-                return Err(Errno::ACCESS);
-            }
-            let to = rustix::fs::open(&*link, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-            copy(&from, &to, before.stx_size)?;
-            rustix::fs::futimens(&to, &times_of(&before))?;
+        self.bring(file, seen)?;
+        if self.get(seen.raw.stx_ino, birth_of(&seen.raw)).is_some() {
+            self.touch(seen.raw.stx_ino);
         }
-        self.mark(inode, |made| (made.filled, made.changed) = (true, true));
+        Ok(())
+    }
+
+    /// Brings the bytes of a stub into the tree, if they are not there: the file stays what the layers have.
+    ///
+    /// # Errors
+    /// As [`Lazy::fill`].
+    pub fn bring(&self, file: BorrowedFd<'_>, seen: &Seen) -> Result<(), Errno> {
+        let inode = seen.raw.stx_ino;
+        let made = self.get(inode, birth_of(&seen.raw)).filter(|made| !made.filled);
+        let Some(path) = made.and_then(|made| self.content_of(made.entry)) else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let from = rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty())?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let before = look(file)?;
+        // Never the layer's own.
+        if before.stx_ino != inode {
+            return Err(Errno::ACCESS);
+        }
+        let to = rustix::fs::open(&*link, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        copy(&from, &to, before.stx_size)?;
+        rustix::fs::futimens(&to, &times_of(&before))?;
+        self.mark(inode, |made| made.filled = true);
         Ok(())
     }
 

@@ -19,7 +19,9 @@ use rustix::{
 
 use crate::{
     Changes, ExecError, Executor, Exit, Ids, Isolation, Landlock, Note, OutputSink, Root, RootForm, RunOutcome,
-    RunRequest, STAGE_ARGUMENT, Stream, Tier, sys, userns,
+    RunRequest, STAGE_ARGUMENT, Stream, Tier,
+    stage::Namespaces,
+    sys, userns,
     wire::{Channel, Report, Reports, Start},
 };
 
@@ -119,6 +121,8 @@ impl Executor for NamespaceExecutor {
         let start = Start {
             request: request.clone(),
             private: private.path.clone(),
+            namespaces: Namespaces::Own,
+            real_root: false,
             builder: std::process::id(),
             without_checks: false,
         };

@@ -1,15 +1,20 @@
-//! The executor of the tier `emulated`: one translator process for each command.
+//! The executor of the tiers `emulated` and `chroot`, and of `userns` where there is a single id: one translator process for
+//! each command.
 
 use crate::{
     Changes, ExecError, Executor, Ids, Isolation, Launcher, NamespaceExecutor, OutputSink, Root, RootForm, RunOutcome,
     RunRequest, Tier,
     namespace::{PrivateDirectory, check},
+    stage::Namespaces,
     wire::Start,
 };
 
-/// Runs commands where nothing can be mounted, on flat trees.
+/// Runs commands on flat trees whose owners, modes and devices are recorded.
 #[derive(Debug)]
 pub struct TranslatorExecutor {
+    tier: Tier,
+    namespaces: Namespaces,
+    real_root: bool,
     /// Starts stage processes and listens to them.
     starter: NamespaceExecutor,
     without_checks: bool,
@@ -20,9 +25,25 @@ pub struct TranslatorExecutor {
 pub const NO_MORE_CHECKS: i32 = 0x6366_0001;
 
 impl TranslatorExecutor {
-    /// For this process as it is now.
+    /// For this process as it is now, where nothing can be mounted.
     pub fn new(launcher: Launcher) -> Self {
-        Self { starter: NamespaceExecutor::new(launcher), without_checks: false }
+        Self {
+            tier: Tier::Emulated,
+            namespaces: Namespaces::Shared,
+            real_root: false,
+            starter: NamespaceExecutor::new(launcher),
+            without_checks: false,
+        }
+    }
+
+    /// The same, for a process that may make a tree the root of another one.
+    pub fn with_chroot(launcher: Launcher) -> Self {
+        Self { tier: Tier::Chroot, real_root: true, ..Self::new(launcher) }
+    }
+
+    /// The same, with namespaces for each command in which the user of this process is the only one.
+    pub fn with_namespaces(launcher: Launcher) -> Self {
+        Self { tier: Tier::Userns, namespaces: Namespaces::OwnWithOneId, real_root: true, ..Self::new(launcher) }
     }
 
     /// For the tests of what holds when the translator is deceived: a command that asks for it with [`NO_MORE_CHECKS`] makes
@@ -36,7 +57,7 @@ impl TranslatorExecutor {
 
 impl Executor for TranslatorExecutor {
     fn tier(&self) -> Tier {
-        Tier::Emulated
+        self.tier
     }
 
     fn form(&self) -> RootForm {
@@ -60,6 +81,8 @@ impl Executor for TranslatorExecutor {
         let start = Start {
             request: request.clone(),
             private: private.path.clone(),
+            namespaces: self.namespaces,
+            real_root: self.real_root,
             builder: std::process::id(),
             without_checks: self.without_checks,
         };

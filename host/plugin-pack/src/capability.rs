@@ -17,6 +17,8 @@ pub enum Capability {
     Exec,
     /// `secrets`: handing secrets and SSH agents of the build to commands. Their content is never the plugin's.
     Secrets,
+    /// `published-tags`: being told which of the tags that were decided the repository has, and their digests.
+    PublishedTags,
     /// `file:NAME`: reading the file that the host knows by this name, for example `file:docker-config`.
     File(String),
     /// `env:NAME`: reading one variable of the builder's environment.
@@ -26,7 +28,8 @@ pub enum Capability {
 /// A text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `secrets`, `file:NAME` and `env:NAME`"
+    "`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `secrets`, `published-tags`, `file:NAME` and \
+     `env:NAME`"
 )]
 pub struct ParseCapabilityError(String);
 
@@ -36,6 +39,7 @@ impl Capability {
         match self {
             Self::Context | Self::Stages | Self::Rootfs | Self::Exec | Self::Secrets => kind == Kind::Instruction,
             Self::File(_) | Self::Variable(_) => kind == Kind::Credentials,
+            Self::PublishedTags => kind == Kind::Tags,
         }
     }
 }
@@ -48,6 +52,7 @@ impl fmt::Display for Capability {
             Self::Rootfs => f.write_str("rootfs"),
             Self::Exec => f.write_str("exec"),
             Self::Secrets => f.write_str("secrets"),
+            Self::PublishedTags => f.write_str("published-tags"),
             Self::File(name) => write!(f, "file:{name}"),
             Self::Variable(name) => write!(f, "env:{name}"),
         }
@@ -67,6 +72,7 @@ impl FromStr for Capability {
             "context" => Ok(Self::Context),
             "stages" => Ok(Self::Stages),
             "rootfs" => Ok(Self::Rootfs),
+            "published-tags" => Ok(Self::PublishedTags),
             "exec" => Ok(Self::Exec),
             "secrets" => Ok(Self::Secrets),
             _ => match text.split_once(':') {

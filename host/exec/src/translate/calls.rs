@@ -32,6 +32,8 @@ pub type Handler = fn(&mut Tracer, &mut Task, &mut Registers) -> Result<Outcome,
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 const ADDRESS: Place = Place::Arguments(1, 2);
+/// What creat(2) opens with.
+const CREATED: u64 = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64;
 const NO_FOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 
 fn here() -> Start {
@@ -45,12 +47,12 @@ fn at(argument: u64) -> Start {
 /// Every call that the tracer is asked about.
 static HANDLED: &[(i64, Handler)] = &[
     // Opening.
-    (libc::SYS_open, |t, k, r| open::open(t, k, r, here(), 0, r.argument(1), r.argument(2))),
-    (libc::SYS_creat, |t, k, r| open::creat(t, k, r)),
-    (libc::SYS_openat, |t, k, r| open::open(t, k, r, at(r.argument(0)), 1, r.argument(2), r.argument(3))),
+    (libc::SYS_open, |t, k, r| open::open(t, k, r, r.argument(1), r.argument(2))),
+    (libc::SYS_creat, |t, k, r| open::open(t, k, r, CREATED, r.argument(1))),
+    (libc::SYS_openat, |t, k, r| open::openat(t, k, r)),
     (libc::SYS_openat2, |t, k, r| open::openat2(t, k, r)),
     (libc::SYS_truncate, |t, k, r| open::truncate(t, k, r)),
-    (libc::SYS_statfs, |t, k, r| misc::with_path(t, k, r, here(), 0, true)),
+    (libc::SYS_statfs, |t, k, r| misc::with_path(t, k, r, 0)),
     (libc::SYS_inotify_add_watch, |t, k, r| misc::inotify_add_watch(t, k, r)),
     // Looking.
     (libc::SYS_stat, |t, k, r| look::stat(t, k, here(), r.argument(0), r.argument(1), 0)),
@@ -142,6 +144,7 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_recvmsg, |_, k, r| socket::recvmsg(k, r)),
     (libc::SYS_recvmmsg, |_, k, r| socket::recvmmsg(k, r)),
     (libc::SYS_getsockopt, |_, _, r| Ok(socket::getsockopt(r))),
+    (libc::SYS_close_range, |t, _, r| misc::close_range(t, r)),
     // Identity.
     (libc::SYS_getuid, |_, k, _| Ok(Outcome::Return(k.identity.user.real.into()))),
     (libc::SYS_geteuid, |_, k, _| Ok(Outcome::Return(k.identity.user.effective.into()))),

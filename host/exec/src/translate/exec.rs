@@ -38,8 +38,8 @@ pub struct PendingExec {
 
 /// A program to be mapped.
 pub struct ToMap {
-    /// Its path on this machine.
-    pub outside: Vec<u8>,
+    /// How the task gets to it: a directory, and a path from there.
+    pub place: (u64, Vec<u8>),
     /// Its header.
     pub program: Program,
 }
@@ -142,12 +142,12 @@ impl Tracer {
         vector.set(libc::AT_EXECFN, scratch);
         let slots = scratch + PAGE_BYTES;
 
-        if let Some(ToMap { outside, program }) = &pending.to_map {
-            let mut path = outside.clone();
+        if let Some(ToMap { place: (directory, path), program }) = &pending.to_map {
+            let mut path = path.clone();
             path.push(0);
             memory::write(id, slots, &path)?;
             let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
-            let opening = [libc::AT_FDCWD as u64, slots, flags, 0, 0, 0];
+            let opening = [*directory, slots, flags, 0, 0, 0];
             let file = self.inject(id, &registers, gadget, libc::SYS_openat, opening)? as u64;
             let bias = self.map(id, &registers, gadget, program, file)?;
             self.inject(id, &registers, gadget, libc::SYS_close, [file, 0, 0, 0, 0, 0])?;

@@ -1,6 +1,6 @@
 //! Which calls stop: those that name files or ids. Everything about open descriptors but their metadata runs untouched.
 
-use super::{calls, registers::AUDIT_ARCH};
+use super::{calls, footing::Footing, registers::AUDIT_ARCH};
 use crate::{
     bpf::{
         ARCHITECTURE, FIRST_ARGUMENT, NUMBER, SECOND_ARGUMENT, allow, fail, instruction, jump_if_equal, load,
@@ -22,9 +22,8 @@ pub enum Answer {
     Fail(i32),
 }
 
-/// The program. Without any network, not even one with nothing but a loopback interface, sockets other than unix ones don't
-/// exist.
-pub fn program(network: bool) -> Vec<Instruction> {
+/// The program. Without `sockets`, there are none but unix ones.
+pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
     // Calls of another processor's programs: the tracer says so, and answers ENOSYS.
     let trap = instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP, 0, 0);
     let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), trap, load(NUMBER)];
@@ -32,6 +31,9 @@ pub fn program(network: bool) -> Vec<Instruction> {
     program.push(instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, calls::HIGHEST as u32, 0, 1));
     program.push(fail(libc::ENOSYS));
     program.extend(refuse_namespaces(libc::SYS_clone as u32, libc::SYS_unshare as u32));
+    if let Some(door) = footing.door() {
+        program.extend(keep_open(door as u32));
+    }
     // A lease would make others wait who read the same file of a layer (fcntl(2)).
     program.push(jump_if_equal(libc::SYS_fcntl as u32, 0, 4));
     program.push(load(SECOND_ARGUMENT));
@@ -46,7 +48,7 @@ pub fn program(network: bool) -> Vec<Instruction> {
     program.push(jump_if_equal(libc::NETLINK_AUDIT as u32, 0, 1));
     program.push(fail(libc::EPROTONOSUPPORT));
     program.push(load(NUMBER));
-    if !network {
+    if !sockets {
         program.push(jump_if_equal(libc::SYS_socket as u32, 0, 4));
         program.push(load(FIRST_ARGUMENT));
         program.push(jump_if_equal(libc::AF_UNIX as u32, 1, 0));
@@ -71,5 +73,29 @@ pub fn program(network: bool) -> Vec<Instruction> {
         });
     }
     program.push(allow());
+    program
+}
+
+/// For the calls that could close a descriptor or put another file in its place: it is not there, and closing it succeeds, as
+/// programs expect that close all that they have.
+fn keep_open(descriptor: u32) -> Vec<Instruction> {
+    let mut program = Vec::new();
+    let cases = [
+        (libc::SYS_close, FIRST_ARGUMENT, 0),
+        (libc::SYS_dup2, SECOND_ARGUMENT, libc::EBADF),
+        (libc::SYS_dup3, SECOND_ARGUMENT, libc::EBADF),
+    ];
+    for (number, argument, errno) in cases {
+        program.push(jump_if_equal(number as u32, 0, 4));
+        program.push(load(argument));
+        program.push(jump_if_equal(descriptor, 0, 1));
+        program.push(fail(errno));
+        program.push(allow());
+    }
+    program.push(jump_if_equal(libc::SYS_fcntl as u32, 0, 4));
+    program.push(load(FIRST_ARGUMENT));
+    program.push(jump_if_equal(descriptor, 0, 1));
+    program.push(fail(libc::EBADF));
+    program.push(load(NUMBER));
     program
 }

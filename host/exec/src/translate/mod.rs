@@ -15,6 +15,7 @@ pub mod domain;
 pub mod elf;
 pub mod exec;
 pub mod filter;
+pub mod footing;
 pub mod handlers;
 pub mod identity;
 pub mod memory;

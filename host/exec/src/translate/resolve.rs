@@ -85,6 +85,8 @@ pub struct Found {
     pub unnamed: Errno,
     /// The path ended with a slash.
     pub slash: bool,
+    /// The kernel goes the same way if the tree is the task's real root: nothing on it is bound, or of /proc.
+    pub is_native: bool,
     /// A magic link was followed to its end: what the task opens instead, whatever its name is.
     pub magic: Option<Vec<u8>>,
 }
@@ -156,7 +158,8 @@ impl Tracer {
             return Ok(found);
         }
         let has_root = absolute || scope.beneath || scope.in_root;
-        Walk { tracer: self, task, root, links: 0, purpose, scope, has_root }.run(from, path, follow)
+        let is_native = root == b"/" && self.bindings.holding(&from) == 0;
+        Walk { tracer: self, task, root, links: 0, purpose, scope, has_root, is_native }.run(from, path, follow)
     }
 
     /// The usual case, in two calls: nothing on the way is a symlink or bound.
@@ -206,6 +209,7 @@ impl Tracer {
             name: Some(name.to_vec()),
             unnamed: Errno::NOENT,
             slash: false,
+            is_native: true,
             magic: None,
         })
     }
@@ -274,6 +278,8 @@ struct Walk<'t> {
     scope: Scope,
     /// Whether the root had to be known so far.
     has_root: bool,
+    /// See [`Found::is_native`].
+    is_native: bool,
 }
 
 /// What a name of /proc is, if it is one of those that mean something else to the task.
@@ -331,6 +337,7 @@ impl Walk<'_> {
             self.check_device(&at, &child)?;
             let holder = self.tracer.bindings.get(self.tracer.bindings.holding(&at));
             let bound = self.tracer.bindings.at(&child);
+            self.is_native &= bound.is_none() && self.tracer.bindings.holding(&at) == 0;
             let special =
                 if holder.is_proc && bound.is_none() { self.proc_name(&at, &name)? } else { ProcName::Ordinary };
             let target = match special {
@@ -446,7 +453,7 @@ impl Walk<'_> {
         name: Option<Vec<u8>>,
         slash: bool,
     ) -> Found {
-        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, magic: None }
+        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, is_native: self.is_native, magic: None }
     }
 
     fn magic(&self, outside: String, target: Option<Vec<u8>>, slash: bool) -> Result<Found, Errno> {
@@ -607,6 +614,7 @@ impl Tracer {
             purpose: Purpose::Look,
             scope: Scope::default(),
             has_root: true,
+            is_native: false,
         };
         Ok(match walk.proc_name(at, name)? {
             ProcName::Ordinary => None,

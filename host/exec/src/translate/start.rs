@@ -25,6 +25,7 @@ use super::{
     bindings::{Binding, Bindings},
     domain::{self, Reach},
     filter,
+    footing::Footing,
     identity::Identity,
     mounts::Mounts,
     network,
@@ -73,11 +74,12 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let Root::Flat { directory, journal, below } = &request.root else {
         return Err(Failure::Request("the root is not a flat tree".into()));
     };
+    let footing = Footing::new(start.real_root);
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
-    let has_network = match request.network {
-        Network::Host => true,
-        Network::None => network::leave()?,
+    let sockets = match request.network {
+        Network::None if !start.namespaces.are_own() => network::leave()?,
+        _ => true,
     };
     let mut notes = Vec::new();
     let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
@@ -90,7 +92,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     bindings.made_of(layers);
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
-    let mounts = Mounts::bind(request, &start.private, &mut bindings, &mut reach, &mut record)?;
+    let mounts = Mounts::bind(start, &mut bindings, &mut reach, &mut record)?;
     make_working_directory(&bindings, &record, &request.working_directory)?;
 
     trace::become_subreaper().map_err(step("become the parent of orphans"))?;
@@ -100,7 +102,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let child = match sys::fork().map_err(failed("start a process"))? {
         Fork::Child => {
             drop((told, go));
-            let Err(failure) = become_command(request, &reach, has_network, &input, wait);
+            let Err(failure) = become_command(start, footing, directory, &reach, sockets, &input, wait);
             if let Ok(message) = serde_json::to_vec(&failure) {
                 let _ = fs::File::from(tell).write_all(&message);
             }
@@ -118,7 +120,8 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     rustix::io::write(&go, b"!").map_err(step("start the command"))?;
     drop(go);
 
-    let mut tracer = Tracer::new(bindings, record, request.hostname.clone(), Views::new(start.private.join("views")));
+    let mut tracer =
+        Tracer::new(bindings, footing, record, request.hostname.clone(), Views::new(start.private.join("views")));
     tracer.without_checks = start.without_checks;
     let first = Task::first(child, Identity::of(&request.user));
     let exit = tracer.run(first).map_err(step("wait for the command"))?;
@@ -161,12 +164,15 @@ fn wait_until_dumpable(child: Pid) -> Result<(), Errno> {
 
 /// Everything up to the program.
 fn become_command(
-    request: &RunRequest,
+    start: &Start,
+    footing: Footing,
+    tree: &Path,
     reach: &Reach,
-    has_network: bool,
+    sockets: bool,
     input: &OwnedFd,
     wait: OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
+    let request = &start.request;
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(step("tie the process to its parent"))?;
@@ -183,10 +189,11 @@ fn become_command(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::reset_signals();
     sys::close_from(3, Close::OnExec).map_err(|error| Failure::setup("close descriptors", error))?;
-    give_up_capabilities().map_err(step("give up capabilities"))?;
     trace::set_no_new_privileges().map_err(step("give up new privileges"))?;
     domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
-    let mut program = filter::program(has_network);
+    footing.enter(tree).map_err(step("make the tree the root (chroot)"))?;
+    give_up_capabilities().map_err(step("give up capabilities"))?;
+    let mut program = filter::program(sockets, footing);
     sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
 
     // From here on, paths are those of the image.

@@ -57,6 +57,8 @@ pub struct After {
     pub original: Registers,
     /// A descriptor that the translator opened in the task.
     pub close: Option<i32>,
+    /// A descriptor of the working directory that the task had before.
+    pub back: Option<i32>,
     /// What is to be recorded of the file that the call opens.
     pub born: Option<Newborn>,
     /// A copy that was made for the call alone.

@@ -11,6 +11,7 @@ use rustix::{io::Errno, process::Pid};
 use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
+    footing::Footing,
     handlers::{self, socket::Sender},
     memory,
     privileged::Watched,
@@ -35,6 +36,8 @@ const ENDED_LIMIT: usize = 256;
 pub struct Tracer {
     /// What the command sees where.
     pub bindings: Bindings,
+    /// Where its tasks stand.
+    pub footing: Footing,
     /// What is true of files but not on the disk.
     pub journal: Journal,
     /// The name of the machine that the command sees.
@@ -72,7 +75,7 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, mut journal: Journal, hostname: String, views: Views) -> Self {
+    pub fn new(bindings: Bindings, footing: Footing, mut journal: Journal, hostname: String, views: Views) -> Self {
         let multiplexer = bindings.at(MULTIPLEXER.as_bytes()).map(|number| bindings.get(number));
         let terminals = Terminals::new(multiplexer, &mut journal);
         Self {
@@ -81,6 +84,7 @@ impl Tracer {
             notes: Vec::new(),
             ended: VecDeque::new(),
             bindings,
+            footing,
             journal,
             hostname,
             views,
@@ -254,7 +258,7 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close, born, remove, told } = *after;
+        let After { original, close, back, born, remove, told } = *after;
         task.exec = None;
         if let Some(path) = remove {
             let _ = std::fs::remove_file(path);
@@ -276,8 +280,11 @@ impl Tracer {
         {
             let _ = told.correct(self, task, &mut registers);
         }
-        if let Some(descriptor) = close {
-            let gadget = registers.call_instruction();
+        let gadget = registers.call_instruction();
+        if let Some(directory) = back {
+            self.inject(id, &registers, gadget, libc::SYS_fchdir, [directory as u64, 0, 0, 0, 0, 0])?;
+        }
+        for descriptor in [close, back].into_iter().flatten() {
             self.inject(id, &registers, gadget, libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
         }
         registers.write(id)?;
@@ -398,6 +405,6 @@ fn answer(id: Pid, mut registers: Registers, result: i64) -> Result<Resume, Errn
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, told: None })
+        Box::new(Self { original: original.clone(), close: None, back: None, born: None, remove: None, told: None })
     }
 }

@@ -19,7 +19,7 @@ pub const TESTS: &[Test] = &[
     ("the_layer_of_a_file_is_not_changed_where_the_translator_is_deceived", the_layer_of_a_file_is_not_changed),
 ];
 
-const ATTACKS: [&str; 28] = [
+const ATTACKS: [&str; 29] = [
     "path",
     "climb",
     "root-of-one",
@@ -47,6 +47,7 @@ const ATTACKS: [&str; 28] = [
     "descriptors",
     "tracer",
     "terminal",
+    "door",
     "race",
 ];
 

@@ -92,9 +92,9 @@ fn start(
         (seen.mode & libc::S_ISUID != 0).then_some(seen.uid),
         (seen.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP).then_some(seen.gid),
     );
-    let outside = outside(tracer, &found)?;
+    let itself = to_run(tracer, &found)?;
     let (started, entry, relocatable, to_map) = match program.interpreter {
-        None => (outside, program.entry, program.relocatable, None),
+        None => (itself, program.entry, program.relocatable, None),
         Some((offset, length)) => {
             let loader = loader_path(&file, offset, length)?;
             let loader = tracer.resolve(task, Start::Here, &loader, true)?;
@@ -103,15 +103,31 @@ fn start(
             if parsed.interpreter.is_some() {
                 return Err(Errno::LIBBAD);
             }
-            let started = self::outside(tracer, &loader)?;
-            (started, parsed.entry, parsed.relocatable, Some(ToMap { outside, program }))
+            if tracer.footing.finds(&loader) {
+                if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &loader.node) {
+                    lazy.bring(file.as_fd(), seen)?;
+                }
+                (itself, program.entry, program.relocatable, None)
+            } else {
+                let started = to_run(tracer, &loader)?;
+                (started, parsed.entry, parsed.relocatable, Some(ToMap { place: itself, program }))
+            }
         }
     };
-    let address = tracer.lend_path(task, registers, 0, &started)?;
-    registers.set_argument(0, address);
     if !words.is_empty() {
         let arguments = with_words(tracer, task, registers, &words)?;
         registers.set_argument(1, arguments);
+    }
+    let (directory, path) = started;
+    let address = tracer.lend_path(task, registers, 0, &path)?;
+    if directory == libc::AT_FDCWD as u64 {
+        registers.set_argument(0, address);
+    } else {
+        let (arguments, environment) = (registers.argument(1), registers.argument(2));
+        registers.set_number(libc::SYS_execveat);
+        for (index, value) in [directory, address, arguments, environment, 0].into_iter().enumerate() {
+            registers.set_argument(index, value);
+        }
     }
     task.exec = Some(Box::new(PendingExec {
         entry,
@@ -124,19 +140,20 @@ fn start(
     Ok(())
 }
 
-/// The path on this machine of something that is to be run. A file of the layers is run where it is, unless its mode there
-/// forbids that.
-fn outside(tracer: &Tracer, found: &Found) -> Result<Vec<u8>, Errno> {
+/// How the task gets to something that is to be run: a directory, and a path from there. A file of the layers is run where
+/// it is, unless its mode there forbids that.
+fn to_run(tracer: &Tracer, found: &Found) -> Result<(u64, Vec<u8>), Errno> {
+    let here = libc::AT_FDCWD as u64;
     if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node)
         && let Some(content) = lazy.content(seen)
         && lazy.stub_of(file.as_fd())?.is_none()
     {
         if lazy.is_executable_below(seen) {
-            return Ok(content);
+            return Ok(tracer.footing.outside(content).from_directory((here, Vec::new())));
         }
         lazy.fill(file.as_fd(), seen)?;
     }
-    Ok(found.magic.clone().unwrap_or_else(|| tracer.bindings.outside(&found.path)))
+    Ok(tracer.aim(found).from_directory((here, found.path.clone())))
 }
 
 /// Opens something that is to be run, and reads its beginning.

@@ -13,6 +13,7 @@ use crate::journal::Seen;
 use crate::translate::{
     access,
     calls::Outcome,
+    footing::Aim,
     memory,
     registers::Registers,
     resolve::{Found, Purpose, Scope, Start, own_path},
@@ -20,17 +21,30 @@ use crate::translate::{
     tracer::Tracer,
 };
 
-/// open(2) and openat(2); `index` is that of the path.
+/// Where in the scratch memory of a task a second path goes.
+const SECOND_PATH: u64 = memory::PATH_LIMIT_BYTES as u64;
+
+/// open(2), creat(2).
 pub fn open(
     tracer: &mut Tracer,
     task: &mut Task,
     registers: &mut Registers,
-    start: Start,
-    index: usize,
     flags: u64,
     mode: u64,
 ) -> Result<Outcome, Errno> {
-    open_within(tracer, task, registers, start, index, [flags, mode], Scope::default())
+    let original = registers.clone();
+    let path = registers.argument(0);
+    registers.set_number(libc::SYS_openat);
+    for (index, value) in [libc::AT_FDCWD as u64, path, flags, mode].into_iter().enumerate() {
+        registers.set_argument(index, value);
+    }
+    let outcome = openat(tracer, task, registers)?;
+    Ok(as_if_called_by(original, outcome))
+}
+
+/// openat(2).
+pub fn openat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    open_within(tracer, task, registers, Scope::default())
 }
 
 /// Version 0 of `struct open_how`: flags, mode and RESOLVE_*.
@@ -92,8 +106,7 @@ pub fn openat2(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) 
     registers.set_number(libc::SYS_openat);
     registers.set_argument(2, flags);
     registers.set_argument(3, mode);
-    let start = Start::from_argument(registers.argument(0));
-    let outcome = open_within(tracer, task, registers, start, 1, [flags, mode], scope)?;
+    let outcome = open_within(tracer, task, registers, scope)?;
     Ok(as_if_called_by(original, outcome))
 }
 
@@ -125,21 +138,21 @@ fn check_how(flags: u64, mode: u64, resolve: u64) -> Result<(), Errno> {
     if mode & !allowed != 0 || odd { Err(Errno::INVAL) } else { Ok(()) }
 }
 
+/// Opens as openat(2), within limits.
 fn open_within(
     tracer: &mut Tracer,
     task: &mut Task,
     registers: &mut Registers,
-    start: Start,
-    index: usize,
-    [flags, mode]: [u64; 2],
     scope: Scope,
 ) -> Result<Outcome, Errno> {
     let original = registers.clone();
+    let start = Start::from_argument(registers.argument(0));
+    let (flags, mode) = (registers.argument(2), registers.argument(3));
     let flags = flags as i32;
     check_flags(flags)?;
     let exclusive = flags & (libc::O_CREAT | libc::O_EXCL | libc::O_PATH) == libc::O_CREAT | libc::O_EXCL;
     let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
-    let path = memory::read_path(task.id, registers.argument(index))?;
+    let path = memory::read_path(task.id, registers.argument(1))?;
     let creates = flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT;
     let purpose = if creates { Purpose::Create } else { Purpose::Look };
     let mut found = tracer.resolve_for(task, start, &path, follow, purpose, scope)?;
@@ -155,9 +168,10 @@ fn open_within(
     if let Some(copy) = &copy {
         found.magic = Some(copy.as_os_str().as_bytes().to_vec());
     }
-    rewrite(tracer, task, registers, index, &found, start)?;
+    let mut changed = rewrite_from_directory(tracer, task, registers, &found)?;
     if flags_now != flags {
-        registers.set_argument(index + 1, flags_now as u64);
+        registers.set_argument(2, flags_now as u64);
+        changed = true;
     }
     let mut after = After::restore(&original);
     after.remove = copy;
@@ -166,10 +180,11 @@ fn open_within(
     {
         // A file without a name is the kernel's to make; what it can't have is recorded when it is there.
         let newborn = Newborn::new(tracer, task, directory, mode as u32, false);
-        registers.set_argument(index + 2, newborn.mode_on_disk(false).as_raw_mode().into());
+        changed = true;
+        registers.set_argument(3, newborn.mode_on_disk(false).as_raw_mode().into());
         after.born = Some(newborn);
     }
-    Ok(Outcome::Rewritten(after))
+    Ok(if changed { Outcome::Rewritten(after) } else { Outcome::Native })
 }
 
 /// What the kernel refuses before it looks at the path (fs/open.c, build_open_flags).
@@ -184,17 +199,6 @@ fn check_flags(flags: i32) -> Result<(), Errno> {
         return Err(Errno::INVAL);
     }
     Ok(())
-}
-
-/// creat(2).
-pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
-    let original = registers.clone();
-    let mode = registers.argument(1);
-    registers.set_number(libc::SYS_open);
-    registers.set_argument(1, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64);
-    registers.set_argument(2, mode);
-    let outcome = open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)?;
-    Ok(as_if_called_by(original, outcome))
 }
 
 /// truncate(2).
@@ -214,9 +218,7 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
         tracer.will_be_written(&task.identity, file, seen, true)?;
     }
     fill(tracer, &found)?;
-    let original = registers.clone();
-    rewrite(tracer, task, registers, 0, &found, Start::Here)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    rewrite(tracer, task, registers, 0, &found)
 }
 
 /// Sees to it that what is opened is there: the names of a directory, and the bytes of a file that may be written to. A file
@@ -256,29 +258,49 @@ fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
     }
 }
 
-/// Exchanges a path argument for the path on this machine.
-pub fn rewrite(
+/// Exchanges the first two arguments, a directory and a path from there, for what leads to the same on this machine; answers
+/// whether that was necessary.
+fn rewrite_from_directory(
     tracer: &Tracer,
     task: &Task,
     registers: &mut Registers,
+    found: &Found,
+) -> Result<bool, Errno> {
+    let aim = tracer.aim(found);
+    if let Aim::AsIs = aim {
+        return Ok(false);
+    }
+    let (directory, path) = aim.from_directory((0, Vec::new()));
+    let address = tracer.lend_path(task, registers, 0, &path)?;
+    registers.set_argument(0, directory);
+    registers.set_argument(1, address);
+    Ok(true)
+}
+
+/// Exchanges the path argument with this index, of a call that takes a path alone.
+pub fn rewrite(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    registers: &mut Registers,
     index: usize,
     found: &Found,
-    start: Start,
-) -> Result<(), Errno> {
-    let mut outside = match &found.magic {
-        Some(link) => link.clone(),
-        None => tracer.bindings.outside(&found.path),
+) -> Result<Outcome, Errno> {
+    let original = registers.clone();
+    let path = match tracer.aim(found) {
+        Aim::AsIs => return Ok(Outcome::Native),
+        Aim::Path(path) => path,
+        Aim::Door(_, path) => {
+            let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            let above = [b"/", &path[..name]].concat();
+            let address = tracer.lend_path(task, registers, SECOND_PATH, &path[name..])?;
+            registers.set_argument(index, address);
+            tracer.call_from(task, registers, &above, &original)?;
+            return Ok(Outcome::Native);
+        }
     };
-    if found.slash && found.magic.is_none() {
-        outside.push(b'/');
-    }
-    let address = tracer.lend_path(task, registers, 0, &outside)?;
+    let address = tracer.lend_path(task, registers, 0, &path)?;
     registers.set_argument(index, address);
-    // An absolute path makes the directory not matter, but for a wrong one being an error of its own.
-    if index == 1 && start != Start::Here {
-        registers.set_argument(0, libc::AT_FDCWD as u64);
-    }
-    Ok(())
+    Ok(Outcome::Rewritten(After::restore(&original)))
 }
 
 /// Checks what the kernel can't, and makes a new file that is not to be what it would make of it. Answers the flags to open

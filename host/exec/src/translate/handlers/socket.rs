@@ -6,6 +6,7 @@ use super::check_writable;
 use crate::translate::{
     access,
     calls::Outcome,
+    footing::Aim,
     identity::Identity,
     memory,
     registers::Registers,
@@ -17,6 +18,9 @@ use crate::translate::{
 /// `sun_path` of unix(7), in bytes.
 const NAME_BYTES: usize = 108;
 const FAMILY_BYTES: usize = 2;
+
+/// Where in the scratch memory of a task an address goes: behind the paths that are opened on the way.
+const ADDRESS: u64 = memory::PATH_LIMIT_BYTES as u64;
 
 /// Where a call has its address.
 #[derive(Clone, Copy)]
@@ -30,9 +34,9 @@ pub enum Place {
 /// Size of `struct msghdr` (sendmsg(2)); address and length are its first members.
 const MESSAGE_BYTES: usize = 56;
 
-/// Where in the scratch memory a message with other control data is put, and that data.
-const MESSAGE_OFFSET: u64 = 1024;
-const CONTROL_OFFSET: u64 = 2048;
+/// Where in the scratch memory a message with other control data is put, and that data: behind addresses.
+const MESSAGE_OFFSET: u64 = ADDRESS + 1024;
+const CONTROL_OFFSET: u64 = ADDRESS + 2048;
 
 /// sendmsg(2).
 pub fn sendmsg(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
@@ -418,37 +422,35 @@ pub fn with_address(
         access::check(&task.identity, seen, access::WRITE)?;
     }
     let original = registers.clone();
-    let mut outside = tracer.bindings.outside(&found.path);
+    let (mut outside, through_door) = match tracer.aim(&found) {
+        Aim::AsIs => return Ok(Outcome::Native),
+        Aim::Path(path) => (path, false),
+        Aim::Door(_, path) => ([b"/", path.as_slice()].concat(), true),
+    };
     let mut close = None;
-    if outside.len() >= NAME_BYTES {
+    let mut above = None;
+    if through_door || outside.len() >= NAME_BYTES {
         let slash = outside.iter().rposition(|&byte| byte == b'/').ok_or(Errno::NAMETOOLONG)?;
-        let directory = tracer.lend_path(task, registers, 0, &outside[..slash])?;
-        // This very call becomes the opening of the directory; afterwards it is made again.
-        let mut opening = registers.clone();
-        opening.set_number(libc::SYS_openat);
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        for (index, value) in [libc::AT_FDCWD as u64, directory, flags as u64, 0].into_iter().enumerate() {
-            opening.set_argument(index, value);
-        }
-        opening.write(task.id)?;
-        let opened = tracer.run_to_end_of_call(task.id, true)?;
-        if opened < 0 {
-            registers.set_result(opened);
-            return Err(Errno::from_raw_os_error(-opened as i32));
-        }
-        close = Some(opened as i32);
         let last = outside[slash + 1..].to_vec();
-        outside = format!("/proc/self/fd/{opened}/").into_bytes();
-        outside.extend_from_slice(&last);
+        let directory = outside[..slash.max(1)].to_vec();
+        outside = if through_door {
+            above = Some(directory);
+            last
+        } else {
+            // This very call becomes the opening of the directory; afterwards it is made again.
+            let opened = tracer.open_for(task, registers, &directory)?;
+            close = Some(opened);
+            [format!("/proc/self/fd/{opened}/").as_bytes(), &last].concat()
+        };
         if outside.len() >= NAME_BYTES {
             return Err(Errno::NAMETOOLONG);
         }
     }
-    if bind && close.is_some() {
-        // Other sockets of that name in other directories, which had the same number: a slash more tells them apart.
-        let before_name = outside.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        while outside.len() + 1 < NAME_BYTES && tracer.socket_names.get(&outside).is_some_and(|given| *given != name) {
-            outside.insert(before_name, b'/');
+    if bind && (close.is_some() || above.is_some()) {
+        // Other sockets of that name in other directories, which the kernel has under the same path: this one gets another.
+        let before_name = outside.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        while outside.len() + 2 < NAME_BYTES && tracer.socket_names.get(&outside).is_some_and(|given| *given != name) {
+            outside.splice(before_name..before_name, *b"./");
         }
     }
     let mut changed = address[..FAMILY_BYTES].to_vec();
@@ -457,8 +459,7 @@ pub fn with_address(
     if bind {
         tracer.socket_names.insert(outside, name);
     }
-    let lent = tracer.lend(task, registers, 0, &changed)?;
-    let number = registers.number();
+    let lent = tracer.lend(task, registers, ADDRESS, &changed)?;
     match place {
         Place::Arguments(at, length) => {
             registers.set_argument(at, lent);
@@ -469,17 +470,16 @@ pub fn with_address(
             memory::read(task.id, registers.argument(1), &mut message)?;
             message[..8].copy_from_slice(&lent.to_ne_bytes());
             message[8..12].copy_from_slice(&(changed.len() as u32).to_ne_bytes());
-            let message = tracer.lend(task, registers, 2 * NAME_BYTES as u64, &message)?;
+            let message = tracer.lend(task, registers, ADDRESS + 2 * NAME_BYTES as u64, &message)?;
             registers.set_argument(1, message);
         }
     }
+    if let Some(above) = above {
+        tracer.call_from(task, registers, &above, &original)?;
+        return Ok(Outcome::Native);
+    }
     if close.is_some() {
-        // The task is at the end of the opening: it goes back to its instruction, which the filter stops again.
-        let arguments = std::array::from_fn(|index| registers.argument(index));
-        let gadget = registers.call_instruction();
-        registers.prepare_call(gadget, number, arguments);
-        task.passthrough = Some(Box::new(After { close, ..*After::restore(&original) }));
-        registers.write(task.id)?;
+        tracer.call_again(task, registers, Box::new(After { close, ..*After::restore(&original) }))?;
         return Ok(Outcome::Native);
     }
     Ok(Outcome::Rewritten(Box::new(After { close, ..*After::restore(&original) })))
