@@ -325,6 +325,7 @@ fn probe_translator(directory: &Path, namespaces: Namespaces, real_root: bool) -
             namespaces,
             real_root,
             builder: 0,
+            without_checks: false,
         };
         let failed = |failure| match failure {
             Failure::Setup { step, errno, .. } => Trouble::new(&step, io::Error::from_raw_os_error(errno)),

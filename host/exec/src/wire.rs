@@ -32,6 +32,8 @@ pub struct Start {
     pub real_root: bool,
     /// The process id of the builder.
     pub builder: u32,
+    /// See [`crate::TranslatorExecutor::without_checks`].
+    pub without_checks: bool,
 }
 
 /// What the stage process says, the last one being `Ended` or `Failed`.

@@ -50,6 +50,7 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_open, |t, k, r| open::open(t, k, r, r.argument(1), r.argument(2))),
     (libc::SYS_creat, |t, k, r| open::open(t, k, r, CREATED, r.argument(1))),
     (libc::SYS_openat, |t, k, r| open::openat(t, k, r)),
+    (libc::SYS_openat2, |t, k, r| open::openat2(t, k, r)),
     (libc::SYS_truncate, |t, k, r| open::truncate(t, k, r)),
     (libc::SYS_statfs, |t, k, r| misc::with_path(t, k, r, 0)),
     (libc::SYS_inotify_add_watch, |t, k, r| misc::inotify_add_watch(t, k, r)),
@@ -133,13 +134,16 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_bind, |t, k, r| socket::with_address(t, k, r, ADDRESS, true)),
     (libc::SYS_connect, |t, k, r| socket::with_address(t, k, r, ADDRESS, false)),
     (libc::SYS_sendto, |t, k, r| socket::with_address(t, k, r, Place::Arguments(4, 5), false)),
-    (libc::SYS_sendmsg, |t, k, r| socket::with_address(t, k, r, Place::Message, false)),
-    (libc::SYS_sendmmsg, |_, k, r| socket::sendmmsg(k, r)),
-    (libc::SYS_getsockname, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_getpeername, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_accept, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_accept4, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_getsockopt, |t, k, r| socket::getsockopt(t, k, r)),
+    (libc::SYS_sendmsg, |t, k, r| socket::sendmsg(t, k, r)),
+    (libc::SYS_sendmmsg, |t, k, r| socket::sendmmsg(t, k, r)),
+    (libc::SYS_getsockname, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_getpeername, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_accept, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_accept4, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_recvfrom, |t, k, r| socket::with_name(t, k, r, [4, 5])),
+    (libc::SYS_recvmsg, |_, k, r| socket::recvmsg(k, r)),
+    (libc::SYS_recvmmsg, |_, k, r| socket::recvmmsg(k, r)),
+    (libc::SYS_getsockopt, |_, _, r| Ok(socket::getsockopt(r))),
     (libc::SYS_close_range, |t, _, r| misc::close_range(t, r)),
     // Identity.
     (libc::SYS_getuid, |_, k, _| Ok(Outcome::Return(k.identity.user.real.into()))),
@@ -170,7 +174,7 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_setfsgid, |_, k, r| identity::setfsgid(k, r)),
     (libc::SYS_capget, |t, k, r| identity::capget(t, k, r)),
     (libc::SYS_capset, |_, k, r| identity::capset(k, r)),
-    (libc::SYS_prctl, |_, k, r| identity::prctl(k, r)),
+    (libc::SYS_prctl, |t, k, r| identity::prctl(t, k, r)),
     // Others.
     (libc::SYS_uname, |t, k, r| misc::uname(t, k, r)),
     (libc::SYS_kill, |t, k, r| misc::kill(t, k, r)),
@@ -191,7 +195,6 @@ static REFUSED: &[(i64, i32)] = &[
     (libc::SYS_io_uring_register, libc::ENOSYS),
     // Its flags can't be seen from a filter; C libraries take clone instead.
     (libc::SYS_clone3, libc::ENOSYS),
-    (libc::SYS_openat2, libc::ENOSYS),
     (libc::SYS_name_to_handle_at, libc::EOPNOTSUPP),
     (libc::SYS_open_by_handle_at, libc::EPERM),
     (libc::SYS_ptrace, libc::EPERM),
@@ -238,6 +241,33 @@ static REFUSED: &[(i64, i32)] = &[
     (libc::SYS_ioperm, libc::EPERM),
     (libc::SYS_lookup_dcookie, libc::EPERM),
 ];
+
+/// Calls for which Landlock has no rights: no task ever makes one of them itself, the tracer does, on files that it holds.
+const FOR_THE_TRACER: &[i64] = &[
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+];
+
+/// Whether a call is never the task's own.
+pub fn is_for_the_tracer(number: i64) -> bool {
+    FOR_THE_TRACER.contains(&number)
+}
 
 /// The filter's answers, those that are asked for most first.
 pub fn answers() -> impl Iterator<Item = (i64, Answer)> {

@@ -10,7 +10,7 @@ use super::{
     elf::{self, Program},
     memory,
     registers::{Registers, SYSCALL_INSTRUCTION},
-    tracee::{SLOT_BYTES, SLOTS, Space},
+    tracee::{Running, SLOT_BYTES, SLOTS, Space},
     tracer::Tracer,
 };
 use crate::sys::trace::{self, Resume};
@@ -30,8 +30,8 @@ pub struct PendingExec {
     pub to_map: Option<ToMap>,
     /// As it was called.
     pub name: Vec<u8>,
-    /// As the image has it, resolved.
-    pub program: Vec<u8>,
+    /// What runs then.
+    pub program: Running,
     /// Who its setuid and setgid bits make of the task.
     pub owner: (Option<u32>, Option<u32>),
 }

@@ -9,7 +9,8 @@ use crate::{
     sys::Instruction,
 };
 
-/// Where `struct seccomp_data` has the low half of the fifth argument.
+/// Where `struct seccomp_data` has the low halves of the third and the fifth argument.
+const THIRD_ARGUMENT: u32 = FIRST_ARGUMENT + 2 * 8;
 const FIFTH_ARGUMENT: u32 = FIRST_ARGUMENT + 4 * 8;
 
 /// What the filter answers to a call.
@@ -23,7 +24,9 @@ pub enum Answer {
 
 /// The program. Without `sockets`, there are none but unix ones.
 pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
-    let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), fail(libc::ENOSYS), load(NUMBER)];
+    // Calls of another processor's programs: the tracer says so, and answers ENOSYS.
+    let trap = instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP, 0, 0);
+    let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), trap, load(NUMBER)];
     // Calls that are newer than the translator, and those of x32: nobody knows what they would do.
     program.push(instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, calls::HIGHEST as u32, 0, 1));
     program.push(fail(libc::ENOSYS));
@@ -37,6 +40,14 @@ pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
     program.push(jump_if_equal(libc::F_SETLEASE as u32, 0, 1));
     program.push(fail(libc::EINVAL));
     program.push(allow());
+    // Auditing is the machine's. Programs go on where a kernel has none (sudo, PAM, shadow), but not where it refuses.
+    program.push(jump_if_equal(libc::SYS_socket as u32, 0, 6));
+    program.push(load(FIRST_ARGUMENT));
+    program.push(jump_if_equal(libc::AF_NETLINK as u32, 0, 3));
+    program.push(load(THIRD_ARGUMENT));
+    program.push(jump_if_equal(libc::NETLINK_AUDIT as u32, 0, 1));
+    program.push(fail(libc::EPROTONOSUPPORT));
+    program.push(load(NUMBER));
     if !sockets {
         program.push(jump_if_equal(libc::SYS_socket as u32, 0, 4));
         program.push(load(FIRST_ARGUMENT));
@@ -44,14 +55,16 @@ pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
         program.push(fail(libc::EAFNOSUPPORT));
         program.push(allow());
     }
-    // Sending on a connected socket: there is no address.
-    program.push(jump_if_equal(libc::SYS_sendto as u32, 0, 6));
-    program.push(load(FIFTH_ARGUMENT));
-    program.push(jump_if_equal(0, 0, 3));
-    program.push(load(FIFTH_ARGUMENT + 4));
-    program.push(jump_if_equal(0, 0, 1));
-    program.push(allow());
-    program.push(load(NUMBER));
+    // On a connected socket: there is no address.
+    for number in [libc::SYS_sendto, libc::SYS_recvfrom] {
+        program.push(jump_if_equal(number as u32, 0, 6));
+        program.push(load(FIFTH_ARGUMENT));
+        program.push(jump_if_equal(0, 0, 3));
+        program.push(load(FIFTH_ARGUMENT + 4));
+        program.push(jump_if_equal(0, 0, 1));
+        program.push(allow());
+        program.push(load(NUMBER));
+    }
     for (number, answer) in calls::answers() {
         program.push(jump_if_equal(number as u32, 0, 1));
         program.push(match answer {

@@ -28,6 +28,8 @@ use super::{
     footing::Footing,
     identity::Identity,
     mounts::Mounts,
+    network,
+    terminals::MULTIPLEXER,
     tracee::Task,
     tracer::Tracer,
     views::Views,
@@ -45,11 +47,12 @@ use crate::{
 /// Devices of the machine that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// What a command left.
@@ -74,6 +77,10 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let footing = Footing::new(start.real_root);
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
+    let sockets = match request.network {
+        Network::None if !start.namespaces.are_own() => network::leave()?,
+        _ => true,
+    };
     let mut notes = Vec::new();
     let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
     let layers = match below {
@@ -95,7 +102,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let child = match sys::fork().map_err(failed("start a process"))? {
         Fork::Child => {
             drop((told, go));
-            let Err(failure) = become_command(start, footing, directory, &reach, &input, wait);
+            let Err(failure) = become_command(start, footing, directory, &reach, sockets, &input, wait);
             if let Ok(message) = serde_json::to_vec(&failure) {
                 let _ = fs::File::from(tell).write_all(&message);
             }
@@ -115,6 +122,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
 
     let mut tracer =
         Tracer::new(bindings, footing, record, request.hostname.clone(), Views::new(start.private.join("views")));
+    tracer.without_checks = start.without_checks;
     let first = Task::first(child, Identity::of(&request.user));
     let exit = tracer.run(first).map_err(step("wait for the command"))?;
     let mut message = Vec::new();
@@ -122,6 +130,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     if !message.is_empty() {
         return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
     }
+    notes.append(&mut tracer.notes);
     tracer.end_watch(None);
     mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
@@ -159,6 +168,7 @@ fn become_command(
     footing: Footing,
     tree: &Path,
     reach: &Reach,
+    sockets: bool,
     input: &OwnedFd,
     wait: OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
@@ -183,7 +193,6 @@ fn become_command(
     domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
     footing.enter(tree).map_err(step("make the tree the root (chroot)"))?;
     give_up_capabilities().map_err(step("give up capabilities"))?;
-    let sockets = request.network == Network::Host || start.namespaces.are_own();
     let mut program = filter::program(sockets, footing);
     sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
 
@@ -264,6 +273,10 @@ fn bind(
             reach.devices.push(device);
         }
     }
+    // No right comes with it: see `terminals`.
+    if let Ok(multiplexer) = binding(MULTIPLEXER.as_bytes(), Path::new("/dev/ptmx"), false) {
+        bindings.add(multiplexer);
+    }
     for (number, file) in request.files.iter().enumerate() {
         let failed = |error: std::io::Error| Failure::setup(format!("make a copy of `{}`", file.target), error);
         let Some(place) =
@@ -306,6 +319,8 @@ fn make_dev(dev: &Path) -> std::io::Result<()> {
     };
     make(dev, 0o755)?;
     make(&dev.join("shm"), 0o1777)?;
+    make(&dev.join("pts"), 0o755)?;
+    fs::write(dev.join("pts/ptmx"), "")?;
     for name in DEVICES {
         fs::write(dev.join(name), "")?;
     }

@@ -21,6 +21,10 @@ pub fn main() -> ExitCode {
         Some("__attack") => return attack::main(&arguments[1..]),
         Some("__operations") => return operations::main(&arguments[1..]),
         Some("__calls") => return calls::main(),
+        Some("__terminals") => {
+            calls::terminals();
+            return ExitCode::SUCCESS;
+        }
         Some("__whoami") => {
             println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
             return ExitCode::SUCCESS;

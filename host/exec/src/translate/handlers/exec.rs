@@ -12,7 +12,7 @@ use crate::translate::{
     memory::{self, PATH_LIMIT_BYTES},
     registers::{RED_ZONE_BYTES, Registers},
     resolve::{Found, Start},
-    tracee::{After, SLOT_BYTES, Task},
+    tracee::{After, Running, SLOT_BYTES, Task},
     tracer::Tracer,
 };
 
@@ -82,8 +82,12 @@ fn start(
         words = replaced;
         path = line.interpreter;
     };
+    if let Some(processor) = elf::other_processor(&header) {
+        tracer.note_other_processor(&found.path, processor);
+    }
     let program = elf::parse(&header)?;
     let (_, seen) = found.existing()?;
+    let program_file = seen.key();
     let owner = (
         (seen.mode & libc::S_ISUID != 0).then_some(seen.uid),
         (seen.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP).then_some(seen.gid),
@@ -130,7 +134,7 @@ fn start(
         relocatable,
         to_map,
         name: name.to_vec(),
-        program: found.path,
+        program: Running { path: found.path, file: program_file },
         owner: if depth == 0 { owner } else { (None, None) },
     }));
     Ok(())

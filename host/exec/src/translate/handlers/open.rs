@@ -9,13 +9,14 @@ use rustix::{
 };
 
 use super::{Newborn, check_writable, find};
+use crate::journal::Seen;
 use crate::translate::{
     access,
     calls::Outcome,
     footing::Aim,
     memory,
     registers::Registers,
-    resolve::{Found, Purpose, Start, own_path},
+    resolve::{Found, Purpose, Scope, Start, own_path},
     tracee::{After, Task},
     tracer::Tracer,
 };
@@ -37,14 +38,113 @@ pub fn open(
     for (index, value) in [libc::AT_FDCWD as u64, path, flags, mode].into_iter().enumerate() {
         registers.set_argument(index, value);
     }
-    Ok(match openat(tracer, task, registers)? {
-        Outcome::Rewritten(after) => Outcome::Rewritten(Box::new(After { original, ..*after })),
-        outcome => outcome,
-    })
+    let outcome = openat(tracer, task, registers)?;
+    Ok(as_if_called_by(original, outcome))
 }
 
 /// openat(2).
 pub fn openat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    open_within(tracer, task, registers, Scope::default())
+}
+
+/// Version 0 of `struct open_how`: flags, mode and RESOLVE_*.
+const HOW_BYTES: usize = 24;
+
+/// As much as a later version may have.
+const HOW_LIMIT_BYTES: usize = 4096;
+
+/// Every O_* that the kernel knows (fcntl(2), VALID_OPEN_FLAGS).
+const KNOWN_FLAGS: i32 = libc::O_ACCMODE
+    | libc::O_CREAT
+    | libc::O_EXCL
+    | libc::O_NOCTTY
+    | libc::O_TRUNC
+    | libc::O_APPEND
+    | libc::O_NONBLOCK
+    | libc::O_SYNC
+    | libc::O_DSYNC
+    | libc::O_ASYNC
+    | libc::O_DIRECT
+    | 0o100_000 // O_LARGEFILE, which is 0 for C
+    | libc::O_DIRECTORY
+    | libc::O_NOFOLLOW
+    | libc::O_NOATIME
+    | libc::O_CLOEXEC
+    | libc::O_PATH
+    | libc::O_TMPFILE;
+
+/// openat2(2), which becomes openat(2).
+pub fn openat2(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let size = registers.argument(3) as usize;
+    if size < HOW_BYTES {
+        return Err(Errno::INVAL);
+    }
+    if size > HOW_LIMIT_BYTES {
+        return Err(Errno::TOOBIG);
+    }
+    let mut how = vec![0; size];
+    memory::read(task.id, registers.argument(2), &mut how)?;
+    if how[HOW_BYTES..].iter().any(|&byte| byte != 0) {
+        return Err(Errno::TOOBIG);
+    }
+    let word = |at: usize| u64::from_ne_bytes(how[at..at + 8].try_into().expect("eight bytes"));
+    let (flags, mode, resolve) = (word(0), word(8), word(16));
+    check_how(flags, mode, resolve)?;
+    if resolve & libc::RESOLVE_CACHED != 0 {
+        // Nothing is known without asking, which the kernel may always say.
+        return Err(Errno::AGAIN);
+    }
+    let has = |flag: u64| resolve & flag != 0;
+    let scope = Scope {
+        beneath: has(libc::RESOLVE_BENEATH),
+        in_root: has(libc::RESOLVE_IN_ROOT),
+        one_device: has(libc::RESOLVE_NO_XDEV),
+        no_symlinks: has(libc::RESOLVE_NO_SYMLINKS),
+        no_magic_links: has(libc::RESOLVE_NO_MAGICLINKS),
+    };
+    let original = registers.clone();
+    registers.set_number(libc::SYS_openat);
+    registers.set_argument(2, flags);
+    registers.set_argument(3, mode);
+    let outcome = open_within(tracer, task, registers, scope)?;
+    Ok(as_if_called_by(original, outcome))
+}
+
+/// The call became another one: what is put back is the first.
+fn as_if_called_by(original: Registers, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Rewritten(after) => Outcome::Rewritten(Box::new(After { original, ..*after })),
+        outcome => outcome,
+    }
+}
+
+/// What openat2(2) refuses that openat(2) overlooks (fs/open.c, build_open_flags).
+fn check_how(flags: u64, mode: u64, resolve: u64) -> Result<(), Errno> {
+    let known = libc::RESOLVE_NO_XDEV
+        | libc::RESOLVE_NO_MAGICLINKS
+        | libc::RESOLVE_NO_SYMLINKS
+        | libc::RESOLVE_BENEATH
+        | libc::RESOLVE_IN_ROOT
+        | libc::RESOLVE_CACHED;
+    let scoped = libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT;
+    if flags & !(KNOWN_FLAGS as u64) != 0 || resolve & !known != 0 || resolve & scoped == scoped {
+        return Err(Errno::INVAL);
+    }
+    let flags = flags as i32;
+    let temporary = flags & libc::O_TMPFILE & !libc::O_DIRECTORY != 0;
+    let allowed = if flags & libc::O_CREAT != 0 || temporary { 0o7777 } else { 0 };
+    let of_path = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH | libc::O_CLOEXEC;
+    let odd = temporary && flags & libc::O_DIRECTORY == 0 || flags & libc::O_PATH != 0 && flags & !of_path != 0;
+    if mode & !allowed != 0 || odd { Err(Errno::INVAL) } else { Ok(()) }
+}
+
+/// Opens as openat(2), within limits.
+fn open_within(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    registers: &mut Registers,
+    scope: Scope,
+) -> Result<Outcome, Errno> {
     let original = registers.clone();
     let start = Start::from_argument(registers.argument(0));
     let (flags, mode) = (registers.argument(2), registers.argument(3));
@@ -55,9 +155,14 @@ pub fn openat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -
     let path = memory::read_path(task.id, registers.argument(1))?;
     let creates = flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT;
     let purpose = if creates { Purpose::Create } else { Purpose::Look };
-    let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
+    let mut found = tracer.resolve_for(task, start, &path, follow, purpose, scope)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
-    prepare(tracer, &mut found, flags)?;
+    if flags & libc::O_PATH == 0
+        && let Some(opened) = tracer.open_terminal(task, &original, &found, flags)?
+    {
+        return Ok(opened);
+    }
+    prepare(tracer, task, &mut found, flags)?;
     let copy =
         if flags & (libc::O_PATH | libc::O_ACCMODE) == libc::O_RDONLY { tracer.view(task, &found)? } else { None };
     if let Some(copy) = &copy {
@@ -74,7 +179,7 @@ pub fn openat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -
         && let Some((_, directory)) = &found.node
     {
         // A file without a name is the kernel's to make; what it can't have is recorded when it is there.
-        let newborn = Newborn::new(task, directory, mode as u32, false);
+        let newborn = Newborn::new(tracer, task, directory, mode as u32, false);
         changed = true;
         registers.set_argument(3, newborn.mode_on_disk(false).as_raw_mode().into());
         after.born = Some(newborn);
@@ -109,6 +214,7 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
     check_writable(tracer, &found)?;
     access::check(&task.identity, seen, access::WRITE)?;
     if let Some((file, seen)) = &found.node {
+        check_not_running(tracer, task, seen)?;
         tracer.will_be_written(&task.identity, file, seen, true)?;
     }
     fill(tracer, &found)?;
@@ -117,7 +223,7 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
 
 /// Sees to it that what is opened is there: the names of a directory, and the bytes of a file that may be written to. A file
 /// that is only read is read where its layer was unpacked.
-fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> {
+fn prepare(tracer: &Tracer, task: &Task, found: &mut Found, flags: i32) -> Result<(), Errno> {
     let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node) else { return Ok(()) };
     if seen.is_directory() {
         // A descriptor for the path alone can be opened again.
@@ -135,8 +241,11 @@ fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> 
         } else {
             lazy.fill(file.as_fd(), seen)?;
         }
-    } else if let Some(content) = lazy.content(seen) {
-        found.magic = Some(content);
+    } else {
+        tracer.let_go_of_moved(task);
+        if let Some(content) = lazy.open_content(file.as_fd(), seen, &found.path) {
+            found.magic = Some(content);
+        }
     }
     Ok(())
 }
@@ -253,6 +362,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
             access::check_owner(&task.identity, seen)?;
         }
         if wants_write && seen.is_file() {
+            check_not_running(tracer, task, seen)?;
             tracer.will_be_written(&task.identity, file, seen, flags & libc::O_TRUNC != 0)?;
         }
         return Ok(flags);
@@ -267,7 +377,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
     if directory.links == 0 {
         return Err(Errno::NOENT);
     }
-    let newborn = Newborn::new(task, &directory, mode, false);
+    let newborn = Newborn::new(tracer, task, &directory, mode, false);
     if newborn.is_plain() && !tracer.journal.has_waiting(&directory) {
         return Ok(flags);
     }
@@ -286,6 +396,14 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => Ok(flags),
         Err(error) => Err(error),
     }
+}
+
+/// Nobody writes to a program while it runs (execve(2), ETXTBSY). The kernel knows of those alone that it started itself, and
+/// where their layers are.
+fn check_not_running(tracer: &Tracer, task: &Task, seen: &Seen) -> Result<(), Errno> {
+    let key = seen.key();
+    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key);
+    if runs { Err(Errno::TXTBSY) } else { Ok(()) }
 }
 
 /// Opens a file that was found, for reading it here.
