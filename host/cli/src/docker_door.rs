@@ -18,7 +18,7 @@ use crate::tag_policies::TagPolicyArguments;
   cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile ."
 )]
 pub struct BuildArguments {
-    /// Path of the build context
+    /// The build context: a directory, or a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`
     #[arg(value_name = "CONTEXT")]
     pub context: String,
 
@@ -49,7 +49,8 @@ pub struct BuildArguments {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_arguments: Vec<String>,
 
-    /// Tree that FROM and --from may name: a directory or `oci-layout://DIR[:TAG]` or `docker-image://REF`
+    /// Tree that FROM and --from may name: a directory, a git repository, `oci-layout://DIR[:TAG]` or
+    /// `docker-image://REF`
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<String>,
 

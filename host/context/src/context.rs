@@ -8,7 +8,7 @@ use std::{
 
 use cofferdam_rootfs::{ConfinedDir, DirectoryTree, Filter, Owner, Tree};
 
-use crate::ContextError;
+use crate::{ContextError, FetchError, FetchedGit, GitFacts, git::beneath, git_facts};
 
 /// Which entries of a context exist for the build: the meaning of the ignore file, which somebody else reads.
 #[derive(Clone)]
@@ -23,6 +23,9 @@ pub struct Visibility {
 pub struct Context {
     directory: PathBuf,
     root: Arc<ConfinedDir>,
+    /// Of what was fetched, whose files have no repository beside them.
+    facts: Option<GitFacts>,
+    warnings: Vec<String>,
 }
 
 impl Context {
@@ -41,7 +44,35 @@ impl Context {
         }
         let root = ConfinedDir::open(&real)
             .map_err(|source| ContextError::InContext { name: directory.display().to_string(), source })?;
-        Ok(Self { directory: real, root: Arc::new(root) })
+        Ok(Self { directory: real, root: Arc::new(root), facts: None, warnings: Vec::new() })
+    }
+
+    pub(crate) fn of_git(fetched: FetchedGit) -> Result<Self, ContextError> {
+        let FetchedGit { directory, facts, warnings } = fetched;
+        Ok(Self { facts: Some(facts), warnings, ..Self::open(&directory)? })
+    }
+
+    /// The directory of this name in it, as a context of its own; symlinks in the path resolve in the context.
+    pub(crate) fn beneath(self, path: &str, source: &str) -> Result<Self, ContextError> {
+        let missing = || FetchError::NoDirectory { url: source.to_owned(), directory: path.to_owned() };
+        let directory = beneath(&self.directory, path).ok_or_else(missing)?;
+        Ok(Self { facts: self.facts, warnings: self.warnings, ..Self::open(&directory)? })
+    }
+
+    /// What git says of the context: of the commit that was fetched, or of the checkout that the directory lies in.
+    ///
+    /// # Errors
+    /// As [`git_facts`].
+    pub fn git_facts(&self) -> Result<Option<GitFacts>, ContextError> {
+        match &self.facts {
+            Some(facts) => Ok(Some(facts.clone())),
+            None => git_facts(&self.directory),
+        }
+    }
+
+    /// What a person should know of it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The directory, absolute and without symlinks.

@@ -15,13 +15,16 @@
 mod context;
 mod dockerfile;
 mod error;
+mod filling;
 mod git;
 mod named;
+mod remote;
 mod source;
 
 pub use context::{Context, Visibility};
 pub use dockerfile::{DockerfileLocation, DockerfileText, IgnoreText};
 pub use error::ContextError;
-pub use git::{GitFacts, git_facts};
+pub use git::{FetchedGit, GitFacts, GitOptions, GitSource, fetch_git, git_facts};
 pub use named::{NamedContext, NamedSource};
+pub use remote::{Basic, FetchError, FetchLimits, Remote, RemoteOptions};
 pub use source::ContextSource;

@@ -2,25 +2,35 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Context, ContextError};
+use crate::{Basic, Context, ContextError, GitOptions, GitSource, Remote, fetch_git};
 
 /// Where the context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextSource {
     /// A directory of this machine.
     Directory(PathBuf),
+    /// A git repository.
+    Git(GitSource),
 }
 
 impl ContextSource {
-    /// A path, or `dir://PATH`. The kinds that Docker and Kaniko know beyond that are recognised and refused by name.
+    /// A path, `dir://PATH`, or a git repository as Docker writes it. The kinds that Docker and Kaniko know beyond that are
+    /// recognised and refused by name.
     ///
     /// A directory whose name looks like another kind can be written with `./` or `dir://` in front.
     ///
     /// # Errors
-    /// Empty, or [`ContextError::Unsupported`].
+    /// Empty, wrong, or [`ContextError::Unsupported`].
     pub fn parse(text: &str) -> Result<Self, ContextError> {
         if let Some(path) = text.strip_prefix("dir://") {
             return Self::directory(path, text);
+        }
+        let lower = text.to_ascii_lowercase();
+        if lower.starts_with("github.com/") && !Path::new(text).is_dir() {
+            return Ok(Self::Git(GitSource::parse(&format!("https://{text}"))?));
+        }
+        if GitSource::is_git(text) {
+            return Ok(Self::Git(GitSource::parse(text)?));
         }
         match remote_kind(text) {
             Some(kind) => Err(ContextError::Unsupported { kind, text: redacted(text) }),
@@ -28,13 +38,63 @@ impl ContextSource {
         }
     }
 
-    /// Opens the context. A relative path is resolved against `working_directory`.
+    /// The same as Kaniko reads it, where `git://` is mostly fetched over `https`.
     ///
     /// # Errors
-    /// It does not exist, is no directory, or can't be read.
-    pub fn open(&self, working_directory: &Path) -> Result<Context, ContextError> {
+    /// As [`ContextSource::parse`].
+    pub fn parse_kaniko(text: &str, git: &GitOptions, pull_method: Option<&str>) -> Result<Self, ContextError> {
+        match text.starts_with("git://") {
+            true => Ok(Self::Git(GitSource::parse_kaniko(text, git, pull_method)?)),
+            false => Self::parse(text),
+        }
+    }
+
+    /// Whether it comes from elsewhere, so that a directory in it is chosen after it was fetched.
+    pub fn is_fetched(&self) -> bool {
+        !matches!(self, Self::Directory(_))
+    }
+
+    /// Opens the context, which may mean to fetch it. A relative path is resolved against `working_directory`; `credential` is
+    /// for the context's own host.
+    ///
+    /// # Errors
+    /// It does not exist, is no directory, can't be read or fetched.
+    pub fn open(
+        &self,
+        working_directory: &Path,
+        remote: &Remote,
+        credential: Option<&Basic>,
+    ) -> Result<Context, ContextError> {
         match self {
             Self::Directory(path) => Context::open(&working_directory.join(path)),
+            Self::Git(source) => Context::of_git(fetch_git(remote, source, credential)?),
+        }
+    }
+
+    /// As [`ContextSource::open`], and then the directory of it that Kaniko's `--context-sub-path` names; of a plain directory
+    /// it takes the whole, as Kaniko does.
+    ///
+    /// # Errors
+    /// As [`ContextSource::open`]; there is no such directory.
+    pub fn open_beneath(
+        &self,
+        working_directory: &Path,
+        remote: &Remote,
+        credential: Option<&Basic>,
+        path: Option<&str>,
+    ) -> Result<Context, ContextError> {
+        let whole = self.open(working_directory, remote, credential)?;
+        match path.filter(|path| !path.is_empty() && self.is_fetched()) {
+            Some(path) => whole.beneath(path, &self.shown()),
+            None => Ok(whole),
+        }
+    }
+
+    /// How messages call it.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Directory(path) => path.display().to_string(),
+            Self::Git(source) => source.shown(),
         }
     }
 
@@ -56,12 +116,6 @@ pub(crate) fn remote_kind(text: &str) -> Option<&'static str> {
     let path = lower.split(['#', '?']).next().unwrap_or_default();
     if text == "-" {
         return Some("standard input");
-    }
-    // Docker's rule for what is a git remote (its documentation of "build context", "Git repositories").
-    if starts(&["git://", "git@", "ssh://", "github.com/"])
-        || (starts(&["http://", "https://"]) && path.ends_with(".git"))
-    {
-        return Some("git");
     }
     if starts(&["s3://"]) {
         return Some("S3");
@@ -108,12 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn repositories_are_told_from_directories() {
+        for (text, url) in [
+            ("git://example.org/x#refs/heads/main", "git://example.org/x"),
+            ("https://user:secret@example.org/x.git#main", "https://example.org/x.git"),
+            ("github.com/a/b", "https://github.com/a/b"),
+        ] {
+            let ContextSource::Git(source) = ContextSource::parse(text).unwrap() else { panic!("{text}") };
+            assert_eq!(source.shown(), url);
+        }
+        let error = ContextSource::parse("git@example.org:x.git").unwrap_err().to_string();
+        assert!(error.contains("SSH") && error.contains("https://"), "{error}");
+    }
+
+    #[test]
     fn other_kinds_are_refused_by_name_and_without_their_password() {
         for (text, name) in [
             ("-", "standard input"),
-            ("git://example.org/x#refs/heads/main", "git"),
-            ("https://user:secret@example.org/x.git#main", "git"),
-            ("git@example.org:x.git", "git"),
             ("s3://bucket/x.tar.gz", "S3"),
             ("gs://bucket/x", "Google"),
             ("https://account.blob.core.windows.net/c/x.tar.gz", "Azure"),

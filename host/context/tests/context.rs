@@ -2,10 +2,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test makes files")]
 
+mod common;
+
 use std::{fs, io::Read, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use cofferdam_context::{Context, ContextError, ContextSource, DockerfileLocation, DockerfileText, Visibility};
 use cofferdam_rootfs::{Owner, RootPath};
+
+use common::remote;
 
 fn write(root: &Path, name: &str, content: &str) {
     let path = root.join(name);
@@ -29,7 +33,7 @@ fn a_directory_is_a_tree_that_belongs_to_root_and_hides_what_is_excluded() {
     write(place.path(), "secret/key", "y");
     write(place.path(), "secret/public", "z");
     symlink("/etc/passwd", place.path().join("outside")).unwrap();
-    let context = ContextSource::parse(".").unwrap().open(place.path()).unwrap();
+    let context = ContextSource::parse(".").unwrap().open(place.path(), &remote(), None).unwrap();
     let visible =
         |path: &RootPath, _: bool| !path.starts_with(&RootPath::new("secret").unwrap()) || path.ends_with(b"public");
     let visibility = Visibility { visible: Arc::new(visible), may_hold_visible: Arc::new(|_, _| true) };
@@ -48,7 +52,8 @@ fn a_directory_is_a_tree_that_belongs_to_root_and_hides_what_is_excluded() {
 fn what_is_no_directory_is_refused_with_the_remedy() {
     let place = tempfile::tempdir().unwrap();
     write(place.path(), "file", "");
-    let open = |text: &str| ContextSource::parse(text).unwrap().open(place.path()).err().unwrap().to_string();
+    let open =
+        |text: &str| ContextSource::parse(text).unwrap().open(place.path(), &remote(), None).err().unwrap().to_string();
     assert!(open("missing").contains("does not exist"));
     assert!(open("file").contains("`-f`"));
     assert!(open("file/below").contains("not a directory"));

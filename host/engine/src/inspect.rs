@@ -10,10 +10,12 @@ use cofferdam_plan::{
 };
 
 use crate::{
-    build::{Sources, plan_options},
+    build::plan_options,
     error::BuildError,
     events::{Event, Observer},
     request::BuildRequest,
+    sources::{self, Sources},
+    stop::Stop,
     work::Talk,
 };
 
@@ -82,7 +84,8 @@ impl Observer for Deaf {
 }
 
 fn open(request: &BuildRequest) -> Result<Sources, BuildError> {
-    Sources::open(request, &Talk::new(Arc::new(Deaf)))
+    let remote = sources::remote(request, &Stop::new(), None);
+    Sources::open(request, &Talk::new(Arc::new(Deaf)), &remote)
 }
 
 /// The sources, if the language has nothing against the Dockerfile. Unknown keywords are a matter of plugins.

@@ -26,6 +26,7 @@ mod packing;
 mod plugins;
 mod publish;
 mod request;
+mod sources;
 mod ssh;
 mod stage;
 mod step;
@@ -35,6 +36,7 @@ mod work;
 mod write_out;
 
 pub use build::{Built, build};
+pub use cofferdam_context::{Basic, GitOptions};
 pub use cofferdam_digest::Digest;
 pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place, split_fields};
 pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};
@@ -53,7 +55,7 @@ pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use request::{
     BuildRequest, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
-    RegistryAccess, SecretSource, SshSource, Timestamps,
+    RegistryAccess, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
 
