@@ -18,11 +18,12 @@ use crate::tag_policies::TagPolicyArguments;
   cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile ."
 )]
 pub struct BuildArguments {
-    /// The build context: a directory, or a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`
+    /// The build context: a directory, a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`, or a tar archive
+    /// (a file, a URL, `-` for standard input), of which a lone Dockerfile may take the place
     #[arg(value_name = "CONTEXT")]
     pub context: String,
 
-    /// Dockerfile to build; `-` reads standard input [default: CONTEXT/Dockerfile]
+    /// Dockerfile to build: a path, a URL, `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<String>,
 
@@ -49,7 +50,7 @@ pub struct BuildArguments {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_arguments: Vec<String>,
 
-    /// Tree that FROM and --from may name: a directory, a git repository, `oci-layout://DIR[:TAG]` or
+    /// Tree that FROM and --from may name: a directory, a git repository, a tar archive, `oci-layout://DIR[:TAG]` or
     /// `docker-image://REF`
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<String>,

@@ -15,7 +15,8 @@ use crate::docker_door::Bounds;
   executor --context dir:///workspace --dockerfile Dockerfile --destination registry.example/team/app:1.2"
 )]
 pub struct ExecutorArguments {
-    /// The build context: a directory (dir://PATH), or git://[TOKEN@]HOST/REPOSITORY[#REFERENCE][#COMMIT]
+    /// The build context: a directory (dir://PATH), an archive (tar://PATH, tar://stdin, https://…), or
+    /// git://[TOKEN@]HOST/REPOSITORY[#REFERENCE][#COMMIT]
     #[arg(short = 'c', long, value_name = "PATH", default_value = "/workspace/")]
     pub context: String,
 
@@ -28,7 +29,7 @@ pub struct ExecutorArguments {
     #[arg(long = "git", value_name = "KEY=VALUE,…")]
     pub git: Vec<String>,
 
-    /// Dockerfile, relative to the current directory or to the context
+    /// Dockerfile, relative to the current directory or to the context, or a URL
     #[arg(short = 'f', long, value_name = "FILE", default_value = "Dockerfile")]
     pub dockerfile: String,
 

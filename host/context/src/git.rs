@@ -19,6 +19,7 @@ use gix::bstr::ByteSlice;
 
 pub(crate) use fetch::beneath;
 pub use fetch::{FetchedGit, fetch_git};
+pub(crate) use source::decoded;
 pub use source::{GitOptions, GitSource};
 
 use crate::ContextError;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Basic, Context, ContextError, GitOptions, GitSource, Remote, fetch_git};
+use crate::{ArchiveSource, Basic, Context, ContextError, GitOptions, GitSource, Remote, archive::Received, fetch_git};
 
 /// Where the context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,10 +11,13 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A git repository.
     Git(GitSource),
+    /// A tar archive, or nothing but a Dockerfile.
+    Archive(ArchiveSource),
 }
 
 impl ContextSource {
-    /// A path, `dir://PATH`, or a git repository as Docker writes it. The kinds that Docker and Kaniko know beyond that are
+    /// A path, `dir://PATH`, a git repository as Docker writes it, or an archive: `-` or `tar://stdin`, `tar://PATH`, a path that
+    /// ends like one, `http(s)://…`. The kinds that Docker and Kaniko know beyond that are
     /// recognised and refused by name.
     ///
     /// A directory whose name looks like another kind can be written with `./` or `dir://` in front.
@@ -32,7 +35,18 @@ impl ContextSource {
         if GitSource::is_git(text) {
             return Ok(Self::Git(GitSource::parse(text)?));
         }
+        if text == "-" || text == "tar://stdin" {
+            return Ok(Self::Archive(ArchiveSource::Stdin));
+        }
+        if let Some(path) = text.strip_prefix("tar://") {
+            return match path {
+                "" => Self::directory(path, text),
+                path => Ok(Self::Archive(ArchiveSource::File(path.into()))),
+            };
+        }
         match remote_kind(text) {
+            Some("http") => Ok(Self::Archive(ArchiveSource::Url(text.to_owned()))),
+            Some("tar archive") => Ok(Self::Archive(ArchiveSource::File(text.into()))),
             Some(kind) => Err(ContextError::Unsupported { kind, text: redacted(text) }),
             None => Self::directory(text, text),
         }
@@ -68,6 +82,10 @@ impl ContextSource {
         match self {
             Self::Directory(path) => Context::open(&working_directory.join(path)),
             Self::Git(source) => Context::of_git(fetch_git(remote, source, credential)?),
+            Self::Archive(source) => match source.receive(working_directory, remote)? {
+                Received::Unpacked(directory) => Context::of_archive(&directory),
+                Received::Dockerfile(bytes) => Context::of_dockerfile(&remote.scratch()?, source.shown(), bytes),
+            },
         }
     }
 
@@ -95,6 +113,7 @@ impl ContextSource {
         match self {
             Self::Directory(path) => path.display().to_string(),
             Self::Git(source) => source.shown(),
+            Self::Archive(source) => source.shown(),
         }
     }
 
@@ -114,9 +133,6 @@ pub(crate) fn remote_kind(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| lower.starts_with(prefix));
     let path = lower.split(['#', '?']).next().unwrap_or_default();
-    if text == "-" {
-        return Some("standard input");
-    }
     if starts(&["s3://"]) {
         return Some("S3");
     }
@@ -128,9 +144,6 @@ pub(crate) fn remote_kind(text: &str) -> Option<&'static str> {
     }
     if starts(&["http://", "https://"]) {
         return Some("http");
-    }
-    if starts(&["tar://"]) {
-        return Some("tar archive");
     }
     let archive =
         [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"].iter().any(|ending| path.ends_with(ending));
@@ -176,15 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn archives_are_told_from_directories() {
+        for (text, source) in [
+            ("-", ArchiveSource::Stdin),
+            ("tar://stdin", ArchiveSource::Stdin),
+            ("tar:///x.tar.gz", ArchiveSource::File("/x.tar.gz".into())),
+            ("context.tar.zst", ArchiveSource::File("context.tar.zst".into())),
+            ("https://example.org/x", ArchiveSource::Url("https://example.org/x".to_owned())),
+        ] {
+            assert_eq!(ContextSource::parse(text).unwrap(), ContextSource::Archive(source), "{text}");
+        }
+        assert!(matches!(ContextSource::parse("tar://"), Err(ContextError::Invalid { .. })));
+    }
+
+    #[test]
     fn other_kinds_are_refused_by_name_and_without_their_password() {
         for (text, name) in [
-            ("-", "standard input"),
             ("s3://bucket/x.tar.gz", "S3"),
             ("gs://bucket/x", "Google"),
             ("https://account.blob.core.windows.net/c/x.tar.gz", "Azure"),
-            ("https://example.org/x.tar", "http"),
-            ("tar:///x.tar.gz", "tar"),
-            ("context.tar.gz", "tar"),
         ] {
             let error = ContextSource::parse(text).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("use a directory") && !error.contains("secret"), "{error}");

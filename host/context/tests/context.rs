@@ -19,7 +19,7 @@ fn write(root: &Path, name: &str, content: &str) {
 
 fn read(context: &Context, location: &str, from: &Path) -> Result<DockerfileText, ContextError> {
     let location = if location.is_empty() { DockerfileLocation::Default } else { DockerfileLocation::parse(location) };
-    context.read_dockerfile(&location, from, &mut &b"FROM stdin"[..])
+    context.read_dockerfile(&location, from, &mut &b"FROM stdin"[..], &remote())
 }
 
 fn path(text: &str) -> RootPath {
@@ -141,6 +141,6 @@ fn odd_and_huge_dockerfiles_are_refused_without_waiting() {
         assert!(!matches!(error, ContextError::TooLarge { .. }), "{location}: {error}");
     }
     assert!(matches!(read(&context, "c/huge", root), Err(ContextError::TooLarge { .. })));
-    let endless = context.read_dockerfile(&DockerfileLocation::Stdin, root, &mut std::io::repeat(b'#'));
+    let endless = context.read_dockerfile(&DockerfileLocation::Stdin, root, &mut std::io::repeat(b'#'), &remote());
     assert!(matches!(endless, Err(ContextError::TooLarge { .. })));
 }

@@ -28,6 +28,7 @@ use crate::{
     error::BuildError,
     events::{Ending, Event, Kind, Observer},
     executors::{Executors, Surroundings},
+    fetched::Fetched,
     file_hashes::FileHashes,
     images::{Image, ImageFailure, Images},
     layers::LayerFiles,
@@ -78,7 +79,7 @@ pub fn build(
     let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
     let talk = Talk::new(observer.clone());
     warn_of_repairs(&store, &talk);
-    let remote = sources::remote(request, stop, Some(store.clone()));
+    let remote = sources::remote(request, plugins.policy(), stop, Some(store.clone()));
     let sources = Sources::open(request, &talk, &remote)?;
     let facts = Facts {
         git: sources.git.clone(),
@@ -135,6 +136,7 @@ pub fn build(
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
     let image_stages = stages_of_image(&plan);
+    let handouts = Arc::new(Handouts::collect(request)?);
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
         plugins: plugins.clone(),
@@ -143,6 +145,8 @@ pub fn build(
         executor,
         context: sources.tree.clone(),
         directories: sources.directories.clone(),
+        fetched_trees: sources.fetched.clone(),
+        fetched: Fetched::new(remote, store.clone(), talk.clone(), handouts.secrets()),
         images: found,
         write: write_options(request, start),
         epoch_key: match request.timestamps {
@@ -155,7 +159,7 @@ pub fn build(
         spools: spools(&store),
         talk,
         proxies: proxies(request),
-        handouts: Arc::new(Handouts::collect(request)?),
+        handouts,
         stop: stop.clone(),
         on_layer: early_push(publisher.clone(), image_stages.clone()),
         image_stages,

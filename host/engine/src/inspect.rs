@@ -9,6 +9,8 @@ use cofferdam_plan::{
     outline::{self, Outline, Target},
 };
 
+use cofferdam_plugin_host::Policy;
+
 use crate::{
     build::plan_options,
     error::BuildError,
@@ -84,7 +86,8 @@ impl Observer for Deaf {
 }
 
 fn open(request: &BuildRequest) -> Result<Sources, BuildError> {
-    let remote = sources::remote(request, &Stop::new(), None);
+    let policy = Policy::load(request.plugins.policy_file.as_deref())?;
+    let remote = sources::remote(request, &policy, &Stop::new(), None);
     Sources::open(request, &Talk::new(Arc::new(Deaf)), &remote)
 }
 

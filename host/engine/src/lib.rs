@@ -14,6 +14,7 @@ mod earlier_blocks;
 mod error;
 mod events;
 mod executors;
+mod fetched;
 mod file_hashes;
 mod flat;
 mod hashed_tree;

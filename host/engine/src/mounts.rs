@@ -94,6 +94,11 @@ impl Handouts {
         let cache_namespace = request.build_arguments.get(NAMESPACE_ARGUMENT).cloned().unwrap_or_default();
         Ok(Self { secrets, agents, cache_namespace, copies: Mutex::default() })
     }
+
+    /// The secrets, by id.
+    pub fn secrets(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.secrets
+    }
 }
 
 fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {

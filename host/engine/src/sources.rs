@@ -1,21 +1,22 @@
 //! Where a build's files come from: the context, the Dockerfile in it, and the trees beside it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use cofferdam_context::{
-    Context, ContextError, ContextSource, DockerfileLocation, FetchLimits, GitFacts, IgnoreText, NamedSource, Remote,
-    RemoteOptions, Visibility,
+    ArchiveSource, Context, ContextError, ContextSource, DockerfileLocation, FetchLimits, GitFacts, IgnoreText,
+    NamedSource, Remote, RemoteOptions, Visibility,
 };
 use cofferdam_dockerfile::{
     CheckOptions, Diagnostic, Parsed, Severity,
     ignore::{IgnoreError, IgnorePatterns},
 };
 use cofferdam_image::{LayoutReference, Store, TempDir};
+use cofferdam_plugin_host::Policy;
 use cofferdam_rootfs::{RootPath, Tree};
 
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct Sources {
     pub(crate) git: Option<GitFacts>,
     pub(crate) tree: Arc<dyn Tree>,
     pub(crate) directories: BTreeMap<String, Arc<dyn Tree>>,
+    /// Which of the directories were fetched; `None` is the context.
+    pub(crate) fetched: BTreeSet<Option<String>>,
     pub(crate) images: BTreeMap<String, NamedImage>,
     pub(crate) dockerfile_name: String,
     pub(crate) text: String,
@@ -51,17 +54,27 @@ impl Sources {
             None => ContextSource::parse(&request.context)?,
             Some(git) => ContextSource::parse_kaniko(&request.context, git, access.git_pull_method.as_deref())?,
         };
+        let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
+        if location == DockerfileLocation::Stdin && source == ContextSource::Archive(ArchiveSource::Stdin) {
+            return Err(BuildError::StandardInputTwice);
+        }
         let context = fetched(talk, &source, || {
             source.open_beneath(here, remote, access.credential.as_ref(), access.context_directory.as_deref())
         })?;
-        let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
-        let dockerfile = context.read_dockerfile(&location, here, &mut io::stdin())?;
+        let mut all_fetched = BTreeSet::new();
+        if source.is_fetched() {
+            all_fetched.insert(None);
+        }
+        let dockerfile = context.read_dockerfile(&location, here, &mut io::stdin(), remote)?;
         let ignore = patterns(dockerfile.ignore.as_ref())?;
         let tree = context.tree(ignore.clone().map(visibility));
         let (mut directories, mut images) = (BTreeMap::new(), BTreeMap::new());
         for (name, text) in &request.contexts {
             match cofferdam_context::NamedContext::parse(&format!("{name}={text}"))?.source {
                 NamedSource::Tree(source) => {
+                    if source.is_fetched() {
+                        all_fetched.insert(Some(name.clone()));
+                    }
                     let named = fetched(talk, &source, || source.open(here, remote, None))?;
                     directories
                         .insert(name.clone(), named.tree(patterns(named.ignore_text()?.as_ref())?.map(visibility)));
@@ -82,6 +95,7 @@ impl Sources {
             git: facts_of(&context, talk),
             tree,
             directories,
+            fetched: all_fetched,
             images,
             parsed: parsed(&dockerfile.bytes, request),
             ignore: ignore.unwrap_or_default(),
@@ -92,7 +106,7 @@ impl Sources {
 }
 
 /// The way to what lies elsewhere. What is fetched lies in the store's temporary directories, which go with the last clone.
-pub(crate) fn remote(request: &BuildRequest, stop: &Stop, store: Option<Store>) -> Remote {
+pub(crate) fn remote(request: &BuildRequest, policy: &Policy, stop: &Stop, store: Option<Store>) -> Remote {
     let (path, stop) = (request.store.clone(), stop.clone());
     let kept: Mutex<(Option<Store>, Vec<TempDir>)> = Mutex::new((store, Vec::new()));
     let scratch = move || {
@@ -111,6 +125,10 @@ pub(crate) fn remote(request: &BuildRequest, stop: &Stop, store: Option<Store>) 
     Remote::new(RemoteOptions {
         scratch: Arc::new(scratch),
         stopped: Arc::new(move || stop.is_stopped()),
+        allowed: Arc::new({
+            let policy = policy.clone();
+            move |host| policy.may_fetch(host)
+        }),
         patience: request.registries.patience,
         skip_tls_verify: request.sources.kaniko_git.as_ref().is_some_and(|git| git.skip_tls_verify),
         limits: FetchLimits {

@@ -34,6 +34,7 @@ pub(super) fn connect(
 ) -> Result<(Connection, Connection), FetchError> {
     let shown = format!("{host}:{port}");
     let connect = |reason: String| FetchError::Connect { host: shown.clone(), reason };
+    remote.check_host(if port == PORT { host } else { &shown })?;
     // An IPv6 address stands in brackets in a URL.
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = (name, port).to_socket_addrs().map_err(|error| connect(error.to_string()))?;

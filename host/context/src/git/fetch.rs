@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -308,8 +307,7 @@ fn exchange<T: Transport>(repository: &gix::Repository, source: &GitSource, tran
         Some((id.to_owned(), Some(BString::from(name.as_str())).filter(|_| source.commit().is_none())))
     });
     let Some((id, name)) = chosen else { return Err(missing(source, &references)) };
-    let depth = source.depth.and_then(|depth| NonZeroU32::new(depth.get()));
-    let prepared = match depth {
+    let prepared = match source.depth {
         Some(depth) => prepared.with_shallow(Shallow::DepthAtRemote(depth)),
         None => prepared,
     };
@@ -469,7 +467,11 @@ fn make_directory(path: &Path) -> Result<(), FetchError> {
     fs::create_dir_all(path).map_err(failed)
 }
 
-/// With the innermost cause: gix wraps it in what it was doing.
+/// The innermost cause, which is the server's own word where it gave one: gix wraps it in what it was doing.
 fn reason(error: &gix::Error) -> String {
-    super::text(error)
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    format!("{innermost}; check the address, and that there is a repository that may be read")
 }

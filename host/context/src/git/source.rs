@@ -88,9 +88,6 @@ impl GitSource {
             keep_git_directory: false,
         };
         if let Some(fragment) = fragment {
-            if !query.is_empty() {
-                return Err(invalid("has both a query and a fragment; write one of them".to_owned()));
-            }
             let (reference, directory) = fragment.split_once(':').unwrap_or((&fragment, ""));
             source.reference = some(reference);
             source.directory = some(directory);
@@ -111,23 +108,39 @@ impl GitSource {
             "0" | "false" => Ok(false),
             _ => Err(format!("has `{key}={value}`; write true or false")),
         };
+        if matches!(key, "ref" | "tag" | "branch") && self.reference.is_some()
+            || key == "subdir" && self.directory.is_some()
+        {
+            return Err(
+                "names its reference or directory twice; write it once, behind `#` or as ref, branch or tag".to_owned()
+            );
+        }
         let reference = match key {
             "ref" => some(value),
             "tag" => some(value).map(|tag| format!("refs/tags/{}", tag.trim_start_matches("refs/tags/"))),
             "branch" => some(value).map(|branch| format!("refs/heads/{}", branch.trim_start_matches("refs/heads/"))),
-            "subdir" => return Ok(self.directory = some(value.trim_start_matches('/'))),
-            "checksum" | "commit" => return Ok(self.expected_commit = some(value)),
-            "submodules" => return Ok(self.submodules = flag(value)?),
-            "keep-git-dir" => return Ok(self.keep_git_directory = flag(value)?),
+            "subdir" => {
+                self.directory = some(value.trim_start_matches('/'));
+                return Ok(());
+            }
+            "checksum" | "commit" => {
+                self.expected_commit = some(value);
+                return Ok(());
+            }
+            "submodules" => {
+                self.submodules = flag(value)?;
+                return Ok(());
+            }
+            "keep-git-dir" => {
+                self.keep_git_directory = flag(value)?;
+                return Ok(());
+            }
             _ => {
                 return Err(format!(
                     "has `{key}=` in its query, which means nothing; there are ref, branch, tag, checksum, subdir, submodules and keep-git-dir"
                 ));
             }
         };
-        if self.reference.is_some() {
-            return Err("names more than one of ref, branch and tag; write one of them".to_owned());
-        }
         self.reference = reference;
         Ok(())
     }
@@ -254,6 +267,8 @@ mod tests {
             GitSource::parse("https://h.example/a.git?branch=b&commit=abc1234&submodules=0&keep-git-dir").unwrap();
         assert_eq!(source.expected_commit.as_deref(), Some("abc1234"));
         assert!(!source.submodules && source.keep_git_directory);
+        let source = GitSource::parse("git://h/a?keep-git-dir=true#b:d").unwrap();
+        assert!(source.keep_git_directory && source.reference.as_deref() == Some("b"));
         for text in
             ["https://h/a.git?x=1", "https://h/a.git?ref=a&tag=b", "https://h/a.git?ref=a#b", "https://h/a.git#b:../c"]
         {

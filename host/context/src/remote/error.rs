@@ -31,6 +31,14 @@ pub enum FetchError {
         /// The host.
         host: String,
     },
+    /// The operator's policy.
+    #[error(
+        "the policy does not let anything be fetched from `{host}`; it may be fetched from where the list `fetch` of its section [sources] holds \"{host}\""
+    )]
+    Forbidden {
+        /// Host and port.
+        host: String,
+    },
     /// The server wants a password.
     #[error("`{url}` wants a user and password, and {}; {remedy}", if *.given { "refuses those that it was given" } else { "there are none" })]
     Unauthorized {

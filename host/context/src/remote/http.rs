@@ -127,6 +127,7 @@ impl Remote {
         if address(url).is_some_and(is_link_local) {
             return Err(FetchError::LinkLocal { host });
         }
+        self.check_host(&host)?;
         let client = self.client(url, request.is_git)?;
         let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
         if request.method == Method::POST {

@@ -1,5 +1,6 @@
 //! How sources in a network are reached: one client for HTTP, bounds, patience, and who may see a password.
 
+mod download;
 mod error;
 mod http;
 
@@ -10,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use self::http::Clients;
+pub(crate) use self::http::{Answer, Remedies, Request, is_link_local, refusal};
+pub use download::{Download, Requested, Validators, download};
 pub use error::FetchError;
-use http::Clients;
-pub(crate) use http::{Answer, Remedies, Request, is_link_local, refusal};
 
 /// How long a server may be silent, where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,6 +59,8 @@ pub struct RemoteOptions {
     pub scratch: Arc<dyn Fn() -> io::Result<PathBuf> + Send + Sync>,
     /// Asked while something is waited for: whether the build was stopped.
     pub stopped: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Whether the operator lets this host (`HOST` or `HOST:PORT`) be connected to.
+    pub allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// How long a server may be silent; `None` is a minute.
     pub patience: Option<Duration>,
     /// Whether certificates of git servers are not checked.
@@ -91,6 +95,14 @@ impl Remote {
 
     pub(crate) fn is_stopped(&self) -> bool {
         (self.0.options.stopped)()
+    }
+
+    /// Fails for a host that nothing may be fetched from.
+    pub(crate) fn check_host(&self, host: &str) -> Result<(), FetchError> {
+        match (self.0.options.allowed)(host) {
+            true => Ok(()),
+            false => Err(FetchError::Forbidden { host: host.to_owned() }),
+        }
     }
 
     /// A new empty directory.

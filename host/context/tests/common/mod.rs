@@ -25,6 +25,7 @@ pub fn remote_with(change: impl FnOnce(&mut RemoteOptions)) -> Remote {
             Ok(path)
         }),
         stopped: Arc::new(|| false),
+        allowed: Arc::new(|_| true),
         patience: None,
         skip_tls_verify: false,
         limits: FetchLimits::default(),
