@@ -353,17 +353,23 @@ fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSource
     Ok((id, source))
 }
 
-/// `default`, which is the agent of SSH_AUTH_SOCK, or `NAME=SOCKET`.
+/// `default`, which is the agent of SSH_AUTH_SOCK, `NAME=SOCKET`, or `NAME=KEY,KEY`.
 fn agents(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, SshSource>> {
     let agent = |text: &String| {
-        let (id, socket) = match text.split_once('=') {
-            Some((id, socket)) => (id, Some(socket.to_owned())),
+        let (id, paths) = match text.split_once('=') {
+            Some((id, paths)) => (id, Some(paths.to_owned())),
             None => (text.as_str(), environment.variable("SSH_AUTH_SOCK")),
         };
-        match socket.filter(|socket| !socket.is_empty()) {
-            _ if id.is_empty() => Err(form("--ssh", text, "default or NAME=SOCKET")),
-            Some(socket) => Ok((id.to_owned(), SshSource { socket: PathBuf::from(socket) })),
-            None => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
+        let paths: Vec<PathBuf> = paths
+            .iter()
+            .flat_map(|paths| paths.split(','))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect();
+        match paths.is_empty() {
+            _ if id.is_empty() => Err(form("--ssh", text, "default, NAME=SOCKET or NAME=KEY[,KEY]")),
+            false => Ok((id.to_owned(), SshSource { paths })),
+            true => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
         }
     };
     texts.iter().map(agent).collect()

@@ -29,6 +29,7 @@ mod publish;
 mod request;
 mod sources;
 mod ssh;
+mod ssh_keys;
 mod stage;
 mod step;
 mod stop;

@@ -71,8 +71,8 @@ impl std::fmt::Debug for SecretSource {
 /// Where an SSH agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshSource {
-    /// The socket of an agent.
-    pub socket: PathBuf,
+    /// The socket of an agent, or private keys that this builder serves itself.
+    pub paths: Vec<PathBuf>,
 }
 
 /// How sources in a network are reached.
