@@ -18,11 +18,12 @@ use crate::tag_policies::TagPolicyArguments;
   cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile ."
 )]
 pub struct BuildArguments {
-    /// Path of the build context
+    /// The build context: a directory, a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`, or a tar archive
+    /// (a file, a URL, `-` for standard input), of which a lone Dockerfile may take the place
     #[arg(value_name = "CONTEXT")]
     pub context: String,
 
-    /// Dockerfile to build; `-` reads standard input [default: CONTEXT/Dockerfile]
+    /// Dockerfile to build: a path, a URL, `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<String>,
 
@@ -49,7 +50,8 @@ pub struct BuildArguments {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_arguments: Vec<String>,
 
-    /// Tree that FROM and --from may name: a directory or `oci-layout://DIR[:TAG]` or `docker-image://REF`
+    /// Tree that FROM and --from may name: a directory, a git repository, a tar archive, `oci-layout://DIR[:TAG]` or
+    /// `docker-image://REF`
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<String>,
 
@@ -57,8 +59,9 @@ pub struct BuildArguments {
     #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]")]
     pub secrets: Vec<String>,
 
-    /// SSH agent for `RUN --mount=type=ssh`: `default` is the one of SSH_AUTH_SOCK; may be repeated
-    #[arg(long = "ssh", value_name = "default|NAME=SOCKET")]
+    /// SSH agent for `RUN --mount=type=ssh`: `default` is the one of SSH_AUTH_SOCK, `NAME=KEY` serves the private key of a file
+    /// without a passphrase; may be repeated
+    #[arg(long = "ssh", value_name = "default|NAME=SOCKET|NAME=KEY[,KEY]")]
     pub ssh: Vec<String>,
 
     /// Label of the image

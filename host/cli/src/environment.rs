@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
-use cofferdam_engine::Secret;
+use cofferdam_engine::{Basic, Secret};
 use cofferdam_image::{StoreError, StoreLocation};
 
 /// The environment at the start of the program.
@@ -66,6 +66,20 @@ impl Environment {
     /// The text of a file as [`Environment::docker_configs`] names them: what GitLab's variables hold.
     pub fn docker_auth_config(&self) -> Option<Secret> {
         self.variable("DOCKER_AUTH_CONFIG").filter(|text| !text.trim().is_empty()).map(Secret::new)
+    }
+
+    /// For the server of a git context: `GIT_TOKEN`, which stands in the user's place, else `GIT_USERNAME`, each with
+    /// `GIT_PASSWORD` (Kaniko's variables).
+    pub fn git_credential(&self) -> Option<Basic> {
+        let set = |name| self.variable(name).filter(|value| !value.is_empty());
+        let (username, password) = (set("GIT_TOKEN").or_else(|| set("GIT_USERNAME")), set("GIT_PASSWORD"));
+        (username.is_some() || password.is_some())
+            .then(|| Basic { username: username.unwrap_or_default(), password: password.unwrap_or_default() })
+    }
+
+    /// What `git://` contexts of the Kaniko door are fetched over, where that is not `https`.
+    pub fn git_pull_method(&self) -> Option<String> {
+        self.variable("GIT_PULL_METHOD").filter(|method| !method.is_empty())
     }
 
     /// Where builders that run for Google Cloud Build say what they made: the file `images` in this directory.

@@ -1,10 +1,10 @@
 //! From either front door's arguments to the one build request.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
-    Allowance, BuildRequest, CertificateFiles, Destination, Execution, Mirrors, Output, OutputKind, Platform,
-    PluginAccess, RegistryAccess, RegistryHost, SecretSource, SshSource, Timestamps,
+    Allowance, BuildRequest, CertificateFiles, Destination, Execution, GitOptions, Mirrors, Output, OutputKind, Platform,
+    PluginAccess, RegistryAccess, RegistryHost, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 
 use crate::{
@@ -79,6 +79,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         no_cache: arguments.no_cache,
         timestamps,
         store: environment.store(arguments.shared.store.clone())?,
+        sources: SourceAccess { credential: environment.git_credential(), ..SourceAccess::default() },
         registries: RegistryAccess {
             insecure_hosts: arguments.insecure_registries,
             skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
@@ -147,6 +148,12 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         no_cache: false,
         timestamps,
         store: environment.store(arguments.store)?,
+        sources: SourceAccess {
+            credential: environment.git_credential(),
+            kaniko_git: Some(git_options(&arguments.git)?),
+            git_pull_method: environment.git_pull_method(),
+            context_directory: arguments.context_sub_path,
+        },
         registries: RegistryAccess {
             insecure_push: arguments.insecure,
             insecure_pull: arguments.insecure_pull,
@@ -165,6 +172,30 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
         variables: environment.ci_variables(),
     })
+}
+
+/// `--git KEY=VALUE`, whose pairs may stand in one flag or in several.
+fn git_options(texts: &[String]) -> Result<GitOptions> {
+    let mut options = GitOptions::default();
+    for text in texts.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty()) {
+        let wrong = || {
+            let known =
+                "branch=NAME, single-branch=BOOL, depth=COUNT, recurse-submodules=BOOL or insecure-skip-tls=BOOL";
+            form("--git", text, known)
+        };
+        let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+        let flag = || crate::kaniko_door::go_bool(value).map_err(|_| wrong());
+        match key {
+            "branch" => options.branch = Some(value.to_owned()).filter(|branch| !branch.is_empty()),
+            // Never more than one is fetched.
+            "single-branch" => drop(flag()?),
+            "depth" => options.depth = NonZeroU32::new(value.parse().map_err(|_| wrong())?),
+            "recurse-submodules" => options.submodules = Some(flag()?),
+            "insecure-skip-tls" => options.skip_tls_verify = flag()?,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(options)
 }
 
 /// `--registry-map`, then `--registry-mirror`, which is a map of Docker Hub.
@@ -322,17 +353,23 @@ fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSource
     Ok((id, source))
 }
 
-/// `default`, which is the agent of SSH_AUTH_SOCK, or `NAME=SOCKET`.
+/// `default`, which is the agent of SSH_AUTH_SOCK, `NAME=SOCKET`, or `NAME=KEY,KEY`.
 fn agents(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, SshSource>> {
     let agent = |text: &String| {
-        let (id, socket) = match text.split_once('=') {
-            Some((id, socket)) => (id, Some(socket.to_owned())),
+        let (id, paths) = match text.split_once('=') {
+            Some((id, paths)) => (id, Some(paths.to_owned())),
             None => (text.as_str(), environment.variable("SSH_AUTH_SOCK")),
         };
-        match socket.filter(|socket| !socket.is_empty()) {
-            _ if id.is_empty() => Err(form("--ssh", text, "default or NAME=SOCKET")),
-            Some(socket) => Ok((id.to_owned(), SshSource { socket: PathBuf::from(socket) })),
-            None => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
+        let paths: Vec<PathBuf> = paths
+            .iter()
+            .flat_map(|paths| paths.split(','))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect();
+        match paths.is_empty() {
+            _ if id.is_empty() => Err(form("--ssh", text, "default, NAME=SOCKET or NAME=KEY[,KEY]")),
+            false => Ok((id.to_owned(), SshSource { paths })),
+            true => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
         }
     };
     texts.iter().map(agent).collect()
@@ -402,6 +439,19 @@ mod tests {
         assert_eq!(output("type=oci,dest=x,tar=false").unwrap().kind, OutputKind::OciDirectory);
         for text in ["type=oci", "dest=x", "type=zip,dest=x", "type=oci,dest=x,level=9", "x"] {
             assert!(output(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn git_options_stand_in_one_flag_or_several() {
+        let read = |texts: &[&str]| git_options(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let together = read(&["branch=b,single-branch=true,depth=3,recurse-submodules=true,insecure-skip-tls=false"]);
+        let apart = read(&["branch=b", "depth=3", "recurse-submodules=1"]);
+        assert_eq!(together.unwrap(), apart.unwrap());
+        let kaniko = read(&["branch=,single-branch=false,depth=0,recurse-submodules=false,insecure-skip-tls=false"]);
+        assert_eq!(kaniko.unwrap(), GitOptions { submodules: Some(false), ..GitOptions::default() });
+        for text in ["branch", "depth=x", "recursive=true", "single-branch=maybe"] {
+            assert!(read(&[text]).is_err(), "{text}");
         }
     }
 

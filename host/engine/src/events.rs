@@ -26,6 +26,8 @@ pub enum Stream {
 pub enum Kind {
     /// An instruction of the Dockerfile.
     Step,
+    /// A context is fetched.
+    Fetch,
     /// An image's manifest and configuration are looked up.
     LookUp,
     /// An image's layers are fetched, beside the steps.

@@ -32,8 +32,9 @@ use crate::{
     flat::FlatRoot,
     hashed_tree::HashedTree,
     layers::{LayerFiles, StageLayer},
-    request::{BuildRequest, SecretSource},
-    ssh::AgentSocket,
+    request::{BuildRequest, SecretSource, SshSource},
+    ssh::{Agent, AgentSocket},
+    ssh_keys::{KEY_LIMIT_BYTES, SshKeys},
     stop::Stop,
     trees,
     work::Talk,
@@ -57,7 +58,7 @@ const PART: &str = "part";
 /// What commands may be handed beside trees.
 pub struct Handouts {
     secrets: BTreeMap<String, Vec<u8>>,
-    agents: BTreeMap<String, std::path::PathBuf>,
+    agents: BTreeMap<String, Agent>,
     cache_namespace: String,
     /// Parts of directories that were copied for a mount, by the hash of what is in them.
     copies: Mutex<BTreeMap<Digest, Arc<TempDir>>>,
@@ -83,17 +84,36 @@ impl Handouts {
         }
         let mut agents = BTreeMap::new();
         for (id, source) in &request.ssh {
-            use std::os::unix::fs::FileTypeExt;
-            let path = request.working_directory.join(&source.socket);
-            let failed = |source| BuildError::Handout { flag: "--ssh", id: id.clone(), path: path.clone(), source };
-            if !path.metadata().map_err(failed)?.file_type().is_socket() {
-                return Err(failed(std::io::Error::other("it is no socket of an agent")));
-            }
-            agents.insert(id.clone(), path);
+            agents.insert(id.clone(), agent(id, source, &request.working_directory)?);
         }
         let cache_namespace = request.build_arguments.get(NAMESPACE_ARGUMENT).cloned().unwrap_or_default();
         Ok(Self { secrets, agents, cache_namespace, copies: Mutex::default() })
     }
+
+    /// The secrets, by id.
+    pub fn secrets(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.secrets
+    }
+}
+
+/// One socket, or files with keys.
+fn agent(id: &str, source: &SshSource, here: &Path) -> Result<Agent, BuildError> {
+    use std::os::unix::fs::FileTypeExt;
+    let mut keys = SshKeys::default();
+    for path in &source.paths {
+        let path = here.join(path);
+        let failed = |source| BuildError::Handout { flag: "--ssh", id: id.to_owned(), path: path.clone(), source };
+        let metadata = path.metadata().map_err(failed)?;
+        if metadata.file_type().is_socket() && source.paths.len() == 1 {
+            return Ok(Agent::Socket(path));
+        }
+        if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
+            return Err(failed(std::io::Error::other("it is neither the socket of an agent nor a private key")));
+        }
+        let text = std::fs::read(&path).map_err(failed)?;
+        keys.add(&text).map_err(|why| failed(std::io::Error::other(why)))?;
+    }
+    Ok(Agent::Keys(Arc::new(keys)))
 }
 
 fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {

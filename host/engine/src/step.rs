@@ -16,7 +16,7 @@ use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tre
 use crate::{
     command::{self, SharedCommands, StepCommands},
     earlier_blocks,
-    error::StepError,
+    error::{BuildError, StepError},
     events::{Event, Stream},
     hashed_tree::HashedTree,
     layers::StageLayer,
@@ -71,7 +71,10 @@ pub fn carry_out(
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
     for input in &action.inputs {
-        inputs.push(stages.tree(&input.tree).map_err(|error| StepError::Input(Box::new(error)))?);
+        inputs.push(stages.tree(&input.tree).map_err(|error| match error {
+            BuildError::Fetch(error) => StepError::Fetch(error),
+            error => StepError::Input(Box::new(error)),
+        })?);
     }
     let before = stages.rooted(DefinitionKey(state(below.layers))).0;
     let reads = || action.inputs.iter().map(|input| &input.read).zip(&inputs);
@@ -144,7 +147,7 @@ fn definition(
     }
     let inputs: Vec<Digest> = (action.inputs.iter().zip(hashes))
         .map(|(input, hash)| match &input.tree {
-            InputTree::Context | InputTree::Directory(_) => *hash,
+            InputTree::Context | InputTree::Directory(_) | InputTree::Url(_) | InputTree::Git(_) => *hash,
             InputTree::Image(_, digest) => DefinitionKey::image(digest).0,
             // The stage has run, so its key is known.
             InputTree::Stage(number) => stages.result(*number).map_or(*hash, |result| result.key.0),

@@ -102,6 +102,13 @@ pub struct TreeRead {
     pub exclude: Vec<String>,
 }
 
+impl TreeRead {
+    /// All of a tree that is not the context.
+    pub fn whole(name: &str) -> Self {
+        Self { source: TreeSource::Named(name.to_owned()), patterns: vec![b"/".to_vec()], exclude: Vec::new() }
+    }
+}
+
 /// Something that `apply` will look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Read {
@@ -111,9 +118,9 @@ pub enum Read {
     RootfsPath(Vec<u8>),
     /// The whole root file system.
     WholeRootfs,
-    /// A URL.
+    /// A file behind a URL.
     Url(String),
-    /// A git reference.
+    /// A git repository, as `URL#REFERENCE:DIRECTORY`.
     Git(String),
 }
 

@@ -11,6 +11,8 @@ pub enum Capability {
     Context,
     /// `stages`: reading what `plan` declared of other stages, images and named contexts.
     Stages,
+    /// `fetch`: reading what `plan` declared of URLs and git repositories. The host fetches it; the plugin has no network.
+    Fetch,
     /// `rootfs`: reading what `plan` declared of the stage's root file system, and writing to it.
     Rootfs,
     /// `exec`: running native commands in the stage's root file system.
@@ -28,8 +30,8 @@ pub enum Capability {
 /// A text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `secrets`, `published-tags`, `file:NAME` and \
-     `env:NAME`"
+    "`{0}` is not a capability: there are `context`, `stages`, `fetch`, `rootfs`, `exec`, `secrets`, `published-tags`, \
+     `file:NAME` and `env:NAME`"
 )]
 pub struct ParseCapabilityError(String);
 
@@ -37,7 +39,9 @@ impl Capability {
     /// Whether a plugin of this kind has a use for it, and may therefore want it.
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
-            Self::Context | Self::Stages | Self::Rootfs | Self::Exec | Self::Secrets => kind == Kind::Instruction,
+            Self::Context | Self::Stages | Self::Fetch | Self::Rootfs | Self::Exec | Self::Secrets => {
+                kind == Kind::Instruction
+            }
             Self::File(_) | Self::Variable(_) => kind == Kind::Credentials,
             Self::PublishedTags => kind == Kind::Tags,
         }
@@ -49,6 +53,7 @@ impl fmt::Display for Capability {
         match self {
             Self::Context => f.write_str("context"),
             Self::Stages => f.write_str("stages"),
+            Self::Fetch => f.write_str("fetch"),
             Self::Rootfs => f.write_str("rootfs"),
             Self::Exec => f.write_str("exec"),
             Self::Secrets => f.write_str("secrets"),
@@ -71,6 +76,7 @@ impl FromStr for Capability {
         match text {
             "context" => Ok(Self::Context),
             "stages" => Ok(Self::Stages),
+            "fetch" => Ok(Self::Fetch),
             "rootfs" => Ok(Self::Rootfs),
             "published-tags" => Ok(Self::PublishedTags),
             "exec" => Ok(Self::Exec),

@@ -2,13 +2,13 @@
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
-    diagnostics::warning,
+    diagnostics::{error, warning},
     fs::{Attributes, CopyOptions, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
     instruction::Error,
     paths,
 };
 
-use crate::{Origin, Source, Transfer, dangling, mode, not_found};
+use crate::{FETCHED, Origin, Source, Transfer, dangling, mode, not_found};
 
 /// Takes a file that should arrive otherwise than by being copied: ADD's archives.
 pub type Unpack<'a> = &'a dyn Fn(&Arrival) -> Result<bool, Error>;
@@ -19,6 +19,10 @@ pub struct Arrival<'a> {
     pub tree: &'a dyn Tree,
     /// Its path there.
     pub path: &'a [u8],
+    /// How messages call it.
+    pub shown: String,
+    /// Whether it was fetched.
+    pub is_fetched: bool,
     /// The destination of the whole step.
     pub destination: &'a [u8],
     /// What `--chown` says, resolved.
@@ -27,21 +31,22 @@ pub struct Arrival<'a> {
     pub rootfs: &'a dyn RootFs,
 }
 
-/// Copies; `unpack` answers whether it took a file of the tree. The answer is the warnings.
+/// Copies; `trees` are those of [`Transfer::planned`], and `unpack` answers whether it took a file. The answer is the
+/// warnings.
 ///
 /// # Errors
 /// A source that must exist does not, an owner is unknown, or the host's.
 pub fn copy(
     transfer: &Transfer,
     rootfs: &dyn RootFs,
-    tree: Option<&dyn Tree>,
+    trees: &[&dyn Tree],
     unpack: Unpack,
 ) -> Result<Vec<Diagnostic>, Error> {
     let owner = transfer.owner.as_ref().map(|owner| owner.resolve(rootfs)).transpose()?;
     if transfer.link {
         rootfs.stand_alone()?;
     }
-    let (items, warnings) = found(transfer, tree)?;
+    let (items, warnings) = found(transfer, trees)?;
     let into_directory = goes_into_directory(transfer, &items, rootfs)?;
     let destination = transfer.destination.path.as_slice();
     let options = CopyOptions {
@@ -72,8 +77,28 @@ pub fn copy(
             Item::Directory { tree, path, kept: None } => {
                 rootfs.copy_tree(*tree, path, destination, &options)?;
             }
+            Item::Fetched { tree, url, name } => {
+                let arrival = Arrival {
+                    tree: *tree,
+                    path: FETCHED,
+                    shown: (*url).to_owned(),
+                    is_fetched: true,
+                    destination,
+                    owner,
+                    rootfs,
+                };
+                if !unpack(&arrival)? {
+                    let name = match name {
+                        Some(name) => name.as_slice(),
+                        None if into_directory => return Err(nameless(url).into()),
+                        None => b"",
+                    };
+                    rootfs.copy_tree(*tree, FETCHED, &target(name), &options)?;
+                }
+            }
             Item::File { tree, path, kept: None } => {
-                let arrival = Arrival { tree: *tree, path, destination, owner, rootfs };
+                let shown = paths::shown(path);
+                let arrival = Arrival { tree: *tree, path, shown, is_fetched: false, destination, owner, rootfs };
                 if !unpack(&arrival)? {
                     rootfs.copy_tree(*tree, path, &target(paths::base_name(path)), &options)?;
                 }
@@ -98,6 +123,11 @@ enum Item<'a> {
         tree: &'a dyn Tree,
         path: Path,
         kept: Option<Path>,
+    },
+    Fetched {
+        tree: &'a dyn Tree,
+        url: &'a str,
+        name: &'a Option<Path>,
     },
 }
 
@@ -135,13 +165,24 @@ fn after_pivot(path: &[u8], pivot: usize) -> Path {
 }
 
 /// What the sources stand for.
-fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<Item<'a>>, Vec<Diagnostic>), Error> {
+fn found<'a>(transfer: &'a Transfer, trees: &[&'a dyn Tree]) -> Result<(Vec<Item<'a>>, Vec<Diagnostic>), Error> {
+    let mut trees = trees.iter().copied();
+    let tree = if transfer.patterns().next().is_some() { trees.next() } else { None };
+    let mut fetched = |written: &str| trees.next().ok_or_else(|| not_found(written, &transfer.origin));
     let mut items = Vec::new();
     let mut warnings = Vec::new();
     for source in &transfer.sources {
         let (written, pattern, pivot, wildcards) = match source {
             Source::Heredoc { name, content } => {
                 items.push(Item::Heredoc { name, content });
+                continue;
+            }
+            Source::Url { url, name } => {
+                items.push(Item::Fetched { tree: fetched(url)?, url, name });
+                continue;
+            }
+            Source::Git { written, .. } => {
+                items.push(Item::Directory { tree: fetched(written)?, path: b"/".to_vec(), kept: None });
                 continue;
             }
             Source::Pattern { written, pattern, pivot, wildcards } => (written, pattern, *pivot, *wildcards),
@@ -192,12 +233,18 @@ fn goes_into_directory(transfer: &Transfer, items: &[Item], rootfs: &dyn RootFs)
     match items {
         // What is below does not count, and what keeps its parents has its place.
         _ if transfer.link || transfer.parents => Ok(false),
-        [Item::File { .. } | Item::Heredoc { .. }] => {
+        [Item::File { .. } | Item::Fetched { .. } | Item::Heredoc { .. }] => {
             let existing = rootfs.stat(&transfer.destination.path, true)?;
             Ok(existing.is_some_and(|metadata| metadata.kind == Kind::Directory))
         }
         _ => Ok(false),
     }
+}
+
+/// A finding about a URL that names no file, where the file needs a name.
+pub fn nameless(url: &str) -> Diagnostic {
+    error("NoFileName", format!("`{url}` names no file that could be put into a directory"))
+        .help("write the file's name at the end of the destination")
 }
 
 /// The last pattern that fits decides, and `!` takes back.

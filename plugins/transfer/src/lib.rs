@@ -7,10 +7,13 @@ mod destination;
 mod mode;
 mod source;
 
-pub use copy::{Arrival, Unpack, copy};
+pub use copy::{Arrival, Unpack, copy, nameless};
 pub use destination::Destination;
 pub use mode::{applied, parse as parse_mode};
 pub use source::{Origin, Source};
+
+/// Where a fetched file is in its tree (`wit/instruction`, `read.url`).
+pub const FETCHED: &[u8] = b"/content";
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
@@ -77,7 +80,7 @@ pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> 
 }
 
 impl Transfer {
-    /// What is read: the sources, the destination where its kind matters, the files that know the owner's name.
+    /// What is read: the sources (their tree first, then what is fetched, in order), the destination where its kind matters, the files that know the owner's name.
     pub fn planned(&self) -> Planned {
         let mut reads = Vec::new();
         let patterns: Vec<Vec<u8>> = self.patterns().map(<[u8]>::to_vec).collect();
@@ -88,6 +91,11 @@ impl Transfer {
             };
             reads.push(Read::Tree(TreeRead { source, patterns, exclude: self.exclude.clone() }));
         }
+        reads.extend(self.sources.iter().filter_map(|source| match source {
+            Source::Url { url, .. } => Some(Read::Url(url.clone())),
+            Source::Git { url, .. } => Some(Read::Git(url.clone())),
+            Source::Pattern { .. } | Source::Heredoc { .. } => None,
+        }));
         if self.looks_at_destination() {
             reads.push(Read::RootfsPath(self.destination.path.clone()));
         }
@@ -100,7 +108,7 @@ impl Transfer {
     pub fn patterns(&self) -> impl Iterator<Item = &[u8]> {
         self.sources.iter().filter_map(|source| match source {
             Source::Pattern { pattern, .. } => Some(pattern.as_slice()),
-            Source::Heredoc { .. } => None,
+            Source::Url { .. } | Source::Git { .. } | Source::Heredoc { .. } => None,
         })
     }
 
