@@ -402,7 +402,9 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
 /// where their layers are.
 fn check_not_running(tracer: &Tracer, task: &Task, seen: &Seen) -> Result<(), Errno> {
     let key = seen.key();
-    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key);
+    // Or is about to.
+    let starts = |task: &Task| task.exec.as_ref().is_some_and(|pending| pending.program.file == key);
+    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key || starts(task));
     if runs { Err(Errno::TXTBSY) } else { Ok(()) }
 }
 
