@@ -100,6 +100,11 @@ impl Bindings {
         outside
     }
 
+    /// Whether a path of this machine lies in an unpacked layer.
+    pub fn is_in_layer(&self, path: &[u8]) -> bool {
+        self.layers.iter().any(|layer| is_beneath(path, layer))
+    }
+
     /// The path in the image of one of this machine; `None` if the image has no name for it.
     pub fn inside(&self, path: &[u8]) -> Option<Vec<u8>> {
         let in_layer = self.layers.iter().find(|layer| is_beneath(path, layer));

@@ -230,6 +230,10 @@ impl Tracer {
         if !path.starts_with(b"/") {
             return Err(Errno::NOTDIR);
         }
+        // Directories of layers are never open.
+        if self.bindings.is_in_layer(&path) {
+            return Err(Errno::NOTDIR);
+        }
         if path.ends_with(DELETED) {
             // Or its name ends like this.
             let seen = rustix::fs::stat(&*link)?;

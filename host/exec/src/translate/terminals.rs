@@ -105,9 +105,9 @@ impl Tracer {
         let number = self.pass(task, registers, &opened, flags & libc::O_CLOEXEC != 0)?;
         if end == End::Terminal && flags & libc::O_NOCTTY == 0 {
             // The kernel's conditions are the same as those of open(2): else nothing happens.
-            match self.call_in(task, registers, libc::SYS_ioctl, [number as u64, libc::TIOCSCTTY, 0]) {
-                Err(Errno::SRCH) => return Err(Errno::SRCH),
-                Ok(_) | Err(_) => {}
+            let taken = self.call_in(task, registers, libc::SYS_ioctl, [number as u64, libc::TIOCSCTTY, 0]);
+            if taken == Err(Errno::SRCH) {
+                return Err(Errno::SRCH);
             }
         }
         Ok(Some(Outcome::Return(number.into())))

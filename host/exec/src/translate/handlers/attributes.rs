@@ -243,8 +243,8 @@ fn set_times_of_descriptor(
     if is_of_tree(tracer, &seen) {
         may_set_times(task, &seen, &times)?;
     }
-    let Some(stub) = stub else { return Ok(Outcome::Native) };
     tracer.journal.touch(&seen);
+    let Some(stub) = stub else { return Ok(Outcome::Native) };
     let timestamps = Timestamps { last_access: times[0], last_modification: times[1] };
     rustix::fs::utimensat(rustix::fs::CWD, own_path(&stub), &timestamps, AtFlags::empty())?;
     Ok(Outcome::Return(0))

@@ -260,12 +260,7 @@ fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
 
 /// Exchanges the first two arguments, a directory and a path from there, for what leads to the same on this machine; answers
 /// whether that was necessary.
-fn rewrite_directory_of(
-    tracer: &Tracer,
-    task: &Task,
-    registers: &mut Registers,
-    found: &Found,
-) -> Result<bool, Errno> {
+fn rewrite_directory_of(tracer: &Tracer, task: &Task, registers: &mut Registers, found: &Found) -> Result<bool, Errno> {
     let aim = tracer.aim(found);
     if let Aim::AsIs = aim {
         return Ok(false);
@@ -402,7 +397,9 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
 /// where their layers are.
 fn check_not_running(tracer: &Tracer, task: &Task, seen: &Seen) -> Result<(), Errno> {
     let key = seen.key();
-    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key);
+    // Or is about to.
+    let starts = |task: &Task| task.exec.as_ref().is_some_and(|pending| pending.program.file == key);
+    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key || starts(task));
     if runs { Err(Errno::TXTBSY) } else { Ok(()) }
 }
 
