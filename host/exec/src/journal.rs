@@ -46,8 +46,25 @@ pub struct Recorded {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceNode>,
     /// Extended attributes that the user can't set on the disk.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A map whose keys are no text, which JSON has no other form for.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    pub fn serialize<S: Serializer>(map: &Map, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map, D::Error> {
+        Ok(Vec::<(Vec<u8>, Vec<u8>)>::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 /// The record of a flat tree, by inode number.
@@ -436,4 +453,27 @@ impl Journal {
 /// The mode that a file has on the disk, where its owner can always do with it what root could.
 pub fn mode_on_disk(mode: u32, directory: bool) -> u32 {
     mode & 0o777 | if directory { 0o700 } else { 0o600 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_what_is_loaded() {
+        let place = std::env::temp_dir().join(format!("cofferdam-journal-{}", std::process::id()));
+        std::fs::write(&place, "").unwrap();
+        let mut journal = Journal::default();
+        let seen = journal.look_at(&place).unwrap();
+        let xattrs = BTreeMap::from([(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0xff])]);
+        let device = Some(DeviceNode { block: true, major: 8, minor: 1 });
+        let recorded = Recorded { uid: 7, gid: 8, mode: 0o4750, device, xattrs };
+        journal.set(&seen, recorded.clone());
+        let file = place.with_extension("saved");
+        journal.save(&file).unwrap();
+        assert_eq!(Journal::load(&file).unwrap().get(&seen), Some(&recorded));
+        for path in [place, file] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 }

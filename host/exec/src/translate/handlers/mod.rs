@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod directory;
+pub mod door;
 pub mod exec;
 pub mod identity;
 pub mod look;

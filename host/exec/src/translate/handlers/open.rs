@@ -260,12 +260,7 @@ fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
 
 /// Exchanges the first two arguments, a directory and a path from there, for what leads to the same on this machine; answers
 /// whether that was necessary.
-fn rewrite_directory_of(
-    tracer: &Tracer,
-    task: &Task,
-    registers: &mut Registers,
-    found: &Found,
-) -> Result<bool, Errno> {
+fn rewrite_directory_of(tracer: &Tracer, task: &Task, registers: &mut Registers, found: &Found) -> Result<bool, Errno> {
     let aim = tracer.aim(found);
     if let Aim::AsIs = aim {
         return Ok(false);
