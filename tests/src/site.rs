@@ -87,7 +87,8 @@ impl Site {
         self
     }
 
-    /// `cofferdam build … CONTEXT`, ready to be run.
+    /// `cofferdam build … CONTEXT`, ready to be run; by the executor that `COFFERDAM_TEST_EXECUTOR` names, if the arguments
+    /// name none.
     pub fn program(&self, arguments: &[&str]) -> Program {
         self.program_of(binary(), &self.store(), arguments)
     }
@@ -98,6 +99,11 @@ impl Site {
         program = program.env("BUILDKIT_PROGRESS", "plain");
         if let Some(base) = &self.base {
             program = program.args(["--build-context", &format!("base=oci-layout://{}", base.display())]);
+        }
+        if let Ok(executor) = std::env::var("COFFERDAM_TEST_EXECUTOR")
+            && !arguments.contains(&"--executor")
+        {
+            program = program.args(["--executor", &executor]);
         }
         program.args(arguments).args([self.context()])
     }

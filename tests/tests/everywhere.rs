@@ -57,11 +57,13 @@ RUN rm -rf /var/x && mkdir /var/x && echo new > /var/x/y; mv /files/deep /deep; 
 RUN test \"$(id -u):$(stat -c %u:%g:%a /made):$(stat -c %u /link)\" = 0:0:0:4711:7 && \
     echo '#!/bin/sh' > /usr/bin/hello && echo 'echo \"$0 $1\"' >> /usr/bin/hello && chmod 755 /usr/bin/hello && \
     hello you > /said && readlink /proc/self/exe >> /said && pwd >> /said && hostname >> /said
+RUN --mount=type=tmpfs,target=/memory cd /memory && mkdir x && echo y > x/y && chown 5:6 . x/y && ln x/y z && rm x/y && \
+    stat -c '%n %u:%g %a' . x z > /memories
 USER nobody
 RUN id -u > /tmp/who && test ! -w /etc && ! touch /etc/refused && test \"$(stat -c %u /tmp/who)\" = \"$(id -u)\"
 
 FROM $BASE
-COPY --from=parts /said /tmp/who /srv/
+COPY --from=parts /said /memories /tmp/who /srv/
 COPY --from=parts --chown=5:6 /var/x /srv/x
 RUN cd /srv/x && cp -a y copy && test \"$(stat -c %u:%g copy)\" = 5:6
 ";

@@ -46,8 +46,25 @@ pub struct Recorded {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceNode>,
     /// Extended attributes that the user can't set on the disk.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A map whose keys are no text, which JSON has no other form for.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    pub fn serialize<S: Serializer>(map: &Map, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map, D::Error> {
+        Ok(Vec::<(Vec<u8>, Vec<u8>)>::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 /// The record of a flat tree, by inode number.
@@ -58,6 +75,8 @@ pub struct Journal {
     gone: HashSet<u64>,
     /// Files of other file systems that are bound into the tree, by device and number; not kept.
     bound: HashMap<((u32, u32), u64), Recorded>,
+    /// The records of other file systems that are bound into the tree as long as the command runs; not kept.
+    beside: Vec<Journal>,
     /// The file system of the tree, once a tracer works on it: numbers of others mean nothing here.
     device: Option<(u32, u32)>,
     /// What of the tree is made when somebody asks for it.
@@ -296,6 +315,9 @@ impl Journal {
         if let Some(recorded) = self.bound.get(&(seen.device, seen.number())) {
             return Some(recorded);
         }
+        if let Some(beside) = self.beside.iter().find(|beside| beside.is_on(seen)) {
+            return beside.get(seen);
+        }
         if !self.is_on(seen) {
             return None;
         }
@@ -347,9 +369,22 @@ impl Journal {
         self.device = Some(root.device);
     }
 
-    /// Whether a file is on the file system of the tree.
+    /// Whether a file is on the file system of the tree, or on one of those that [`Journal::keep_beside`] added.
     pub fn is_on(&self, seen: &Seen) -> bool {
-        self.device.is_none_or(|device| device == seen.device)
+        self.device.is_none_or(|device| device == seen.device) || self.beside.iter().any(|beside| beside.is_on(seen))
+    }
+
+    /// Says that another file system is bound into the tree, with this root: its files are the command's too.
+    pub fn keep_beside(&mut self, root: &Seen) {
+        self.beside.push(Self { device: Some(root.device), ..Self::default() });
+    }
+
+    /// The journal that has the files of the file system on which this one is.
+    fn of(&mut self, seen: &Seen) -> &mut Self {
+        match self.beside.iter().position(|beside| beside.is_on(seen)) {
+            Some(number) => &mut self.beside[number],
+            None => self,
+        }
     }
 
     /// Records something of a file, beginning with what it looks like now.
@@ -367,6 +402,10 @@ impl Journal {
 
     /// Records all of a file.
     pub fn set(&mut self, seen: &Seen, recorded: Recorded) {
+        self.of(seen).set_own(seen, recorded);
+    }
+
+    fn set_own(&mut self, seen: &Seen, recorded: Recorded) {
         // What is recorded of a file without a name must not be taken for the next one's that gets its number.
         if seen.raw.stx_nlink == 0 {
             self.gone.insert(seen.number());
@@ -409,11 +448,16 @@ impl Journal {
     }
 
     /// A file without a name got one (O_TMPFILE of open(2)).
-    pub fn regain_name(&mut self, inode: u64) {
-        self.gone.remove(&inode);
+    pub fn regain_name(&mut self, seen: &Seen) {
+        self.of(seen).gone.remove(&seen.number());
     }
 
-    /// Forgets a file.
+    /// A file was made: what is recorded of an earlier one with its number is forgotten.
+    pub fn is_born(&mut self, seen: &Seen) {
+        self.of(seen).forget(seen.number());
+    }
+
+    /// Forgets a file of the tree.
     pub fn forget(&mut self, inode: u64) {
         self.entries.remove(&inode);
         self.gone.remove(&inode);
@@ -423,7 +467,11 @@ impl Journal {
     }
 
     /// Keeps what is recorded of a file only for those who have it open: it has no name any more.
-    pub fn lose_name(&mut self, inode: u64) {
+    pub fn lose_name(&mut self, seen: &Seen) {
+        self.of(seen).lose_own_name(seen.number());
+    }
+
+    fn lose_own_name(&mut self, inode: u64) {
         if let Some((birth, Some(recorded))) = self.lazy.as_ref().and_then(|lazy| lazy.lose_name(inode)) {
             self.entries.entry(inode).or_insert((birth, recorded));
         }
@@ -436,4 +484,27 @@ impl Journal {
 /// The mode that a file has on the disk, where its owner can always do with it what root could.
 pub fn mode_on_disk(mode: u32, directory: bool) -> u32 {
     mode & 0o777 | if directory { 0o700 } else { 0o600 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_what_is_loaded() {
+        let place = std::env::temp_dir().join(format!("cofferdam-journal-{}", std::process::id()));
+        std::fs::write(&place, "").unwrap();
+        let mut journal = Journal::default();
+        let seen = journal.look_at(&place).unwrap();
+        let xattrs = BTreeMap::from([(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0xff])]);
+        let device = Some(DeviceNode { block: true, major: 8, minor: 1 });
+        let recorded = Recorded { uid: 7, gid: 8, mode: 0o4750, device, xattrs };
+        journal.set(&seen, recorded.clone());
+        let file = place.with_extension("saved");
+        journal.save(&file).unwrap();
+        assert_eq!(Journal::load(&file).unwrap().get(&seen), Some(&recorded));
+        for path in [place, file] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 }

@@ -87,8 +87,9 @@ impl ProbeReport {
     /// The strongest tier that works.
     pub fn best(&self) -> Option<Tier> {
         let tiers = [
-            (Tier::NativeRoot, self.native.is_ok()),
-            (Tier::Userns, self.userns.is_ok()),
+            // Root of a namespace with one id is nobody else's root.
+            (Tier::NativeRoot, self.native.is_ok() && self.recorded_ids.is_none()),
+            (Tier::Userns, self.userns.is_ok() || self.native.is_ok()),
             (Tier::Chroot, self.chroot.is_ok()),
             (Tier::Emulated, self.emulated.is_ok()),
         ];
@@ -152,7 +153,8 @@ impl ProbeReport {
         let userns = self.userns.as_ref().map(|kind| match kind {
             UsernsKind::Full { users, .. } => {
                 let count: u64 = users.iter().map(|range| u64::from(range.count)).sum();
-                format!("namespaces and overlayfs in a user namespace with {count} ids")
+                let ids = if count == 1 { "id" } else { "ids" };
+                format!("namespaces and overlayfs in a user namespace with {count} {ids}")
             }
             UsernsKind::SingleId => same("namespaces and overlayfs in a user namespace with one id"),
         });

@@ -9,3 +9,6 @@ mod mounts;
 mod run;
 mod stages;
 mod variables;
+
+/// How commands are run: with mounts where the machine has them, and without, on a real root and on none.
+const EXECUTORS: [&str; 3] = ["auto", "chroot", "emulated"];

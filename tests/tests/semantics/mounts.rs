@@ -7,8 +7,7 @@ use std::{
 
 use cofferdam_tests::{Finished, Image, Site, run};
 
-/// How commands are run: with mounts, and without.
-const EXECUTORS: [&str; 3] = ["auto", "chroot", "emulated"];
+use crate::EXECUTORS;
 
 fn image(site: &Site, executor: &str, arguments: &[&str]) -> Image {
     site.image(&[&["--no-cache", "--executor", executor], arguments].concat())

@@ -4,6 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use cofferdam_tests::Site;
 
+use crate::EXECUTORS;
+
 #[test]
 fn a_command_sees_the_constructed_environment_and_nothing_else() {
     let Some(site) = Site::with_base("alpine") else { return };
@@ -21,9 +23,15 @@ USER nobody
 RUN id -u > /tmp/user && echo $HOME > /tmp/home
 ",
     );
-    let program = site.program(&["-t", "image", "--output", "type=oci,dest=image,tar=false"]);
-    program.env("BUILDER_SECRET", "x").env("GIVEN", "from the builder").env("LD_PRELOAD", "").run().success();
-    let image = cofferdam_tests::Image::open(&site.path().join("image"));
+    for executor in EXECUTORS {
+        let output = format!("type=oci,dest=image-{executor},tar=false");
+        let program = site.program(&["-t", "image", "--executor", executor, "--no-cache", "--output", &output]);
+        program.env("BUILDER_SECRET", "x").env("GIVEN", "from the builder").env("LD_PRELOAD", "").run().success();
+        has_the_constructed_environment(&cofferdam_tests::Image::open(&site.path().join(format!("image-{executor}"))));
+    }
+}
+
+fn has_the_constructed_environment(image: &cofferdam_tests::Image) {
     let environment = image.content("/environment");
     let mut names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
     names.retain(|name| !matches!(*name, "SHLVL" | "_"));
@@ -135,11 +143,14 @@ syscall($number, $path, $name, $value, length $value, 0) == 0 or die qq(setxattr
 ",
     );
     site.dockerfile("FROM base\nCOPY setxattr.pl /\nRUN cp /bin/true /x && perl /setxattr.pl\nRUN mv /x /y\n");
-    let image = site.image(&[]);
     let script = "import os, sys\nprint(os.getxattr(sys.argv[1], 'security.capability').hex())";
-    let file = image.root().join("y");
-    let shown = cofferdam_tests::run(std::process::Command::new("python3").args(["-c", script]).arg(file)).success();
-    assert_eq!(shown.stdout.trim(), "0100000200200000000000000000000000000000");
+    for executor in EXECUTORS {
+        let image = site.image(&["--no-cache", "--executor", executor]);
+        let file = image.root().join("y");
+        let mut python = std::process::Command::new("python3");
+        let shown = cofferdam_tests::run(python.args(["-c", script]).arg(file)).success();
+        assert_eq!(shown.stdout.trim(), "0100000200200000000000000000000000000000", "{executor}");
+    }
 }
 
 #[test]
@@ -221,5 +232,8 @@ fn the_network_can_be_taken_away() {
     site.dockerfile(
         "FROM base\nRUN --network=none cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' \\n' > /interfaces\n",
     );
-    assert_eq!(site.image(&[]).content("/interfaces"), "lo");
+    for executor in EXECUTORS {
+        let image = site.image(&["--no-cache", "--executor", executor]);
+        assert_eq!(image.content("/interfaces"), "lo", "{executor}");
+    }
 }

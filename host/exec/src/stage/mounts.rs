@@ -103,7 +103,8 @@ fn layers_mount(directory: &Path, lower: &[PathBuf], path: &str, read_only: bool
     Ok((mount, if place.file_type == Some(FileType::Directory) { Kind::Directory } else { Kind::File }))
 }
 
-fn memory_mount(size_bytes: Option<u64>) -> Result<OwnedFd, Errno> {
+/// An empty file system in memory.
+pub fn memory_mount(size_bytes: Option<u64>) -> Result<OwnedFd, Errno> {
     let size = size_bytes.map(|size| size.to_string());
     let mut options = vec![("mode", Some("1777"))];
     options.extend(size.as_deref().map(|size| ("size", Some(size))));

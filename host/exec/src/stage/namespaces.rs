@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::{
     fs::{CWD, Mode, OFlags},
+    io::Errno,
     process::DumpableBehavior,
     thread::UnshareFlags,
 };
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     mount::{attach, clone_of, make_all_private, open_directory},
-    mounts::restrict,
+    mounts::{memory_mount, restrict},
     surroundings,
 };
 use crate::{EnterError, Network, RunRequest, UsernsKind, enter_user_namespace, sys, wire::Failure};
@@ -66,6 +67,14 @@ impl Namespaces {
         open_directory("/proc")
             .and_then(|target| attach(proc, target))
             .map_err(|error| Failure::setup("mount a fresh /proc", error))
+    }
+
+    /// Makes an empty directory one in memory that holds no more than `size_bytes`; answers whether that could be had.
+    pub fn keep_in_memory(self, directory: &Path, size_bytes: Option<u64>) -> Result<bool, Errno> {
+        if self.are_own() {
+            attach(memory_mount(size_bytes)?, open_directory(directory)?)?;
+        }
+        Ok(self.are_own())
     }
 
     /// Where `source` can be read but not written: itself where nothing can be mounted, else `at`, which is made for it.

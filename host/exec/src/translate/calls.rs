@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use super::{
     filter::Answer,
-    handlers::{attributes, directory, exec, identity, look, misc, names, open, socket, socket::Place, xattr},
+    footing::Footing,
+    handlers::{attributes, directory, door, exec, identity, look, misc, names, open, socket, socket::Place, xattr},
     registers::Registers,
     resolve::Start,
     tracee::{After, Task},
@@ -144,7 +145,6 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_recvmsg, |_, k, r| socket::recvmsg(k, r)),
     (libc::SYS_recvmmsg, |_, k, r| socket::recvmmsg(k, r)),
     (libc::SYS_getsockopt, |_, _, r| Ok(socket::getsockopt(r))),
-    (libc::SYS_close_range, |t, _, r| misc::close_range(t, r)),
     // Identity.
     (libc::SYS_getuid, |_, k, _| Ok(Outcome::Return(k.identity.user.real.into()))),
     (libc::SYS_geteuid, |_, k, _| Ok(Outcome::Return(k.identity.user.effective.into()))),
@@ -186,6 +186,13 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_prlimit64, |t, _, r| misc::of_process(t, r.argument(0))),
     (libc::SYS_process_vm_readv, |t, _, r| misc::of_process(t, r.argument(0))),
     (libc::SYS_process_vm_writev, |t, _, r| misc::of_process(t, r.argument(0))),
+];
+
+/// Those that would show or close the door that tasks with a real root have ([`super::footing`]).
+static ABOUT_THE_DOOR: &[(i64, Handler)] = &[
+    (libc::SYS_close_range, |t, _, r| door::close_range(t, r)),
+    (libc::SYS_getdents, |t, k, r| door::list(t, k, r, door::Entries::Old)),
+    (libc::SYS_getdents64, |t, k, r| door::list(t, k, r, door::Entries::New)),
 ];
 
 /// What no command may do, and what would go round the translator.
@@ -270,15 +277,19 @@ pub fn is_for_the_tracer(number: i64) -> bool {
 }
 
 /// The filter's answers, those that are asked for most first.
-pub fn answers() -> impl Iterator<Item = (i64, Answer)> {
-    let handled = HANDLED.iter().map(|(number, _)| (*number, Answer::Trace));
+pub fn answers(footing: Footing) -> impl Iterator<Item = (i64, Answer)> {
+    let handled = handled(footing).map(|(number, _)| (*number, Answer::Trace));
     handled.chain(REFUSED.iter().map(|(number, errno)| (*number, Answer::Fail(*errno))))
 }
 
+fn handled(footing: Footing) -> impl Iterator<Item = &'static (i64, Handler)> {
+    HANDLED.iter().chain(if footing.door().is_some() { ABOUT_THE_DOOR } else { &[] })
+}
+
 /// The handlers by number.
-pub fn table() -> Vec<Option<Handler>> {
+pub fn table(footing: Footing) -> Vec<Option<Handler>> {
     let mut table: Vec<Option<Handler>> = vec![None; HIGHEST as usize + 1];
-    for (number, handler) in HANDLED {
+    for (number, handler) in handled(footing) {
         table[*number as usize] = Some(*handler);
     }
     table
@@ -293,7 +304,7 @@ mod tests {
     #[test]
     fn no_call_has_two_answers() {
         let mut seen = BTreeSet::new();
-        for (number, _) in answers() {
+        for (number, _) in answers(Footing::Tree { door: 9 }) {
             assert!(seen.insert(number), "{number} is in the tables twice");
             assert!(number <= HIGHEST, "{number} is beyond what is known");
         }

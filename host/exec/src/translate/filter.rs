@@ -65,7 +65,7 @@ pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
         program.push(allow());
         program.push(load(NUMBER));
     }
-    for (number, answer) in calls::answers() {
+    for (number, answer) in calls::answers(footing) {
         program.push(jump_if_equal(number as u32, 0, 1));
         program.push(match answer {
             Answer::Trace => instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRACE, 0, 0),

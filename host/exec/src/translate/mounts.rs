@@ -91,10 +91,13 @@ impl Mounts {
             MountSource::Path { path, read_only } => Ok((path.clone(), *read_only)),
             // The caller of an executor for flat trees has no such thing to give.
             MountSource::Layers { .. } => Err(Errno::NOTSUP.into()),
-            MountSource::Memory { .. } => {
+            MountSource::Memory { size_bytes } => {
                 let directory = private.join(format!("memory-{number}"));
                 fs::create_dir(&directory)?;
                 fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777))?;
+                if start.namespaces.keep_in_memory(&directory, *size_bytes)? {
+                    journal.keep_beside(&journal.look_at(&directory)?);
+                }
                 Ok((directory, false))
             }
             MountSource::File { contents, mode, uid, gid } => {

@@ -15,7 +15,7 @@ use rustix::{
     process::Pid,
 };
 
-use super::{access, bindings::open_beneath, tracee::Task, tracer::Tracer};
+use super::{access, bindings::open_beneath, identity::Identity, tracee::Task, tracer::Tracer};
 use crate::journal::Seen;
 
 /// As many symlinks as the kernel follows in one path.
@@ -383,7 +383,10 @@ impl Walk<'_> {
             };
             let node = match node {
                 Some(file) => {
-                    let seen = self.tracer.journal.look(file.as_fd())?;
+                    let mut seen = self.tracer.journal.look(file.as_fd())?;
+                    if let Some(who) = self.process_behind(&child) {
+                        (seen.uid, seen.gid) = (who.user.effective, who.group.effective);
+                    }
                     Some((file, seen))
                 }
                 None => None,
@@ -520,6 +523,21 @@ impl Walk<'_> {
         access::check(&self.task.identity, &seen, access::EXECUTE)
     }
 
+    /// Who the process is that something of /proc belongs to (proc_pid(5)).
+    fn process_behind(&self, path: &[u8]) -> Option<&Identity> {
+        let holder = self.tracer.bindings.get(self.tracer.bindings.holding(path));
+        if !holder.is_proc {
+            return None;
+        }
+        let below = &path[holder.target.len()..];
+        let number = below.split(|&byte| byte == b'/').find(|name| !name.is_empty())?;
+        let id = std::str::from_utf8(number).ok()?.parse().ok()?;
+        if [self.task.process, self.task.id].iter().any(|own| own.as_raw_nonzero().get() == id) {
+            return Some(&self.task.identity);
+        }
+        self.tracer.task_of(id).map(|task| &task.identity)
+    }
+
     /// The names of /proc that mean the caller, lead somewhere, or are nobody's business.
     fn proc_name(&self, at: &[u8], name: &[u8]) -> Result<ProcName, Errno> {
         let holder = self.tracer.bindings.get(self.tracer.bindings.holding(at));
@@ -579,6 +597,10 @@ impl Walk<'_> {
                 b"map_files" | b"mountstats" => return Err(Errno::NOENT),
                 _ => ProcName::Ordinary,
             });
+        }
+        let is_of_descriptors = matches!(below.last(), Some(&(b"fd" | b"fdinfo")));
+        if is_of_descriptors && number(name).is_some_and(|number| Some(number) == self.tracer.footing.door()) {
+            return Err(Errno::NOENT);
         }
         if below.last() == Some(&b"fd".as_slice()) && number(name).is_some() {
             let outside = outside();

@@ -120,8 +120,13 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     rustix::io::write(&go, b"!").map_err(step("start the command"))?;
     drop(go);
 
-    let mut tracer =
-        Tracer::new(bindings, footing, record, request.hostname.clone(), Views::new(start.private.join("views")));
+    let mut tracer = Tracer::new(
+        bindings,
+        footing,
+        record,
+        request.hostname.clone(),
+        Views::new(start.private.join("views"), sockets),
+    );
     tracer.without_checks = start.without_checks;
     let first = Task::first(child, Identity::of(&request.user));
     let exit = tracer.run(first).map_err(step("wait for the command"))?;

@@ -95,7 +95,7 @@ impl Tracer {
             gadget_offset: None,
             protected: Protected::of_machine(),
             watched: HashMap::new(),
-            handlers: calls::table(),
+            handlers: calls::table(footing),
             unannounced: HashMap::new(),
             queue: VecDeque::new(),
         }

@@ -13,13 +13,15 @@ const LIMIT_BYTES: u64 = 16 << 20;
 /// Where copies are put until they are open.
 pub struct Views {
     directory: PathBuf,
+    /// Whether the command has the machine's network interfaces.
+    interfaces: bool,
     made: u64,
 }
 
 impl Views {
     /// In a directory that the command may read, and nobody else.
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, made: 0 }
+    pub fn new(directory: PathBuf, interfaces: bool) -> Self {
+        Self { directory, interfaces, made: 0 }
     }
 }
 
@@ -37,6 +39,7 @@ impl Tracer {
             found.path[holder.target.len()..].split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
         let (id, name) = match below.as_slice() {
             [id, name] | [_, b"task", id, name] => (*id, *name),
+            [id, b"net", b"dev"] if !self.views.interfaces => (*id, NET_DEV),
             _ => return Ok(None),
         };
         let Some(id) = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()).and_then(Pid::from_raw) else {
@@ -51,6 +54,7 @@ impl Tracer {
                 };
                 status(&self.read_proc(found)?, who)
             }
+            NET_DEV => loopback(&self.read_proc(found)?),
             b"mounts" => mounts(&self.bindings),
             b"mountinfo" => mount_information(&self.bindings),
             b"maps" | b"smaps" | b"numa_maps" => self.maps(&self.read_proc(found)?),
@@ -92,6 +96,15 @@ impl Tracer {
         }
         said
     }
+}
+
+/// The file of /proc/net that lists the network interfaces.
+const NET_DEV: &[u8] = b"net/dev";
+
+/// Of the lines about network interfaces, the heading and the one that every network has.
+fn loopback(text: &str) -> String {
+    let lines = text.lines().enumerate().filter(|(number, line)| *number < 2 || line.trim_start().starts_with("lo:"));
+    lines.map(|(_, line)| format!("{line}\n")).collect()
 }
 
 fn status(text: &str, who: &Identity) -> String {

@@ -51,7 +51,7 @@ fn proc_tells_what_is_true_in_the_image(world: &World) {
                   grep Uid /proc/$$/task/$$/status; cut -d' ' -f2,3 /proc/mounts | head -3; \
                   cut -d' ' -f5 /proc/self/mountinfo | head -2; grep -o '/bin/.*' /proc/self/maps | sort -u; \
                   grep -c \"$(echo $OUTSIDE)\" /proc/self/maps /proc/self/mounts /proc/self/mountinfo; \
-                  cd /srv; for l in self/cwd self/root $$/exe; do readlink /proc/$l; done; ls -A /proc/self/fd >/dev/null; echo ok";
+                  cd /srv; for l in self/cwd self/root $$/exe; do readlink /proc/$l; done; ls -A /proc/self/fd | wc -l";
     let mut step = world.step(script);
     step.request.user = cofferdam_exec::ResolvedUser { uid: 33, gid: 34, groups: vec![5, 2000], home: "/srv".into() };
     step.request.environment.push(("OUTSIDE".into(), world.directory.to_str().expect("text").into()));
@@ -60,7 +60,7 @@ fn proc_tells_what_is_true_in_the_image(world: &World) {
         said.replace([' ', '\t'], "|"),
         "TracerPid:|0\nUid:|33|33|33|33\nGid:|34|34|34|34\nGroups:|5|2000|\nCapEff:|0000000000000000\nNoNewPrivs:|0\n\
          Uid:|33|33|33|33\n/|overlay\n/proc|proc\n/sys|sysfs\n/\n/proc\n/bin/busybox\n\
-         /proc/self/maps:0\n/proc/self/mounts:0\n/proc/self/mountinfo:0\n/srv\n/\n/bin/busybox\nok\n"
+         /proc/self/maps:0\n/proc/self/mounts:0\n/proc/self/mountinfo:0\n/srv\n/\n/bin/busybox\n4\n"
     );
 }
 

@@ -5,15 +5,7 @@ use rustix::{fd::AsFd, io::Errno, process::Pid};
 use super::{find, open::rewrite};
 use crate::{
     sys::trace,
-    translate::{
-        access,
-        calls::Outcome,
-        memory,
-        registers::Registers,
-        resolve::Start,
-        tracee::{After, Task},
-        tracer::Tracer,
-    },
+    translate::{access, calls::Outcome, memory, registers::Registers, resolve::Start, tracee::Task, tracer::Tracer},
 };
 
 /// A call whose only concern is a path of something that exists.
@@ -26,22 +18,6 @@ pub fn with_path(
     let found = find(tracer, task, Start::Here, registers.argument(index), true)?;
     found.existing()?;
     rewrite(tracer, task, registers, index, &found)
-}
-
-/// close_range(2), which may not close the door ([`crate::translate::footing`]).
-pub fn close_range(tracer: &Tracer, registers: &mut Registers) -> Result<Outcome, Errno> {
-    let Some(door) = tracer.footing.door() else { return Ok(Outcome::Native) };
-    let (first, last) = (registers.argument(0) as u32, registers.argument(1) as u32);
-    let door = door as u32;
-    if !(first..=last).contains(&door) {
-        return Ok(Outcome::Native);
-    }
-    if first == door {
-        return Ok(Outcome::Return(0));
-    }
-    let after = After::restore(registers);
-    registers.set_argument(1, u64::from(door - 1));
-    Ok(Outcome::Rewritten(after))
 }
 
 /// inotify_add_watch(2).

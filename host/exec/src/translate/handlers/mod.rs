@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod directory;
+pub mod door;
 pub mod exec;
 pub mod identity;
 pub mod look;
@@ -160,7 +161,7 @@ impl Newborn {
     /// Records what was made.
     pub fn record(self, tracer: &mut Tracer, file: &OwnedFd) -> Result<(), Errno> {
         let seen = tracer.journal.look(file.as_fd())?;
-        tracer.journal.forget(seen.number());
+        tracer.journal.is_born(&seen);
         if !self.plain {
             tracer.journal.set(&seen, self.recorded);
         }

@@ -139,7 +139,7 @@ pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -
     tracer.journal.touch(&seen);
     rustix::fs::linkat(rustix::fs::CWD, own_path(&file), parent, name, AtFlags::SYMLINK_FOLLOW)?;
     if seen.links == 0 {
-        tracer.journal.regain_name(seen.number());
+        tracer.journal.regain_name(&seen);
     }
     Ok(Outcome::Return(0))
 }
@@ -273,7 +273,7 @@ fn lost_name(tracer: &mut Tracer, task: &Task, found: &Found) {
     tracer.moved(task, found);
     let Some((file, seen)) = &found.node else { return };
     if tracer.journal.look(file.as_fd()).is_ok_and(|now| now.links == 0) {
-        tracer.journal.lose_name(seen.number());
+        tracer.journal.lose_name(seen);
     }
 }
 
