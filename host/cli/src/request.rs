@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
-    Allowance, BuildRequest, CertificateFiles, Destination, Execution, GitOptions, Mirrors, Output, OutputKind, Platform,
-    PluginAccess, RegistryAccess, RegistryHost, SecretSource, SourceAccess, SshSource, Timestamps,
+    Allowance, BuildRequest, CertificateFiles, Destination, Execution, GitOptions, Mirrors, Output, OutputKind,
+    Platform, PluginAccess, RegistryAccess, RegistryHost, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 
 use crate::{
