@@ -15,6 +15,7 @@ docker-registry docker-registry the registry that images are pushed to and pulle
 git git checkouts whose facts are compared
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
+openssh-client ssh-keygen keys that an agent serves
 python3 python3 reading archives with another implementation
 python3-pip pip3 the Go toolchain of the base image golang
 runc runc running the images that were built

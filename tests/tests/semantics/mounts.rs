@@ -3,9 +3,10 @@
 use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,
+    process::Command,
 };
 
-use cofferdam_tests::{Finished, Image, Site, run};
+use cofferdam_tests::{Finished, Image, Site, run, tool};
 
 use crate::EXECUTORS;
 
@@ -210,6 +211,37 @@ RUN --mount=type=ssh,id=other echo none$SSH_AUTH_SOCK > /none
     site.dockerfile("FROM base\nRUN --mount=type=ssh,required true\n");
     let failed = site.build(&[]);
     assert!(failed.code == 1 && failed.stderr.contains("--ssh default"), "{}", failed.stderr);
+}
+
+#[test]
+fn keys_of_files_are_served_and_never_seen() {
+    let Some(site) = Site::with_base("debian") else { return };
+    let Some(keygen) = tool("ssh-keygen") else { return };
+    for (name, passphrase) in [("key", ""), ("locked", "secret")] {
+        let file = site.path().join(name);
+        run(Command::new(&keygen).args(["-q", "-t", "ed25519", "-C", "me", "-N", passphrase, "-f"]).arg(file))
+            .success();
+    }
+    // Asks for the identities: their number, and the kind of the first.
+    site.file(
+        "ask.pl",
+        "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ENV{SSH_AUTH_SOCK}) or die $!;
+print $s pack('N C', 1, 11); $s->flush; read $s, my $n, 4; read $s, my $a, unpack('N', $n);
+my ($type, $count, $key, $comment) = unpack('C N N/a N/a', $a); print \"$type $count \", unpack('N/a', $key), \" $comment\";",
+    );
+    site.dockerfile("FROM base\nRUN --mount=type=ssh --mount=source=ask.pl,target=/ask.pl perl /ask.pl > /said\n");
+    for executor in EXECUTORS {
+        let image = image(&site, executor, &["--ssh", &format!("default={}", site.path().join("key").display())]);
+        assert_eq!(image.content("/said"), "12 1 ssh-ed25519 me", "{executor}");
+    }
+    let failed = site.build(&["--ssh", &format!("default={}", site.path().join("locked").display())]);
+    assert!(failed.code == 1 && failed.stderr.contains("it has a passphrase"), "{}", failed.stderr);
+    let failed = site.build(&["--ssh", "default=context/Dockerfile"]);
+    assert!(
+        failed.code == 1 && failed.stderr.contains("neither the socket of an agent nor a private key"),
+        "{}",
+        failed.stderr
+    );
 }
 
 #[test]
