@@ -396,6 +396,8 @@ impl<'a> Run<'a> {
                 Some(Action { handler, step, planned, inputs, recipe })
             }
         };
+        // What a trigger leaves in an image is the trigger.
+        let created_by = Some(created_by).filter(|_| instruction.keyword != "ONBUILD");
         walk.push(instruction, created_by, action);
     }
 
@@ -404,11 +406,13 @@ impl<'a> Run<'a> {
         if self.mode == Mode::Check && declared.is_err() {
             return;
         }
-        for (name, default) in self.report(declared).into_iter().flatten() {
+        let Some(declared) = self.report(declared) else { return };
+        let mut created_by = "ARG".to_owned();
+        for (name, default) in declared {
             walk.scope.declare(&name, default, self.planner.options, &self.globals);
-            let created_by = history::argument(&name, walk.scope.lookup(&name));
-            walk.push(instruction, created_by, None);
+            created_by.push_str(&history::argument(&name, walk.scope.lookup(&name)));
         }
+        walk.push(instruction, Some(created_by), None);
     }
 
     /// The trees behind the reads. An image whose facts are missing is noted as a need and left out: the plan is not
@@ -494,7 +498,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn push(&mut self, instruction: &Instruction, created_by: String, action: Option<Action>) {
+    fn push(&mut self, instruction: &Instruction, created_by: Option<String>, action: Option<Action>) {
         self.steps.push(PlannedStep {
             title: words::title(instruction),
             span: instruction.span,

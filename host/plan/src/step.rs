@@ -102,6 +102,19 @@ pub struct TreeRead {
     pub exclude: Vec<String>,
 }
 
+impl TreeRead {
+    /// Whether everything of the tree is read.
+    pub fn is_whole(&self) -> bool {
+        let is_root =
+            |pattern: &Vec<u8>| pattern.iter().all(|byte| matches!(byte, b'/' | b'.')) && !has_parent(pattern);
+        self.exclude.is_empty() && self.patterns.iter().any(is_root)
+    }
+}
+
+fn has_parent(pattern: &[u8]) -> bool {
+    pattern.split(|byte| *byte == b'/').any(|component| component.len() > 1)
+}
+
 /// Something that `apply` will look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Read {

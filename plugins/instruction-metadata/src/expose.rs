@@ -12,7 +12,10 @@ pub fn read(step: &Step, reading: &mut Reading) {
     if step.arguments.words.is_empty() {
         reading.findings.push(missing(step, "at least one port"));
     }
-    for word in &step.arguments.words {
+    // BuildKit sorts them as texts, which the history shows.
+    let mut words: Vec<&String> = step.arguments.words.iter().collect();
+    words.sort();
+    for word in words {
         match ports(word) {
             Ok(ports) => reading.changes.extend(ports.into_iter().map(ConfigChange::Expose)),
             Err(finding) => reading.findings.push(finding),

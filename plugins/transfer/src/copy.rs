@@ -41,8 +41,7 @@ pub fn copy(
     if transfer.link {
         rootfs.stand_alone()?;
     }
-    let (items, warnings) = found(transfer, tree)?;
-    let into_directory = goes_into_directory(transfer, &items, rootfs)?;
+    let (items, mut warnings) = found(transfer, tree)?;
     let destination = transfer.destination.path.as_slice();
     let options = CopyOptions {
         owner,
@@ -51,11 +50,15 @@ pub fn copy(
         // Files of the context belong to root (Dockerfile reference, "COPY --chown"); those of other trees keep theirs.
         keep_owner: owner.is_none() && transfer.origin != Origin::Context,
     };
-    let target = |name: &[u8]| if into_directory { paths::join(destination, name) } else { destination.to_vec() };
+    let mut made_directory = false;
+    let mut taken_by: Option<&[u8]> = None;
     for item in &items {
+        // Asked for each: an earlier one may have made the destination.
+        let into_directory = made_directory || goes_into_directory(transfer, item, rootfs)?;
         match item {
             Item::Heredoc { name, content } => {
-                let target = target(name.as_bytes());
+                let target =
+                    if into_directory { paths::join(destination, name.as_bytes()) } else { destination.to_vec() };
                 let owner = owner.unwrap_or(ROOT);
                 make_parent(rootfs, &target, owner)?;
                 let mode = mode::applied(transfer.mode.as_ref(), 0o644);
@@ -71,12 +74,21 @@ pub fn copy(
             }
             Item::Directory { tree, path, kept: None } => {
                 rootfs.copy_tree(*tree, path, destination, &options)?;
+                made_directory = true;
             }
             Item::File { tree, path, kept: None } => {
                 let arrival = Arrival { tree: *tree, path, destination, owner, rootfs };
-                if !unpack(&arrival)? {
-                    rootfs.copy_tree(*tree, path, &target(paths::base_name(path)), &options)?;
+                if unpack(&arrival)? {
+                    continue;
                 }
+                if into_directory {
+                    rootfs.copy_tree(*tree, path, &paths::join(destination, b""), &options)?;
+                    continue;
+                }
+                if let Some(earlier) = taken_by.replace(path) {
+                    warnings.push(overwritten(earlier, path, destination));
+                }
+                rootfs.copy_tree(*tree, path, destination, &options)?;
             }
         }
     }
@@ -172,20 +184,27 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
     Ok((items, warnings))
 }
 
-/// Whether files get their own names beneath the destination.
-fn goes_into_directory(transfer: &Transfer, items: &[Item], rootfs: &dyn RootFs) -> Result<bool, Error> {
-    if transfer.destination.is_directory || transfer.sources.len() > 1 || items.len() > 1 {
+/// Whether a file gets its own name beneath the destination.
+fn goes_into_directory(transfer: &Transfer, item: &Item, rootfs: &dyn RootFs) -> Result<bool, Error> {
+    if transfer.destination.is_directory || transfer.sources.len() > 1 {
         return Ok(true);
     }
-    match items {
+    match item {
         // What is below does not count, and what keeps its parents has its place.
         _ if transfer.link || transfer.parents => Ok(false),
-        [Item::File { .. } | Item::Heredoc { .. }] => {
+        Item::File { .. } | Item::Heredoc { .. } => {
             let existing = rootfs.stat(&transfer.destination.path, true)?;
             Ok(existing.is_some_and(|metadata| metadata.kind == Kind::Directory))
         }
-        _ => Ok(false),
+        Item::Directory { .. } => Ok(false),
     }
+}
+
+/// A pattern that matched several files, and a destination that is no directory: as in BuildKit the last one stays.
+fn overwritten(earlier: &[u8], path: &[u8], destination: &[u8]) -> Diagnostic {
+    let message = format!("`{}` replaces `{}`", paths::shown(path), paths::shown(earlier));
+    let help = format!("write `{}/` if it is to be a directory", String::from_utf8_lossy(destination));
+    warning("CopyOverwrites", message).help(help)
 }
 
 /// The last pattern that fits decides, and `!` takes back.
