@@ -3,7 +3,7 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
-# The long forms of `fuzz`, `kills`, `faults` and `calls` write benches/results/NAME.md.
+# The long forms of `fuzz`, `differential`, `kills`, `faults` and `calls` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
@@ -90,7 +90,7 @@ seeds_of_fuzz() {
 
 bench() {
     # CPU, time, memory and bytes next to buildah (benches/README.md). The short form holds ratios only and keeps no report.
-    scripts/install-test-tools.sh bench
+    scripts/install-test-tools.sh
     cargo build --release --locked --workspace
     program=${CARGO_TARGET_DIR:-target}/release/cofferdam-bench
     if [ -n "$short" ]; then
@@ -102,14 +102,20 @@ bench() {
     echo "the report is in $report; commit it" >&2
 }
 
+differential() {
+    # Random sequences of COPY, ADD and RUN, built here and by Debian's buildah: the file systems are compared.
+    scripts/install-test-tools.sh
+    campaigns_of conformance differential differential::campaign
+}
+
 kills() {
     # Signals at hundreds of moments of a build, and builders that are killed while others share their store.
-    faults_of kills kills::campaign sharing::campaign
+    campaigns_of faults kills kills::campaign sharing::campaign
 }
 
 faults() {
     # Every kind of request of a pull and a push with every fault, and disks of hundreds of sizes.
-    faults_of faults registry::campaign disk::campaign
+    campaigns_of faults faults registry::campaign disk::campaign
 }
 
 calls() {
@@ -131,17 +137,18 @@ calls() {
     } >benches/results/calls.md
 }
 
-# NAME TEST…: runs campaigns among the tests of faults; what each reports becomes a part of NAME.md.
-faults_of() {
-    name=$1
-    shift
+# TARGET NAME TEST…: runs campaigns among the tests of a target; what each reports becomes a part of NAME.md.
+campaigns_of() {
+    target=$1
+    name=$2
+    shift 2
     parts=$(mktemp -d)
     trap 'rm -rf "$parts"' EXIT
     # Built before the clock starts.
-    cargo test --release --locked --workspace --test faults --no-run
+    cargo test --release --locked --workspace --test "$target" --no-run
     status=0
     COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
-        cargo test --release --locked --workspace --test faults -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
+        cargo test --release --locked --workspace --test "$target" -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
     if [ $status = 0 ] && [ -z "$short" ]; then
         mkdir -p benches/results
         {
@@ -165,17 +172,19 @@ machine() {
 
 case ${1-} in
 --list)
-    echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers"
-    echo "fuzz        inputs guided by the code that they reach: Dockerfiles, words, ignore files, archives"
-    echo "kills       signals at any moment, and builders that share a store"
-    echo "faults      registries that fail in every request, disks that run full at any point"
-    echo "calls       random file system calls under the translator and for root of a namespace"
-    echo "bench       CPU, time, memory and bytes next to buildah"
+    echo "mutations     arbitrary and damaged Dockerfiles, patterns and layers"
+    echo "fuzz          inputs guided by the code that they reach: Dockerfiles, words, ignore files, archives"
+    echo "differential  random COPY, ADD and RUN here and with buildah"
+    echo "kills         signals at any moment, and builders that share a store"
+    echo "faults        registries that fail in every request, disks that run full at any point"
+    echo "calls         random file system calls under the translator and for root of a namespace"
+    echo "bench         CPU, time, memory and bytes next to buildah"
     ;;
-mutations | fuzz | kills | faults | calls | bench) "$1" ;;
+mutations | fuzz | differential | kills | faults | calls | bench) "$1" ;;
 all)
     mutations
     fuzz
+    differential
     kills
     faults
     calls

@@ -1,14 +1,14 @@
 //! The `created_by` texts of an image's history, in the form that Docker's own builder writes, because tools read them.
 
-use crate::step::{ConfigChange, Effect, Planned, Step};
+use crate::step::{ConfigChange, Effect, KeyValue, Planned, Step};
 
 /// What follows the text of an instruction that made a layer.
 const LAYER_MARK: &str = " # buildkit";
 
-/// The text for a step.
-pub fn created_by(step: &Step, planned: &Planned) -> String {
+/// The text for a step, in a stage in which these arguments were declared.
+pub fn created_by(step: &Step, planned: &Planned, declared: &[KeyValue]) -> String {
     let mut text = match (step.keyword.as_str(), planned.effect) {
-        ("RUN", _) => run(step),
+        ("RUN", _) => run(step, declared),
         ("COPY" | "ADD", _) => copy(step),
         (_, Effect::RootFileSystem) => working_directory(planned).unwrap_or_else(|| as_written(step)),
         (_, Effect::Configuration) => configuration(step, planned),
@@ -28,12 +28,11 @@ pub fn argument(name: &str, value: Option<&str>) -> String {
     }
 }
 
-fn run(step: &Step) -> String {
+fn run(step: &Step, declared: &[KeyValue]) -> String {
     let mut text = "RUN".to_owned();
-    let arguments = &step.state.build_arguments;
-    if !arguments.is_empty() {
-        text.push_str(&format!(" |{}", arguments.len()));
-        for pair in arguments {
+    if !declared.is_empty() {
+        text.push_str(&format!(" |{}", declared.len()));
+        for pair in declared {
             text.push_str(&format!(" {}={}", pair.key, pair.value));
         }
     }

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn ports_are_normalised() {
-        assert_eq!(exposed("80 53/UDP 90/"), ["80/tcp", "53/udp", "90/tcp"]);
+        assert_eq!(exposed("80 53/UDP 90/"), ["53/udp", "80/tcp", "90/tcp"]);
         assert_eq!(exposed("8000-8002/udp"), ["8000/udp", "8001/udp", "8002/udp"]);
     }
 

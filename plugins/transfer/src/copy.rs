@@ -3,12 +3,15 @@
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
     diagnostics::warning,
-    fs::{Attributes, CopyOptions, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
+    fs::{Attributes, CopyOptions, Error as FsError, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
     instruction::Error,
     paths,
 };
 
 use crate::{Origin, Source, Transfer, mode, not_found};
+
+/// As many symlinks as the kernel follows.
+const SYMLINK_LIMIT: usize = 40;
 
 /// Takes a file that should arrive otherwise than by being copied: ADD's archives.
 pub type Unpack<'a> = &'a dyn Fn(&Arrival) -> Result<bool, Error>;
@@ -57,8 +60,10 @@ pub fn copy(
         let into_directory = made_directory || goes_into_directory(transfer, item, rootfs)?;
         match item {
             Item::Heredoc { name, content } => {
-                let target =
-                    if into_directory { paths::join(destination, name.as_bytes()) } else { destination.to_vec() };
+                let target = match into_directory {
+                    true => paths::join(destination, name.as_bytes()),
+                    false => followed(transfer, rootfs)?,
+                };
                 let owner = owner.unwrap_or(ROOT);
                 make_parent(rootfs, &target, owner)?;
                 let mode = mode::applied(transfer.mode.as_ref(), 0o644);
@@ -198,6 +203,26 @@ fn goes_into_directory(transfer: &Transfer, item: &Item, rootfs: &dyn RootFs) ->
         }
         Item::Directory { .. } => Ok(false),
     }
+}
+
+/// Where the destination leads if it is a symlink: what was named is written through, as BuildKit does; what has a name in a
+/// directory is replaced.
+fn followed(transfer: &Transfer, rootfs: &dyn RootFs) -> Result<Path, Error> {
+    let mut place = transfer.destination.path.clone();
+    if transfer.link {
+        return Ok(place);
+    }
+    for _ in 0..SYMLINK_LIMIT {
+        match rootfs.stat(&place, false) {
+            Ok(Some(metadata)) if metadata.kind == Kind::Symlink => {
+                place = paths::resolve(&paths::resolve(&place, b".."), &metadata.link_target);
+            }
+            // A link in the middle of several, which the step did not ask for.
+            Ok(_) | Err(FsError::Denied(_)) => return Ok(place),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(FsError::SymlinkLoop(place).into())
 }
 
 /// A pattern that matched several files, and a destination that is no directory: as in BuildKit the last one stays.

@@ -2,6 +2,7 @@
 //! where it is absent, the tests are skipped and say so.
 
 mod buildah;
+mod differential;
 mod reference;
 #[path = "../../../host/dockerfile/tests/common/table.rs"]
 mod table;
