@@ -11,7 +11,7 @@ use std::{
 };
 
 use cofferdam_digest::Digest;
-use cofferdam_tests::{Image, Site, base, is_root, run, tool};
+use cofferdam_tests::{Finished, Image, Site, base, is_root, run, tool};
 
 /// What `buildah` itself leaves in an image that commands ran in, and what is mounted there.
 const ITS_OWN: [&str; 7] = ["dev", "proc", "sys", "run", "etc/hostname", "etc/hosts", "etc/resolv.conf"];
@@ -41,7 +41,7 @@ fn compare(sequences: u64) -> (u64, u64) {
         return (0, 0);
     }
     let Some(base) = base("alpine") else { return (0, 0) };
-    let storage = tempfile::tempdir().expect("a temporary directory");
+    let buildah = Buildah::new(buildah, &base);
     let (mut compared, mut refused) = (0, 0);
     let first = std::env::var("COFFERDAM_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     for seed in first..first + sequences {
@@ -50,14 +50,15 @@ fn compare(sequences: u64) -> (u64, u64) {
         site.dockerfile(&dockerfile);
         let ours = site.path().join("ours");
         let built = site.build(&[
+            "--tag",
+            "image",
             "--build-context",
             &format!("base=oci-layout://{}", base.display()),
             "--output",
             &format!("type=oci,dest={},tar=false", ours.display()),
         ]);
         let theirs = site.path().join("theirs");
-        let made = by_buildah(&buildah, storage.path(), &site, &base, &dockerfile, &theirs);
-        match (built.code, made) {
+        match (built.code, buildah.build(&site, &theirs)) {
             (0, Ok(())) => {
                 let differences = differences(&Image::open(&ours), &Image::open(&theirs));
                 assert!(differences.is_empty(), "seed {seed}\n{dockerfile}\n{}", differences.join("\n"));
@@ -72,36 +73,51 @@ fn compare(sequences: u64) -> (u64, u64) {
     (compared, refused)
 }
 
-fn by_buildah(
-    buildah: &Path,
-    storage: &Path,
-    site: &Site,
-    base: &Path,
-    dockerfile: &str,
-    layout: &Path,
-) -> Result<(), String> {
-    let file = site.path().join("their.Dockerfile");
-    // Its names of images are places too.
-    let text = dockerfile.replace("FROM base", &format!("FROM oci:{}:latest", base.display()));
-    fs::write(&file, text).expect("writable");
-    let policy = site.path().join("policy.json");
-    fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).expect("writable");
-    let call = |arguments: &[&str]| {
-        let mut command = Command::new(buildah);
-        command.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run"));
-        run(command.args(["--storage-driver", "vfs"]).args(arguments))
-    };
-    let (file, policy) = (file.display().to_string(), policy.display().to_string());
-    let context = site.context().display().to_string();
-    let options = ["--isolation", "chroot", "--network", "host", "--signature-policy", &policy, "--tag", "theirs"];
-    let built = call(&[&["build"], &options[..], &["--file", &file, &context]].concat());
-    if built.code != 0 {
-        return Err(built.stderr);
+/// Debian's `buildah` with a store of its own.
+struct Buildah {
+    program: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Buildah {
+    /// With one image, `base`.
+    fn new(program: PathBuf, base: &Path) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(directory.path().join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
+            .expect("writable");
+        let buildah = Self { program, directory };
+        // The name of the image is made of the path, which must be one that a name can have.
+        run(Command::new("cp").arg("-r").arg(base).arg(buildah.directory.path().join("base"))).success();
+        let pulled = buildah.call("pull", &["--quiet", "oci:base:latest"]).success();
+        buildah.call_plainly("tag", &[pulled.stdout.trim(), "localhost/base:latest"]).success();
+        buildah
     }
-    let destination = format!("oci:{}:latest", layout.display());
-    call(&["push", "--quiet", "--signature-policy", &policy, "theirs", &destination]).success();
-    call(&["rmi", "--all", "--force"]);
-    Ok(())
+
+    /// Builds the site's Dockerfile to an OCI layout, or says why not.
+    fn build(&self, site: &Site, layout: &Path) -> Result<(), String> {
+        let context = site.context().display().to_string();
+        let options = ["--isolation", "chroot", "--network", "host", "--pull-never", "--tag", "theirs", &context];
+        let built = self.call("build", &options);
+        if built.code != 0 {
+            return Err(built.stderr);
+        }
+        self.call("push", &["--quiet", "theirs", &format!("oci:{}:latest", layout.display())]).success();
+        self.call_plainly("rmi", &["--force", "theirs"]).success();
+        Ok(())
+    }
+
+    fn call(&self, verb: &str, arguments: &[&str]) -> Finished {
+        let policy = self.directory.path().join("policy.json").display().to_string();
+        self.call_plainly(verb, &[&["--signature-policy", &policy], arguments].concat())
+    }
+
+    fn call_plainly(&self, verb: &str, arguments: &[&str]) -> Finished {
+        let place = |name: &str| self.directory.path().join(name);
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.directory.path());
+        command.arg("--root").arg(place("root")).arg("--runroot").arg(place("run"));
+        run(command.args(["--storage-driver", "vfs", verb]).args(arguments))
+    }
 }
 
 /// A source of decisions that a seed determines (xorshift64*).
