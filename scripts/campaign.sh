@@ -131,9 +131,9 @@ calls() {
         echo
         echo "Made by \`scripts/campaign.sh calls\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
         echo
-        echo "$sequences sequences, no difference; root's translator first, then an ordinary user's:"
+        echo "$sequences sequences of each kind, no difference. As root:"
         echo
-        echo "$said" | sed -n 's/^  \(.* calls compared\)$/- \1/p'
+        echo "$said" | sed -n 's/^  \(.* calls compared .*\)$/- \1/p; s/^again as user.*/\nAs an ordinary user:\n/p'
     } >benches/results/calls.md
 }
 

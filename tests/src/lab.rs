@@ -27,10 +27,12 @@ pub enum Environment {
     RestrictedReadOnly,
     /// The same with a uid that has no entry in /etc/passwd.
     RestrictedArbitraryUid,
+    /// The same with a seccomp profile that forbids ptrace: nothing can carry out a RUN there.
+    RestrictedWithoutPtrace,
 }
 
 impl Environment {
-    /// All of them.
+    /// All in which everything works.
     pub const ALL: [Self; 8] = [
         Self::Native,
         Self::Userns,
@@ -46,7 +48,11 @@ impl Environment {
     pub fn uid(self) -> u32 {
         match self {
             Self::Native | Self::RootPod => 0,
-            Self::Userns | Self::Restricted | Self::RestrictedOld | Self::RestrictedReadOnly => 1000,
+            Self::Userns
+            | Self::Restricted
+            | Self::RestrictedOld
+            | Self::RestrictedReadOnly
+            | Self::RestrictedWithoutPtrace => 1000,
             Self::UsernsSingleId => 1001,
             Self::RestrictedArbitraryUid => 1_000_650_000,
         }
@@ -66,11 +72,15 @@ impl Environment {
             Self::UsernsSingleId => &[("LAB_UID", "1001")],
             Self::RestrictedOld => &[("LAB_PROFILE", "old")],
             Self::RestrictedReadOnly => &[("LAB_RO", "1")],
+            Self::RestrictedWithoutPtrace => &[("LAB_PROFILE", WITHOUT_PTRACE)],
             Self::RestrictedArbitraryUid => &[("LAB_UID", "1000650000")],
             _ => &[],
         }
     }
 }
+
+/// The name of a seccomp profile that the lab does not have itself.
+const WITHOUT_PTRACE: &str = "without-ptrace";
 
 /// A command's surroundings in the lab: a work directory that appears as `/x`, and the program as `/cofferdam/cofferdam`.
 pub struct Lab {
@@ -118,6 +128,9 @@ impl Lab {
     /// Runs a command (a shell text) in an environment. `binds` are `SOURCE:TARGET[:ro]`.
     #[track_caller]
     pub fn shell(&self, environment: Environment, binds: &[String], text: &str) -> Finished {
+        if environment == Environment::RestrictedWithoutPtrace {
+            self.forbid_ptrace();
+        }
         let program = binary().parent().expect("a directory");
         let mut extra = vec![format!("{}:/cofferdam:ro", program.display())];
         extra.extend_from_slice(binds);
@@ -125,5 +138,16 @@ impl Lab {
         command.env("LAB", &self.state).env("LAB_X", self.work.path()).env("LAB_EXTRA", extra.join(","));
         command.envs(environment.variables().iter().copied());
         run(command.args(["/bin/sh", "-c", text]))
+    }
+
+    /// Makes today's default profile without ptrace one of the lab's.
+    fn forbid_ptrace(&self) {
+        let place = |name: &str| self.state.join(format!("profiles/docker-{name}-nocaps.json"));
+        let text = std::fs::read_to_string(place("new")).expect("the lab has a profile");
+        let mut profile: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for rule in profile["syscalls"].as_array_mut().expect("rules") {
+            rule["names"].as_array_mut().expect("names").retain(|name| name != "ptrace");
+        }
+        std::fs::write(place(WITHOUT_PTRACE), profile.to_string()).expect("writable");
     }
 }

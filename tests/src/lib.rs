@@ -3,6 +3,7 @@
 mod bases;
 mod events;
 pub mod fault_proxy;
+mod git_server;
 mod image;
 mod judge;
 mod lab;
@@ -15,11 +16,12 @@ mod terminal;
 
 pub use bases::base;
 pub use events::Events;
+pub use git_server::{GitDaemon, GitHttp, Repositories};
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
 pub use noise::noise;
-pub use program::{Finished, Program, binary, repository_root, run, shared};
+pub use program::{Finished, Program, binary, repository_root, run, shared, signal_child};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;

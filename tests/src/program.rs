@@ -145,3 +145,20 @@ impl Program {
         self.command
     }
 }
+
+/// Sends `HUP`, `INT`, `KILL` or `TERM` to a child that was not waited for. Not by kill(1), which a busy machine may start when
+/// the child is done.
+///
+/// # Panics
+/// The signal is another one.
+pub fn signal_child(child: &std::process::Child, name: &str) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let signal = match name {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "TERM" => Signal::TERM,
+        other => panic!("`{other}` is not among the signals that tests send"),
+    };
+    kill_process(Pid::from_child(child), signal).expect("it was not waited for");
+}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cofferdam_tests::{Finished, Image, Program, Site, binary, run};
+use cofferdam_tests::{Finished, Image, Program, Site, binary, run, signal_child};
 
 /// `executor …` with Kaniko's flags.
 fn executor(site: &Site, arguments: &[&str]) -> Program {
@@ -324,7 +324,7 @@ fn an_interrupted_build_leaves_nothing() {
     let Some(site) = Site::with_base("alpine") else { return };
     for (signal, code, seconds) in [("INT", 130, "54321"), ("TERM", 143, "54322")] {
         let mut child = sleeping(&site, seconds);
-        run(Command::new("kill").args([format!("-{signal}"), child.id().to_string()])).success();
+        signal_child(&child, signal);
         let begun = Instant::now();
         let status = child.wait().expect("ends");
         assert_eq!(status.code(), Some(code), "{signal}");

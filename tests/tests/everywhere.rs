@@ -202,10 +202,6 @@ fn a_build_with_run_gives_the_same_image_in_every_environment() {
     let Some(registry) = registry_with_base() else { return };
     let mut digests = Vec::new();
     for environment in Environment::ALL {
-        // With a single id, chown and USER fail.
-        if environment == Environment::UsernsSingleId {
-            continue;
-        }
         let Some(runner) = Runner::new(environment, &registry, WITH_MANY_RUNS) else { return };
         let tag = format!("run-{environment:?}");
         let built = runner.build(&tag);
@@ -216,22 +212,62 @@ fn a_build_with_run_gives_the_same_image_in_every_environment() {
     assert!(digests.iter().all(|(_, digest)| *digest == digests[0].1), "{digests:#?}");
 }
 
+/// Which executors an environment allows, the strongest first.
+fn executors(environment: Environment) -> &'static [&'static str] {
+    match environment {
+        Environment::Native => &["native", "userns", "chroot", "emulated"],
+        Environment::Userns | Environment::UsernsSingleId => &["userns", "emulated"],
+        Environment::RootPod => &["chroot", "emulated"],
+        _ => &["emulated"],
+    }
+}
+
+#[test]
+fn every_executor_that_works_gives_the_same_image() {
+    let Some(registry) = registry_with_base() else { return };
+    let mut digests = Vec::new();
+    for environment in [
+        Environment::Native,
+        Environment::Userns,
+        Environment::UsernsSingleId,
+        Environment::RootPod,
+        Environment::Restricted,
+    ] {
+        for executor in executors(environment) {
+            let Some(runner) = Runner::new(environment, &registry, WITH_MANY_RUNS) else { return };
+            let tag = format!("{environment:?}-{executor}");
+            let built = runner.build_with(&tag, &format!("--executor {executor}"));
+            assert_eq!(built.code, 0, "{tag}\n{}\n{}", built.stdout, built.stderr);
+            digests.push((tag, built.digest()));
+        }
+    }
+    assert!(digests.iter().all(|(_, digest)| *digest == digests[0].1), "{digests:#?}");
+}
+
 #[test]
 fn a_run_that_cannot_be_carried_out_is_told_before_anything_is_built() {
     let Some(registry) = registry_with_base() else { return };
-    let without_run = [
-        Environment::RootPod,
-        Environment::Restricted,
-        Environment::RestrictedOld,
-        Environment::RestrictedReadOnly,
-        Environment::RestrictedArbitraryUid,
+    let userns: &[&str] = &["executor `userns`", "can't make a user namespace", "system call filter"];
+    let chroot: &[&str] = &["executor `chroot`", "can't make the tree the root (chroot)", "add: [SYS_CHROOT]"];
+    let ptrace: &[&str] =
+        &["can't trace a process (ptrace)", "seccompProfile: {type: RuntimeDefault}", "in the pod's specification"];
+    let refused = [
+        (Environment::RootPod, "userns", userns),
+        (Environment::Restricted, "userns", userns),
+        (Environment::RestrictedOld, "userns", userns),
+        (Environment::RestrictedReadOnly, "userns", userns),
+        (Environment::RestrictedArbitraryUid, "userns", userns),
+        (Environment::Restricted, "chroot", chroot),
+        (Environment::Userns, "chroot", chroot),
+        (Environment::RestrictedWithoutPtrace, "emulated", ptrace),
+        (Environment::RestrictedWithoutPtrace, "auto", ptrace),
     ];
-    for environment in without_run {
+    for (environment, executor, told) in refused {
         let Some(runner) = Runner::new(environment, &registry, WITH_RUN) else { return };
-        let built = runner.build_with("never", "--executor userns");
+        let built = runner.build_with("never", &format!("--executor {executor}"));
         assert_eq!(built.code, 1, "{environment:?}\n{}\n{}", built.stdout, built.stderr);
         assert!(built.stdout.is_empty(), "{environment:?}: {}", built.stdout);
-        for text in ["userns", "can't make a user namespace", "system call filter"] {
+        for text in told {
             assert!(built.stderr.contains(text), "{environment:?}: no `{text}` in\n{}", built.stderr);
         }
         assert!(!built.stderr.contains("\"kind\":\"step\""), "{environment:?} began\n{}", built.stderr);
@@ -248,12 +284,13 @@ fn the_doctor_says_what_works_in_every_environment() {
         let expected = match environment {
             Environment::Native => "RUN is carried out by `native-root`",
             Environment::Userns | Environment::UsernsSingleId => "RUN is carried out by `userns`",
+            Environment::RootPod => "RUN is carried out by `chroot`",
             _ => "RUN is carried out by `emulated`",
         };
         assert!(said.contains(expected), "{environment:?}\n{said}");
         assert!(said.contains("Dockerfiles without RUN build everywhere"), "{environment:?}\n{said}");
         if environment == Environment::UsernsSingleId {
-            assert!(said.contains("one id"), "{said}");
+            assert!(said.contains("one id") && said.contains("the translator records owners"), "{said}");
         }
         // Whatever does not work is told with a remedy.
         let mut lines = said.lines().peekable();

@@ -310,3 +310,95 @@ fn a_custom_policy_decides_the_tags_of_a_push() {
     let refused = push(&site);
     assert!(refused.code == 1 && refused.stderr.contains("the checkout has changes"), "{}", refused.stderr);
 }
+
+#[test]
+fn facts_are_printed_and_replayed() {
+    let site = Site::new();
+    let commit = checkout(&site);
+    let printed = cofferdam(&site, &["tags", "--print-facts", "context"]).success().stdout;
+    let facts: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!((&facts["git"]["commit"], &facts["git"]["branch"]), (&commit.as_str().into(), &"main".into()));
+    std::fs::write(site.path().join("facts.json"), printed.replace("\"main\"", "\"dev\"")).expect("writable");
+    let replayed = |policy: &str| {
+        let arguments = ["tags", "--facts", "facts.json", "--tag-policy", policy, "-t", "reg.example/app"];
+        cofferdam(&site, &arguments).success().stdout
+    };
+    assert_eq!(
+        replayed("git"),
+        [commit.as_str(), "dev", "dev-dev"].map(|tag| format!("reg.example/app:{tag}\n")).concat()
+    );
+    std::fs::write(site.path().join("facts.json"), printed.replace("\"dirty\"", "\"drity\"")).expect("writable");
+    let wrong = cofferdam(&site, &["tags", "--facts", "facts.json", "-t", "reg.example/app"]);
+    assert!(wrong.code == 1 && wrong.stderr.contains("drity"), "{}", wrong.stderr);
+    // What GitHub writes into a file.
+    std::fs::write(
+        site.path().join("event.json"),
+        r#"{"repository": {"default_branch": "trunk"}, "token": "planted"}"#,
+    )
+    .expect("writable");
+    let program = Program::new(&site.store()).env("GITHUB_ACTIONS", "true").env("GITHUB_EVENT_PATH", "event.json");
+    let printed = program.current_dir(site.path()).args(["tags", "--print-facts", "context"]).run().success().stdout;
+    assert!(printed.contains(r#""default_branch": "trunk""#) && !printed.contains("planted"), "{printed}");
+}
+
+#[test]
+fn a_policy_names_the_image_and_says_what_it_is() {
+    let Some(registry) = Registry::with_password() else { return };
+    let site = Site::new();
+    let commit = checkout(&site);
+    git(&site.context(), &["tag", "v1.2.3"]);
+    git(&site.context(), &["checkout", "--quiet", "--detach"]);
+    site.file("file", "x").dockerfile("FROM scratch\nCOPY file /\nLABEL kept=yes\n");
+    let name = format!("{}/team/app", registry.host());
+    let rules = "metadata:tags=type=semver,pattern={{version}}\ntype=semver,pattern={{major}}.{{minor}}\ntype=sha";
+    let labels = "metadata:labels=org.opencontainers.image.vendor=Team\norg.opencontainers.image.title=policy";
+    let arguments = ["--tag-policy", "metadata", "--tag-option", rules, "--tag-option", labels, "--push", "-t", &name];
+    let own = ["--label", "org.opencontainers.image.title=mine", "--annotation", "manifest:team=a"];
+    let program = site.program(&arguments).args(own).env("DOCKER_CONFIG", registry.docker_config());
+    program.run().success();
+    let short = format!("sha-{}", &commit[..7]);
+    let mut tags = registry.tags("team/app").expect("listed");
+    tags.sort();
+    let mut expected = ["1.2".to_owned(), "1.2.3".to_owned(), "latest".to_owned(), short];
+    expected.sort();
+    assert_eq!(tags, expected);
+    let Some(inspected) = registry.skopeo(&["inspect", &format!("docker://{name}:1.2.3")]) else { return };
+    let inspected: serde_json::Value = serde_json::from_str(&inspected.success().stdout).expect("JSON");
+    let label = |name: &str| inspected["Labels"][name].as_str().unwrap_or_default().to_owned();
+    for (name, value) in [("title", "mine"), ("vendor", "Team"), ("version", "1.2.3"), ("revision", &commit)] {
+        assert_eq!(label(&format!("org.opencontainers.image.{name}")), value, "{name}");
+    }
+    assert_eq!(label("kept"), "yes");
+    let manifest = registry.manifest("team/app:1.2.3").expect("pushed");
+    assert_eq!(manifest["annotations"]["org.opencontainers.image.version"], "1.2.3");
+    assert_eq!(manifest["annotations"]["team"], "a");
+}
+
+#[test]
+fn a_published_version_is_not_replaced() {
+    let Some(registry) = Registry::with_password() else { return };
+    let site = Site::new();
+    checkout(&site);
+    git(&site.context(), &["tag", "v1.2.3"]);
+    site.dockerfile("FROM scratch\nCOPY file /\n").file("file", "one");
+    let name = format!("{}/team/app", registry.host());
+    let push = |policy: &str| {
+        let program = site.program(&["--tag-policy", policy, "--push", "-t", &name]);
+        program.env("DOCKER_CONFIG", registry.docker_config()).run()
+    };
+    push("semver").success();
+    push("semver").success();
+    let first = registry.digest("team/app:1.2.3");
+    site.file("file", "two");
+    let refused = push("semver");
+    assert!(refused.code == 1 && refused.stderr.contains("is published already"), "{}", refused.stderr);
+    assert_eq!(registry.digest("team/app:1.2.3"), first);
+    assert_eq!(registry.digest("team/app:latest"), first, "nothing of it was pushed");
+    push("semver:overwrite=true").success();
+    assert_ne!(registry.digest("team/app:1.2.3"), first);
+    // `latest` off the default branch.
+    git(&site.context(), &["checkout", "--quiet", "-b", "dev"]);
+    let latest = format!("{name}:latest");
+    let refused = site.program(&["--tag-policy", "gitlab", "--push", "-t", &latest]).run();
+    assert!(refused.code == 1 && refused.stderr.contains("default branch's"), "{}", refused.stderr);
+}

@@ -81,6 +81,22 @@ fn sorted<'a, const N: usize>(mut pairs: [(&'a str, &'a str); N]) -> Vec<(&'a st
 }
 
 #[test]
+fn a_step_is_not_timed_while_its_base_is_pulled_and_nothing_is_pushed_before_it_is_there() {
+    let (Some(site), Some(elsewhere)) = (Site::new(), Registry::open()) else { return };
+    site.dockerfile("FROM ALPINE\nRUN echo made > /made\n");
+    let name = format!("{}/team/app:1", elsewhere.host());
+    let events = Events::of(&site.build("store", &["--push", "--tag", &name]).success());
+    let run = events.started("RUN echo");
+    let vertex = events.iter().nth(run).expect("just found")["vertex"].clone();
+    let working =
+        events.position("RUN is carried out", |event| event["event"] == "working" && event["vertex"] == vertex);
+    assert!(run < events.started("pulling") && events.finished("pulling") < working);
+    let downloaded =
+        events.position("a download", |event| event["event"] == "transferred" && event["transfer"] == "downloaded");
+    assert!(downloaded < events.started("pushing"));
+}
+
+#[test]
 fn blobs_that_the_registry_has_are_not_sent() {
     let Some(site) = Site::new() else { return };
     site.dockerfile("FROM ALPINE\nCOPY file /etc/\n");

@@ -146,24 +146,24 @@ fn nginx_serves_its_page_when_built_by_an_ordinary_user() {
     assert_eq!(by_user, by_root, "who builds makes a difference");
 }
 
-/// The pods where nothing can be mounted.
-const PODS: [Environment; 2] = [Environment::Restricted, Environment::RootPod];
+/// Where the translator carries RUN out: pods in which nothing can be mounted, and a user with no id but the own one.
+const TRANSLATED: [Environment; 3] = [Environment::Restricted, Environment::RootPod, Environment::UsernsSingleId];
 
 #[test]
-fn go_hello_is_the_same_when_built_in_pods() {
+fn go_hello_is_the_same_when_its_commands_are_translated() {
     let Some(tutorial) = Tutorial::new("go-hello", GO_HELLO, "tutorial/go-hello:pod") else { return };
     let by_root = tutorial.build_as_root().success().digest();
-    for environment in PODS {
+    for environment in TRANSLATED {
         let Some(built) = tutorial.build_in(environment) else { return };
         assert_eq!(tutorial.check(built), by_root, "{environment:?}");
     }
 }
 
 #[test]
-fn nginx_is_the_same_when_built_in_pods() {
+fn nginx_is_the_same_when_its_commands_are_translated() {
     let Some(tutorial) = Tutorial::new("nginx", NGINX, "tutorial/nginx:pod") else { return };
     let by_root = tutorial.build_as_root().success().digest();
-    for environment in PODS {
+    for environment in TRANSLATED {
         let Some(built) = tutorial.build_in(environment) else { return };
         assert_eq!(tutorial.check(built), by_root, "{environment:?}");
     }

@@ -10,7 +10,7 @@ wit_bindgen::generate!({
 });
 
 use cofferdam::types::diagnostics::{Diagnostic, Error, Severity};
-use exports::cofferdam::tags::policy::{Decision, Facts, Guest, Refusal, Requested};
+use exports::cofferdam::tags::policy::{Decision, Facts, Guest, Naming, Refusal, Requested};
 use version::Version;
 
 struct Release;
@@ -44,7 +44,7 @@ impl Guest for Release {
                 tags.push(tag);
             }
         }
-        Ok(Decision::Tags(tags))
+        Ok(Decision::Push(Naming { tags, labels: Vec::new(), annotations: Vec::new() }))
     }
 }
 
@@ -82,12 +82,12 @@ mod tests {
             tags: requested.iter().map(|tag| (*tag).to_owned()).collect(),
             options: Vec::new(),
         };
-        Release::decide(Facts { git: Some(git), ci: None, date, digest: None }, requested).unwrap()
+        Release::decide(Facts { git: Some(git), ci: None, date, digest: None, published: Vec::new() }, requested).unwrap()
     }
 
     fn tags(decision: Decision) -> Vec<String> {
         match decision {
-            Decision::Tags(tags) => tags,
+            Decision::Push(naming) => naming.tags,
             Decision::Refused(refusal) => panic!("{}", refusal.reason),
         }
     }

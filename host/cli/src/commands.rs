@@ -68,7 +68,7 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
             Command::Build(arguments) => build_command::build(*arguments, &environment),
             Command::Doctor(arguments) => doctor_command::run(&arguments, &environment),
             Command::Plugin(command) => plugin_command::run(command, &environment),
-            Command::Tags(arguments) => tags_command::run(arguments, &environment),
+            Command::Tags(arguments) => tags_command::run(&arguments, &environment),
             Command::Completions { shell } => {
                 let mut text = Vec::new();
                 clap_complete::generate(shell, &mut Cofferdam::command(), "cofferdam", &mut text);

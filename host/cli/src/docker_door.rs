@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::tag_policies::TagPolicyArguments;
+
 /// Builds an image from a Dockerfile and a context.
 ///
 /// With neither `--push` nor `--output` the image is kept in the local store and its digest is printed.
@@ -16,11 +18,12 @@ use clap::Args;
   cofferdam build --target test --build-arg VERSION=1.2 -f docker/Dockerfile ."
 )]
 pub struct BuildArguments {
-    /// Path of the build context
+    /// The build context: a directory, a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`, or a tar archive
+    /// (a file, a URL, `-` for standard input), of which a lone Dockerfile may take the place
     #[arg(value_name = "CONTEXT")]
     pub context: String,
 
-    /// Dockerfile to build; `-` reads standard input [default: CONTEXT/Dockerfile]
+    /// Dockerfile to build: a path, a URL, `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short = 'f', long, value_name = "FILE")]
     pub file: Option<String>,
 
@@ -28,10 +31,8 @@ pub struct BuildArguments {
     #[arg(short = 't', long = "tag", value_name = "REF")]
     pub tags: Vec<String>,
 
-    /// Policy that decides the tags, with its options: `git` or `git:short=true,default-branch=main`; may be repeated,
-    /// the result is the union and any refusal wins [default: explicit]
-    #[arg(long = "tag-policy", value_name = "POLICY[:KEY=VALUE,…]")]
-    pub tag_policies: Vec<String>,
+    #[command(flatten)]
+    pub tag_policies: TagPolicyArguments,
 
     /// Stage to build, by name or number [default: the last one]
     #[arg(long, value_name = "STAGE")]
@@ -49,7 +50,8 @@ pub struct BuildArguments {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_arguments: Vec<String>,
 
-    /// Tree that FROM and --from may name: a directory or `oci-layout://DIR[:TAG]` or `docker-image://REF`
+    /// Tree that FROM and --from may name: a directory, a git repository, a tar archive, `oci-layout://DIR[:TAG]` or
+    /// `docker-image://REF`
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub contexts: Vec<String>,
 
@@ -57,13 +59,18 @@ pub struct BuildArguments {
     #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]")]
     pub secrets: Vec<String>,
 
-    /// SSH agent for `RUN --mount=type=ssh`: `default` is the one of SSH_AUTH_SOCK; may be repeated
-    #[arg(long = "ssh", value_name = "default|NAME=SOCKET")]
+    /// SSH agent for `RUN --mount=type=ssh`: `default` is the one of SSH_AUTH_SOCK, `NAME=KEY` serves the private key of a file
+    /// without a passphrase; may be repeated
+    #[arg(long = "ssh", value_name = "default|NAME=SOCKET|NAME=KEY[,KEY]")]
     pub ssh: Vec<String>,
 
     /// Label of the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+
+    /// Annotation of the manifest; `manifest:` may stand in front
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub annotations: Vec<String>,
 
     /// Platform of the image, for example linux/arm64 [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
@@ -95,7 +102,7 @@ pub struct BuildArguments {
     pub image_format: String,
 
     /// How RUN is carried out [default: the strongest that works here, see `cofferdam doctor`]
-    #[arg(long, value_name = "native|userns|emulated")]
+    #[arg(long, value_name = "native|userns|chroot|emulated")]
     pub executor: Option<String>,
 
     /// Reaches this registry over plain HTTP

@@ -1,9 +1,9 @@
 //! The one place that reads the environment. Everything else is handed what it needs.
 #![allow(clippy::disallowed_methods, reason = "this module owns the access to the environment")]
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
-use cofferdam_engine::Secret;
+use cofferdam_engine::{Basic, Secret};
 use cofferdam_image::{StoreError, StoreLocation};
 
 /// The environment at the start of the program.
@@ -68,6 +68,20 @@ impl Environment {
         self.variable("DOCKER_AUTH_CONFIG").filter(|text| !text.trim().is_empty()).map(Secret::new)
     }
 
+    /// For the server of a git context: `GIT_TOKEN`, which stands in the user's place, else `GIT_USERNAME`, each with
+    /// `GIT_PASSWORD` (Kaniko's variables).
+    pub fn git_credential(&self) -> Option<Basic> {
+        let set = |name| self.variable(name).filter(|value| !value.is_empty());
+        let (username, password) = (set("GIT_TOKEN").or_else(|| set("GIT_USERNAME")), set("GIT_PASSWORD"));
+        (username.is_some() || password.is_some())
+            .then(|| Basic { username: username.unwrap_or_default(), password: password.unwrap_or_default() })
+    }
+
+    /// What `git://` contexts of the Kaniko door are fetched over, where that is not `https`.
+    pub fn git_pull_method(&self) -> Option<String> {
+        self.variable("GIT_PULL_METHOD").filter(|method| !method.is_empty())
+    }
+
     /// Where builders that run for Google Cloud Build say what they made: the file `images` in this directory.
     pub fn builder_output(&self) -> Option<PathBuf> {
         self.path("BUILDER_OUTPUT").map(|directory| directory.join("images"))
@@ -93,8 +107,12 @@ impl Environment {
             "CI_DEFAULT_BRANCH",
             "CI_MERGE_REQUEST_IID",
             "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME",
+            "CI_MERGE_REQUEST_TARGET_BRANCH_NAME",
             "CI_PIPELINE_SOURCE",
+            "CI_PROJECT_DESCRIPTION",
+            "CI_PROJECT_NAME",
             "CI_PROJECT_PATH",
+            "CI_PROJECT_TITLE",
             "CI_PROJECT_URL",
             "CI_REGISTRY_IMAGE",
             "GITHUB_BASE_REF",
@@ -115,6 +133,34 @@ impl Environment {
             "JOB_NAME",
             "TAG_NAME",
         ];
-        NAMES.iter().filter_map(|name| self.variable(name).map(|value| (name.to_string(), value))).collect()
+        let variables = NAMES.iter().filter_map(|name| self.variable(name).map(|value| (name.to_string(), value)));
+        variables.chain(self.github_event()).collect()
+    }
+
+    /// What GitHub says in the file of the event alone (workflow syntax, "github context"), under the names that it has there
+    /// after `github.`. What can't be read is left out: a fact less.
+    fn github_event(&self) -> Vec<(String, String)> {
+        const POINTERS: &[&str] = &[
+            "/repository/default_branch",
+            "/repository/description",
+            "/repository/html_url",
+            "/repository/license/spdx_id",
+            "/repository/name",
+        ];
+        const LIMIT_BYTES: u64 = 16 << 20;
+        let event = self.path("GITHUB_EVENT_PATH").and_then(|path| {
+            #[allow(clippy::disallowed_types, reason = "a file that the environment names, read once")]
+            let file = std::fs::File::open(path).ok()?;
+            let mut bytes = Vec::new();
+            file.take(LIMIT_BYTES).read_to_end(&mut bytes).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&bytes).ok()
+        });
+        let found = event.iter().flat_map(|event| {
+            POINTERS.iter().filter_map(|pointer| {
+                let text = event.pointer(pointer)?.as_str()?.to_owned();
+                Some((format!("event{}", pointer.replace('/', ".")), text))
+            })
+        });
+        found.collect()
     }
 }

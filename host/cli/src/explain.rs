@@ -212,6 +212,13 @@ fn machine_remedy(kind: io::ErrorKind, place: Place) -> Option<String> {
     })
 }
 
+const DAMAGED_LAYER: &str = "the image's layer is damaged, or was made to do harm: nothing of it was used";
+
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
 fn library_remedy(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<RegistryError>() {
         return error.remedy();
@@ -223,12 +230,14 @@ fn library_remedy(cause: &(dyn Error + 'static)) -> Option<String> {
         LayerError::Limit { what, .. } if what.starts_with("uncompressed bytes") => {
             Some("it may be a bomb; if you trust the image, allow more with `--layer-limit SIZE`".to_owned())
         }
+        // Of bytes that arrived as they were sent, and yet can't be decompressed.
+        LayerError::Read(source) if is_damage(source) => Some(DAMAGED_LAYER.to_owned()),
         LayerError::Read(_)
         | LayerError::SourceSize { .. }
         | LayerError::SourceRead { .. }
         | LayerError::Sink { .. } => None,
         LayerError::Write(_) | LayerError::Source { .. } | LayerError::ReservedName(_) => None,
-        _ => Some("the image's layer is damaged, or was made to do harm: nothing of it was used".to_owned()),
+        _ => Some(DAMAGED_LAYER.to_owned()),
     }
 }
 

@@ -15,11 +15,21 @@ use crate::docker_door::Bounds;
   executor --context dir:///workspace --dockerfile Dockerfile --destination registry.example/team/app:1.2"
 )]
 pub struct ExecutorArguments {
-    /// Path of the build context, or dir://PATH
+    /// The build context: a directory (dir://PATH), an archive (tar://PATH, tar://stdin, https://…), or
+    /// git://[TOKEN@]HOST/REPOSITORY[#REFERENCE][#COMMIT]
     #[arg(short = 'c', long, value_name = "PATH", default_value = "/workspace/")]
     pub context: String,
 
-    /// Dockerfile, relative to the current directory or to the context
+    /// Directory of a fetched context that is the context
+    #[arg(long, value_name = "PATH")]
+    pub context_sub_path: Option<String>,
+
+    /// How a git context is fetched: branch=NAME, single-branch=BOOL, depth=COUNT, recurse-submodules=BOOL,
+    /// insecure-skip-tls=BOOL, separated by commas or repeated
+    #[arg(long = "git", value_name = "KEY=VALUE,…")]
+    pub git: Vec<String>,
+
+    /// Dockerfile, relative to the current directory or to the context, or a URL
     #[arg(short = 'f', long, value_name = "FILE", default_value = "Dockerfile")]
     pub dockerfile: String,
 
@@ -38,6 +48,10 @@ pub struct ExecutorArguments {
     /// Label of the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+
+    /// Annotation of the manifest
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub annotations: Vec<String>,
 
     /// Does not push
     #[arg(long, env = "KANIKO_NO_PUSH", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -236,10 +250,6 @@ pub struct NotYet {
     #[arg(long, hide = true, value_name = "PATH")]
     pub ignore_path: Vec<String>,
 
-    /// Annotations of the manifest
-    #[arg(long, hide = true, value_name = "KEY=VALUE")]
-    pub annotation: Vec<String>,
-
     /// gzip or zstd
     #[arg(long, hide = true, value_name = "FORMAT")]
     pub compression: Option<String>,
@@ -247,10 +257,6 @@ pub struct NotYet {
     /// Effort of the compression
     #[arg(long, hide = true, allow_hyphen_values = true, value_name = "LEVEL")]
     pub compression_level: Option<String>,
-
-    /// Directory in a fetched context
-    #[arg(long, hide = true, value_name = "PATH")]
-    pub context_sub_path: Option<String>,
 }
 
 impl NotYet {
@@ -262,10 +268,8 @@ impl NotYet {
         [
             ("--single-snapshot", set(&self.single_snapshot, &["false", "0"])),
             ("--ignore-path", !self.ignore_path.is_empty()),
-            ("--annotation", !self.annotation.is_empty()),
             ("--compression", set(&self.compression, &["gzip"])),
             ("--compression-level", set(&self.compression_level, &["-1", "6"])),
-            ("--context-sub-path", set(&self.context_sub_path, &[])),
         ]
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))
@@ -273,7 +277,7 @@ impl NotYet {
 }
 
 /// What Go's `strconv.ParseBool` takes.
-fn go_bool(text: &str) -> Result<bool, String> {
+pub fn go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

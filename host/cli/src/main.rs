@@ -15,6 +15,7 @@ mod progress;
 mod records;
 mod request;
 mod signals;
+mod tag_policies;
 mod tags_command;
 
 use std::process::ExitCode;

@@ -1,10 +1,10 @@
 //! From either front door's arguments to the one build request.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use cofferdam_engine::{
-    Allowance, BuildRequest, CertificateFiles, Destination, Execution, KeyValue, Mirrors, Output, OutputKind, Platform,
-    PluginAccess, PolicyUse, RegistryAccess, RegistryHost, SecretSource, SshSource, Timestamps,
+    Allowance, BuildRequest, CertificateFiles, Destination, Execution, GitOptions, Mirrors, Output, OutputKind,
+    Platform, PluginAccess, RegistryAccess, RegistryHost, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 
 use crate::{
@@ -37,7 +37,7 @@ pub enum UsageError {
 /// How often a request is tried in any case; `--push-retry` can only add to that.
 const DEFAULT_ATTEMPTS: u32 = 6;
 
-type Result<T> = std::result::Result<T, UsageError>;
+pub type Result<T> = std::result::Result<T, UsageError>;
 
 /// `cofferdam build`.
 pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Result<BuildRequest> {
@@ -70,7 +70,8 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             references: arguments.tags,
             push: arguments.push,
             outputs,
-            policies: policies(&arguments.tag_policies)?,
+            policies: arguments.tag_policies.uses()?,
+            annotations: annotations(&arguments.annotations)?,
             check_push: false,
             digest_file: arguments.digest_file,
             docker_media_types: image_format,
@@ -78,6 +79,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         no_cache: arguments.no_cache,
         timestamps,
         store: environment.store(arguments.shared.store.clone())?,
+        sources: SourceAccess { credential: environment.git_credential(), ..SourceAccess::default() },
         registries: RegistryAccess {
             insecure_hosts: arguments.insecure_registries,
             skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
@@ -137,6 +139,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             push: !arguments.no_push,
             outputs: tar.into_iter().chain(layout).collect(),
             policies: Vec::new(),
+            annotations: annotations(&arguments.annotations)?,
             check_push: !arguments.no_push && !arguments.skip_push_permission_check,
             digest_file: arguments.digest_file,
             // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only.
@@ -145,6 +148,12 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         no_cache: false,
         timestamps,
         store: environment.store(arguments.store)?,
+        sources: SourceAccess {
+            credential: environment.git_credential(),
+            kaniko_git: Some(git_options(&arguments.git)?),
+            git_pull_method: environment.git_pull_method(),
+            context_directory: arguments.context_sub_path,
+        },
         registries: RegistryAccess {
             insecure_push: arguments.insecure,
             insecure_pull: arguments.insecure_pull,
@@ -163,6 +172,30 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
         variables: environment.ci_variables(),
     })
+}
+
+/// `--git KEY=VALUE`, whose pairs may stand in one flag or in several.
+fn git_options(texts: &[String]) -> Result<GitOptions> {
+    let mut options = GitOptions::default();
+    for text in texts.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty()) {
+        let wrong = || {
+            let known =
+                "branch=NAME, single-branch=BOOL, depth=COUNT, recurse-submodules=BOOL or insecure-skip-tls=BOOL";
+            form("--git", text, known)
+        };
+        let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+        let flag = || crate::kaniko_door::go_bool(value).map_err(|_| wrong());
+        match key {
+            "branch" => options.branch = Some(value.to_owned()).filter(|branch| !branch.is_empty()),
+            // Never more than one is fetched.
+            "single-branch" => drop(flag()?),
+            "depth" => options.depth = NonZeroU32::new(value.parse().map_err(|_| wrong())?),
+            "recurse-submodules" => options.submodules = Some(flag()?),
+            "insecure-skip-tls" => options.skip_tls_verify = flag()?,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(options)
 }
 
 /// `--registry-map`, then `--registry-mirror`, which is a map of Docker Hub.
@@ -203,9 +236,18 @@ fn host_certificates(arguments: &ExecutorArguments) -> Result<BTreeMap<String, C
     Ok(all)
 }
 
-/// Tagging policies with their options.
-pub fn policies(texts: &[String]) -> Result<Vec<PolicyUse>> {
-    texts.iter().map(|text| policy(text)).collect()
+/// `--annotation`, at the one level that there is.
+fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let at_manifest = |text: &String| {
+        let Some((level, rest)) = text.split_once(':').filter(|(level, _)| !level.contains(['=', '.', '/'])) else {
+            return Ok(text.clone());
+        };
+        match level {
+            "manifest" => Ok(rest.to_owned()),
+            _ => Err(form("--annotation", text, "KEY=VALUE or manifest:KEY=VALUE")),
+        }
+    };
+    pairs("--annotation", &texts.iter().map(at_manifest).collect::<Result<Vec<_>>>()?)
 }
 
 /// Where plugins come from and what is granted, for builds and for the commands about plugins.
@@ -225,7 +267,7 @@ pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<Pl
     })
 }
 
-fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
+pub fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
     UsageError::Form { flag, value: value.to_owned(), form }
 }
 
@@ -311,17 +353,23 @@ fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSource
     Ok((id, source))
 }
 
-/// `default`, which is the agent of SSH_AUTH_SOCK, or `NAME=SOCKET`.
+/// `default`, which is the agent of SSH_AUTH_SOCK, `NAME=SOCKET`, or `NAME=KEY,KEY`.
 fn agents(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, SshSource>> {
     let agent = |text: &String| {
-        let (id, socket) = match text.split_once('=') {
-            Some((id, socket)) => (id, Some(socket.to_owned())),
+        let (id, paths) = match text.split_once('=') {
+            Some((id, paths)) => (id, Some(paths.to_owned())),
             None => (text.as_str(), environment.variable("SSH_AUTH_SOCK")),
         };
-        match socket.filter(|socket| !socket.is_empty()) {
-            _ if id.is_empty() => Err(form("--ssh", text, "default or NAME=SOCKET")),
-            Some(socket) => Ok((id.to_owned(), SshSource { socket: PathBuf::from(socket) })),
-            None => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
+        let paths: Vec<PathBuf> = paths
+            .iter()
+            .flat_map(|paths| paths.split(','))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect();
+        match paths.is_empty() {
+            _ if id.is_empty() => Err(form("--ssh", text, "default, NAME=SOCKET or NAME=KEY[,KEY]")),
+            false => Ok((id.to_owned(), SshSource { paths })),
+            true => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
         }
     };
     texts.iter().map(agent).collect()
@@ -353,19 +401,6 @@ fn epoch(environment: &Environment, build_arguments: &[String]) -> Result<Timest
             Ok(seconds) => Ok(Timestamps::Epoch(seconds)),
             Err(_) => Err(form("SOURCE_DATE_EPOCH", &text, "a number of seconds since 1970")),
         },
-    }
-}
-
-fn policy(text: &str) -> Result<PolicyUse> {
-    let (name, options) = text.split_once(':').unwrap_or((text, ""));
-    let option = |text: &str| {
-        let (key, value) = text.split_once('=')?;
-        Some(KeyValue { key: key.to_owned(), value: value.to_owned() })
-    };
-    let options = options.split(',').filter(|option| !option.is_empty()).map(option).collect::<Option<Vec<_>>>();
-    match options {
-        Some(options) if !name.is_empty() => Ok(PolicyUse { name: name.to_owned(), options }),
-        _ => Err(form("--tag-policy", text, "NAME or NAME:KEY=VALUE,…")),
     }
 }
 
@@ -408,6 +443,19 @@ mod tests {
     }
 
     #[test]
+    fn git_options_stand_in_one_flag_or_several() {
+        let read = |texts: &[&str]| git_options(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let together = read(&["branch=b,single-branch=true,depth=3,recurse-submodules=true,insecure-skip-tls=false"]);
+        let apart = read(&["branch=b", "depth=3", "recurse-submodules=1"]);
+        assert_eq!(together.unwrap(), apart.unwrap());
+        let kaniko = read(&["branch=,single-branch=false,depth=0,recurse-submodules=false,insecure-skip-tls=false"]);
+        assert_eq!(kaniko.unwrap(), GitOptions { submodules: Some(false), ..GitOptions::default() });
+        for text in ["branch", "depth=x", "recursive=true", "single-branch=maybe"] {
+            assert!(read(&[text]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn sizes_have_units() {
         for (text, size) in [("7", Some(7)), ("20g", Some(20 << 30)), ("500MB", Some(500 << 20)), ("1k", Some(1024))] {
             assert_eq!(bytes(text), size, "{text}");
@@ -415,12 +463,5 @@ mod tests {
         for text in ["", "g", "-1", "1.5g", "1x", "99999999999t", "1 g"] {
             assert_eq!(bytes(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn policies_take_options() {
-        let policy = policy("git:short=true,default-branch=trunk").unwrap();
-        assert_eq!((policy.name.as_str(), policy.options.len()), ("git", 2));
-        assert!(super::policy("git:short").is_err());
     }
 }

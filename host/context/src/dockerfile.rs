@@ -10,7 +10,7 @@ use std::{
 
 use cofferdam_rootfs::{RootPath, RootfsError, Tree};
 
-use crate::{Context, ContextError};
+use crate::{Context, ContextError, Remote, archive::fetch_text, source::redacted};
 
 /// The largest Dockerfile or ignore file that is read. Real ones have a few kilobytes; generated ones that list every file
 /// have reached one megabyte.
@@ -27,6 +27,8 @@ pub enum DockerfileLocation {
     Path(PathBuf),
     /// Standard input.
     Stdin,
+    /// A URL.
+    Url(String),
 }
 
 /// A Dockerfile as bytes.
@@ -50,10 +52,12 @@ pub struct IgnoreText {
 }
 
 impl DockerfileLocation {
-    /// `-` is standard input, everything else a path.
+    /// `-` is standard input, `http://…` and `https://…` are URLs, everything else is a path.
     pub fn parse(text: &str) -> Self {
+        let lower = text.to_ascii_lowercase();
         match text {
             "-" => Self::Stdin,
+            url if lower.starts_with("http://") || lower.starts_with("https://") => Self::Url(url.to_owned()),
             path => Self::Path(path.into()),
         }
     }
@@ -61,7 +65,8 @@ impl DockerfileLocation {
 
 impl Context {
     /// Reads the Dockerfile and its ignore file. `working_directory` is absolute; `stdin` is only read for
-    /// [`DockerfileLocation::Stdin`].
+    /// [`DockerfileLocation::Stdin`], `remote` is asked for [`DockerfileLocation::Url`]. Of a fetched context a relative path
+    /// counts in the context first.
     ///
     /// A path that lies in the context is read through the context's own handle, so that a symlink in an untrusted checkout
     /// never leads to a file of this machine, whose lines would then show in messages.
@@ -73,6 +78,7 @@ impl Context {
         location: &DockerfileLocation,
         working_directory: &Path,
         stdin: &mut dyn Read,
+        remote: &Remote,
     ) -> Result<DockerfileText, ContextError> {
         match location {
             DockerfileLocation::Stdin => {
@@ -81,7 +87,14 @@ impl Context {
                 let bytes = read_bounded(&name, stdin).map_err(source)??;
                 Ok(DockerfileText { name, bytes, ignore: self.ignore_text()? })
             }
+            DockerfileLocation::Url(url) => {
+                let bytes = fetch_text(remote, url, LIMIT_BYTES)?;
+                Ok(DockerfileText { name: redacted(url), bytes, ignore: self.ignore_text()? })
+            }
             DockerfileLocation::Default => {
+                if let Some(only) = self.only_dockerfile() {
+                    return Ok(only.clone());
+                }
                 for name in ["Dockerfile", "dockerfile"] {
                     if let Some(found) = self.dockerfile_inside(Path::new(name), name)? {
                         return Ok(found);
@@ -90,9 +103,11 @@ impl Context {
                 Err(ContextError::NoDockerfile { tried: vec![shown(&self.directory().join("Dockerfile"))] })
             }
             DockerfileLocation::Path(path) => {
+                let (here, inside) = (working_directory.join(path), self.directory().join(path));
                 let candidates = match path.is_absolute() {
                     true => vec![path.clone()],
-                    false => vec![working_directory.join(path), self.directory().join(path)],
+                    false if self.is_fetched() => vec![inside, here],
+                    false => vec![here, inside],
                 };
                 let name = path.display().to_string();
                 for candidate in &candidates {

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use cofferdam_rootfs::RootfsError;
 
+use crate::FetchError;
+
 /// A context, or something in it, can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
@@ -61,6 +63,9 @@ pub enum ContextError {
         #[source]
         source: RootfsError,
     },
+    /// It can't be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The git repository is broken, or of a kind that is not read.
     #[error("the git repository of `{}` can't be read: {why}", .directory.display())]
     Git {

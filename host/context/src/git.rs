@@ -5,12 +5,22 @@
 //! nothing is fetched. Files that would make a reader wait are refused before anything is opened, and what is read whole
 //! is bounded.
 
+mod checkout;
+mod daemon;
+mod fetch;
 mod locate;
+mod smart_http;
+mod source;
 mod worktree;
 
 use std::path::Path;
 
 use gix::bstr::ByteSlice;
+
+pub(crate) use fetch::beneath;
+pub use fetch::{FetchedGit, fetch_git};
+pub(crate) use source::decoded;
+pub use source::{GitOptions, GitSource};
 
 use crate::ContextError;
 
@@ -54,10 +64,7 @@ pub fn git_facts(directory: &Path) -> Result<Option<GitFacts>, ContextError> {
 }
 
 fn read(found: &locate::Checkout) -> Result<Option<GitFacts>, String> {
-    // Reduced trust: gix then ignores whatever in the repository's configuration could run something.
-    let options =
-        gix::open::Options::isolated().with(gix::sec::Trust::Reduced).open_path_as_is(true).strict_config(false);
-    let repository = options.open(&found.git_directory).map_err(text)?.to_thread_local();
+    let repository = open(&found.git_directory)?;
     let head = repository.head().map_err(text)?;
     if head.is_unborn() {
         return Ok(None);
@@ -80,6 +87,13 @@ fn read(found: &locate::Checkout) -> Result<Option<GitFacts>, String> {
         commit_time: commit.time().map_err(text)?.seconds,
         dirty: worktree::differs(&repository, &found.worktree, commit.tree_id().map_err(text)?.detach())?,
     }))
+}
+
+fn open(git_directory: &Path) -> Result<gix::Repository, String> {
+    // Reduced trust: gix then ignores whatever in the repository's configuration could run something.
+    let options =
+        gix::open::Options::isolated().with(gix::sec::Trust::Reduced).open_path_as_is(true).strict_config(false);
+    Ok(options.open(git_directory).map_err(text)?.to_thread_local())
 }
 
 fn tags_of(repository: &gix::Repository, commit: gix::ObjectId) -> Result<Vec<String>, String> {

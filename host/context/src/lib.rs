@@ -12,16 +12,23 @@
     reason = "owner of the contexts: reads what the user named"
 )]
 
+mod archive;
 mod context;
 mod dockerfile;
 mod error;
+mod fetched_file;
+mod filling;
 mod git;
 mod named;
+mod remote;
 mod source;
 
+pub use archive::ArchiveSource;
 pub use context::{Context, Visibility};
 pub use dockerfile::{DockerfileLocation, DockerfileText, IgnoreText};
 pub use error::ContextError;
-pub use git::{GitFacts, git_facts};
+pub use fetched_file::FetchedFile;
+pub use git::{FetchedGit, GitFacts, GitOptions, GitSource, fetch_git, git_facts};
 pub use named::{NamedContext, NamedSource};
+pub use remote::{Basic, Download, FetchError, FetchLimits, Remote, RemoteOptions, Requested, Validators, download};
 pub use source::ContextSource;

@@ -1,11 +1,6 @@
 //! Named contexts: `--build-context NAME=VALUE`.
 
-use std::path::PathBuf;
-
-use crate::{
-    ContextError,
-    source::{redacted, remote_kind},
-};
+use crate::{ContextError, ContextSource, source::redacted};
 
 /// A tree or image that `FROM NAME` and `COPY --from=NAME` mean instead of a stage or a registry's image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +14,8 @@ pub struct NamedContext {
 /// What a named context stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedSource {
-    /// A directory of this machine.
-    Directory(PathBuf),
+    /// A directory, here or fetched.
+    Tree(ContextSource),
     /// An image in an OCI layout, as written: `oci-layout://DIR[:TAG|@DIGEST]`.
     OciLayout(String),
     /// An image in a registry: the reference after `docker-image://`.
@@ -28,7 +23,7 @@ pub enum NamedSource {
 }
 
 impl NamedContext {
-    /// `NAME=VALUE`, where VALUE is a path, `dir://PATH`, `oci-layout://…` or `docker-image://REFERENCE`.
+    /// `NAME=VALUE`, where VALUE is whatever a context may be, `oci-layout://…` or `docker-image://REFERENCE`.
     ///
     /// # Errors
     /// Not of this form, or of a kind that is not supported yet.
@@ -47,14 +42,10 @@ impl NamedContext {
                 "" => return Err(invalid()),
                 reference => NamedSource::Image(reference.to_owned()),
             }
-        } else if let Some(path) = value.strip_prefix("dir://") {
-            NamedSource::Directory(path.into())
         } else if value.starts_with("target:") {
             return Err(ContextError::Unsupported { kind: "`target:`", text: value.to_owned() });
-        } else if let Some(kind) = remote_kind(value) {
-            return Err(ContextError::Unsupported { kind, text: redacted(value) });
         } else {
-            NamedSource::Directory(value.into())
+            NamedSource::Tree(ContextSource::parse(value)?)
         };
         Ok(Self { name: name.to_owned(), source })
     }
@@ -67,8 +58,11 @@ mod tests {
     #[test]
     fn each_kind_is_recognised() {
         let source = |text| NamedContext::parse(text).unwrap().source;
-        assert_eq!(source("lib=../lib"), NamedSource::Directory("../lib".into()));
-        assert_eq!(source("lib=dir:///a=b"), NamedSource::Directory("/a=b".into()));
+        let directory = |path: &str| NamedSource::Tree(ContextSource::Directory(path.into()));
+        assert_eq!(source("lib=../lib"), directory("../lib"));
+        assert_eq!(source("lib=dir:///a=b"), directory("/a=b"));
+        let git = source("lib=https://example.org/x.git#v1:d");
+        assert!(matches!(git, NamedSource::Tree(ContextSource::Git(git)) if git.directory.as_deref() == Some("d")));
         assert_eq!(source("base=oci-layout:///b:1"), NamedSource::OciLayout("oci-layout:///b:1".to_owned()));
         assert_eq!(
             source("golang:1.23=docker-image://example.org/go@sha256:0"),
@@ -82,7 +76,7 @@ mod tests {
         for text in ["lib", "=x", "lib=", "a b=x", "x=docker-image://"] {
             assert!(matches!(NamedContext::parse(text), Err(ContextError::Invalid { .. })), "{text}");
         }
-        let error = NamedContext::parse("x=https://me:secret@example.org/x.git").unwrap_err().to_string();
-        assert!(error.contains("git") && !error.contains("secret"), "{error}");
+        let error = NamedContext::parse("x=s3://me:secret@example.org/x").unwrap_err().to_string();
+        assert!(error.contains("S3") && !error.contains("secret"), "{error}");
     }
 }

@@ -2,10 +2,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test makes files")]
 
+mod common;
+
 use std::{fs, io::Read, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use cofferdam_context::{Context, ContextError, ContextSource, DockerfileLocation, DockerfileText, Visibility};
 use cofferdam_rootfs::{Owner, RootPath};
+
+use common::remote;
 
 fn write(root: &Path, name: &str, content: &str) {
     let path = root.join(name);
@@ -15,7 +19,7 @@ fn write(root: &Path, name: &str, content: &str) {
 
 fn read(context: &Context, location: &str, from: &Path) -> Result<DockerfileText, ContextError> {
     let location = if location.is_empty() { DockerfileLocation::Default } else { DockerfileLocation::parse(location) };
-    context.read_dockerfile(&location, from, &mut &b"FROM stdin"[..])
+    context.read_dockerfile(&location, from, &mut &b"FROM stdin"[..], &remote())
 }
 
 fn path(text: &str) -> RootPath {
@@ -29,7 +33,7 @@ fn a_directory_is_a_tree_that_belongs_to_root_and_hides_what_is_excluded() {
     write(place.path(), "secret/key", "y");
     write(place.path(), "secret/public", "z");
     symlink("/etc/passwd", place.path().join("outside")).unwrap();
-    let context = ContextSource::parse(".").unwrap().open(place.path()).unwrap();
+    let context = ContextSource::parse(".").unwrap().open(place.path(), &remote(), None).unwrap();
     let visible =
         |path: &RootPath, _: bool| !path.starts_with(&RootPath::new("secret").unwrap()) || path.ends_with(b"public");
     let visibility = Visibility { visible: Arc::new(visible), may_hold_visible: Arc::new(|_, _| true) };
@@ -48,7 +52,8 @@ fn a_directory_is_a_tree_that_belongs_to_root_and_hides_what_is_excluded() {
 fn what_is_no_directory_is_refused_with_the_remedy() {
     let place = tempfile::tempdir().unwrap();
     write(place.path(), "file", "");
-    let open = |text: &str| ContextSource::parse(text).unwrap().open(place.path()).err().unwrap().to_string();
+    let open =
+        |text: &str| ContextSource::parse(text).unwrap().open(place.path(), &remote(), None).err().unwrap().to_string();
     assert!(open("missing").contains("does not exist"));
     assert!(open("file").contains("`-f`"));
     assert!(open("file/below").contains("not a directory"));
@@ -136,6 +141,6 @@ fn odd_and_huge_dockerfiles_are_refused_without_waiting() {
         assert!(!matches!(error, ContextError::TooLarge { .. }), "{location}: {error}");
     }
     assert!(matches!(read(&context, "c/huge", root), Err(ContextError::TooLarge { .. })));
-    let endless = context.read_dockerfile(&DockerfileLocation::Stdin, root, &mut std::io::repeat(b'#'));
+    let endless = context.read_dockerfile(&DockerfileLocation::Stdin, root, &mut std::io::repeat(b'#'), &remote());
     assert!(matches!(endless, Err(ContextError::TooLarge { .. })));
 }

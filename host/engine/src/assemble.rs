@@ -1,5 +1,7 @@
 //! The finished image: configuration, history, manifest.
 
+use std::collections::BTreeMap;
+
 use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, RuntimeConfig, created};
 use cofferdam_plan::{Base, Config, Plan, PlannedStage};
 
@@ -21,7 +23,8 @@ pub struct Assembled {
 /// The target's stage failed.
 pub fn assemble(
     stages: &Stages<'_>,
-    labels: &std::collections::BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
     created_seconds: i64,
     family: Family,
 ) -> Result<Assembled, BuildError> {
@@ -38,7 +41,12 @@ pub fn assemble(
     let config = config.to_json();
     let descriptor = cofferdam_image::Descriptor::of(cofferdam_image::MediaType::Config(family), &config);
     let layers = result.layers.iter().map(|layer| layer.blob().descriptor(family)).collect();
-    Ok(Assembled { config, manifest: Manifest::new(family, descriptor, layers), layers: result.layers.clone() })
+    let mut manifest = Manifest::new(family, descriptor, layers);
+    // Docker's manifests have none (image manifest version 2, schema 2).
+    if family == Family::Oci {
+        manifest.annotations.clone_from(annotations);
+    }
+    Ok(Assembled { config, manifest, layers: result.layers.clone() })
 }
 
 /// The configuration document with which the lowest stage starts: that of the base image, with its history.

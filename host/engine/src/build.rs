@@ -1,6 +1,7 @@
 //! One build, from the request to the manifest.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -8,22 +9,17 @@ use std::{
 };
 
 use cofferdam_cache::LocalCache;
-use cofferdam_context::{
-    Context, ContextSource, DockerfileLocation, GitFacts, IgnoreText, NamedSource, Visibility, git_facts,
-};
+use cofferdam_context::GitFacts;
 use cofferdam_digest::Digest;
-use cofferdam_dockerfile::{
-    CheckOptions, Diagnostic, Parsed, Severity,
-    ignore::{IgnoreError, IgnorePatterns},
-};
-use cofferdam_image::{Descriptor, Family, LayoutReference, MediaType, Store};
+use cofferdam_dockerfile::{Diagnostic, Severity};
+use cofferdam_image::{Descriptor, Family, MediaType, Store};
 use cofferdam_layer::{ReadLimits, WriteOptions};
 use cofferdam_plan::{
     BASE_IMAGE, Facts as PlanFacts, ImageName, NamedContext, NoImage, Options, Outcome, Plan, Planner, Platform, Scope,
     StageNumber,
 };
 use cofferdam_plugin_host::PluginHost;
-use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp, Tree};
+use cofferdam_rootfs::{FileSpools, SpoolFactory, Timestamp};
 
 use crate::{
     assemble::{Assembled, assemble},
@@ -32,21 +28,20 @@ use crate::{
     error::BuildError,
     events::{Ending, Event, Kind, Observer},
     executors::{Executors, Surroundings},
+    fetched::Fetched,
     file_hashes::FileHashes,
-    images::{Image, ImageFailure, Images, NamedImage},
+    images::{Image, ImageFailure, Images},
     layers::LayerFiles,
     mounts::Handouts,
-    naming::{self, Facts, NamedRepository},
+    naming::{self, Decided, Facts, NamedRepository},
     publish::{Publisher, stages_of_image},
     request::{BuildRequest, Timestamps},
+    sources::{self, Sources},
     stage::Stages,
     stop::Stop,
-    work::Talk,
+    work::{Meter, Talk},
     write_out,
 };
-
-/// The build argument that says what `# check=` says, and counts instead.
-const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// What a build made.
 #[derive(Debug, Clone)]
@@ -84,7 +79,8 @@ pub fn build(
     let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
     let talk = Talk::new(observer.clone());
     warn_of_repairs(&store, &talk);
-    let sources = Sources::open(request, &talk)?;
+    let remote = sources::remote(request, plugins.policy(), stop, Some(store.clone()));
+    let sources = Sources::open(request, &talk, &remote)?;
     let facts = Facts {
         git: sources.git.clone(),
         variables: request.variables.clone(),
@@ -92,7 +88,10 @@ pub fn build(
     };
     // A refusal before the build costs nothing.
     let destination = &request.destination;
-    let named = naming::decide(&plugins, &destination.policies, &destination.references, &facts, None)?;
+    let before = naming::tag_facts(&facts, None);
+    let decided =
+        naming::decide(&plugins, &destination.policies, &destination.references, &before, &|_| Ok(Vec::new()))?;
+    let named = &decided.repositories;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(BuildError::Runtime)?;
     let client = credentials::client(&request.registries, &plugins)?;
@@ -137,6 +136,7 @@ pub fn build(
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
     let image_stages = stages_of_image(&plan);
+    let handouts = Arc::new(Handouts::collect(request)?);
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
         plugins: plugins.clone(),
@@ -145,6 +145,8 @@ pub fn build(
         executor,
         context: sources.tree.clone(),
         directories: sources.directories.clone(),
+        fetched_trees: sources.fetched.clone(),
+        fetched: Fetched::new(remote, store.clone(), talk.clone(), handouts.secrets()),
         images: found,
         write: write_options(request, start),
         epoch_key: match request.timestamps {
@@ -157,7 +159,7 @@ pub fn build(
         spools: spools(&store),
         talk,
         proxies: proxies(request),
-        handouts: Arc::new(Handouts::collect(request)?),
+        handouts,
         stop: stop.clone(),
         on_layer: early_push(publisher.clone(), image_stages.clone()),
         image_stages,
@@ -173,7 +175,7 @@ pub fn build(
     if stop.is_stopped() {
         return Err(BuildError::Stopped);
     }
-    let finished = finish(request, &builder, &plugins, &facts, &named, publisher.as_deref(), created);
+    let finished = finish(request, &builder, &plugins, &facts, &decided, publisher.as_deref(), created);
     builder.file_hashes.save();
     end_transfers(&builder, publisher.as_deref(), finished.as_ref().err());
     // What still runs for a failed build is not waited for.
@@ -207,7 +209,7 @@ fn finish(
     builder: &Builder,
     plugins: &PluginHost,
     facts: &Facts,
-    named: &[NamedRepository],
+    decided: &Decided,
     publisher: Option<&Publisher>,
     created: i64,
 ) -> Result<Built, BuildError> {
@@ -215,14 +217,24 @@ fn finish(
     let stages = Stages::new(builder);
     stages.result(builder.plan.target)?;
     let family = if destination.docker_media_types { Family::Docker } else { Family::Oci };
-    let image = assemble(&stages, &request.labels, created, family)?;
+    // The user's own words count before a policy's.
+    let labels = joined(&decided.labels, &request.labels);
+    let annotations = joined(&decided.annotations, &destination.annotations);
+    let image = assemble(&stages, &labels, &annotations, created, family)?;
     let store = &builder.files.store;
     let manifest = image.manifest.to_json();
     let digest = Digest::of(&manifest);
-    let mut names: Vec<NamedRepository> = named.to_vec();
+    let named = &decided.repositories;
+    let mut names: Vec<NamedRepository> = named.clone();
     if !destination.references.is_empty() {
         // Asked again with the digest, before anything that names it is sent.
-        names = naming::decide(plugins, &destination.policies, &destination.references, facts, Some(&digest))?;
+        let after = naming::tag_facts(facts, Some(&digest));
+        let published = |repository: &_| match publisher {
+            Some(publisher) => publisher.published(named, repository),
+            None => Ok(Vec::new()),
+        };
+        names =
+            naming::decide(plugins, &destination.policies, &destination.references, &after, &published)?.repositories;
         names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
     }
     let full: Vec<String> =
@@ -232,10 +244,19 @@ fn finish(
         keep(store, &image, &manifest, &full)?;
     }
     let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
+    let total_bytes = image.layers.iter().map(|layer| layer.blob().size).sum::<u64>();
     for output in &destination.outputs {
         let name = format!("writing {}", output.destination.display());
         let work = builder.talk.begin(Kind::Output, name);
-        match write_out::write(store, &descriptor, &full, output) {
+        let (meter, done) = (Meter::new(), Cell::new(0));
+        let copied = |bytes: u64| {
+            done.set(done.get() + bytes);
+            if meter.is_due() {
+                let (done_bytes, total_bytes) = (done.get(), total_bytes.max(done.get()));
+                work.event(|vertex| Event::Progress { vertex, digest, done_bytes, total_bytes });
+            }
+        };
+        match write_out::write(store, &descriptor, &full, output, &copied) {
             Ok(()) => work.end(Ending::Done),
             Err(error) => {
                 work.end(Ending::Failed(crate::chain(&error)));
@@ -260,6 +281,11 @@ fn finish(
     })
 }
 
+/// Two maps, of which the second one counts.
+fn joined(under: &BTreeMap<String, String>, over: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    under.iter().chain(over).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// Puts the whole image into the store, layers of the base included.
 fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> Result<(), BuildError> {
     for layer in &image.layers {
@@ -278,102 +304,6 @@ fn warn_of_repairs(store: &Store, talk: &Talk) {
         talk.warn(format!(
             "`{path}` was damaged: the list of built images begins anew, and their blobs are still there"
         ));
-    }
-}
-
-/// The context and the trees beside it.
-pub(crate) struct Sources {
-    git: Option<GitFacts>,
-    tree: Arc<dyn Tree>,
-    directories: BTreeMap<String, Arc<dyn Tree>>,
-    images: BTreeMap<String, NamedImage>,
-    pub(crate) dockerfile_name: String,
-    pub(crate) text: String,
-    pub(crate) parsed: Parsed,
-    pub(crate) ignore: IgnorePatterns,
-}
-
-impl Sources {
-    pub(crate) fn open(request: &BuildRequest, talk: &Talk) -> Result<Self, BuildError> {
-        let here = &request.working_directory;
-        let context = ContextSource::parse(&request.context)?.open(here)?;
-        let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
-        let dockerfile = context.read_dockerfile(&location, here, &mut io::stdin())?;
-        let ignore = patterns(dockerfile.ignore.as_ref())?;
-        let tree = context.tree(ignore.clone().map(visibility));
-        let (mut directories, mut images) = (BTreeMap::new(), BTreeMap::new());
-        for (name, text) in &request.contexts {
-            match cofferdam_context::NamedContext::parse(&format!("{name}={text}"))?.source {
-                NamedSource::Directory(path) => {
-                    let named = Context::open(&here.join(path))?;
-                    directories
-                        .insert(name.clone(), named.tree(patterns(named.ignore_text()?.as_ref())?.map(visibility)));
-                }
-                NamedSource::OciLayout(text) => {
-                    let parsed: Result<LayoutReference, _> = text.parse();
-                    let mut reference = parsed
-                        .map_err(|error| BuildError::NamedContext { name: name.clone(), reason: error.to_string() })?;
-                    reference.directory = here.join(reference.directory);
-                    images.insert(name.clone(), NamedImage::Layout(reference));
-                }
-                NamedSource::Image(reference) => {
-                    images.insert(name.clone(), NamedImage::Registry(reference));
-                }
-            }
-        }
-        Ok(Self {
-            git: facts_of(&context, talk),
-            tree,
-            directories,
-            images,
-            parsed: parsed(&dockerfile.bytes, request),
-            ignore: ignore.unwrap_or_default(),
-            text: String::from_utf8_lossy(&dockerfile.bytes).into_owned(),
-            dockerfile_name: dockerfile.name,
-        })
-    }
-}
-
-/// The facts of the context's checkout. A repository that can't be read is no reason not to build.
-fn facts_of(context: &Context, talk: &Talk) -> Option<GitFacts> {
-    git_facts(context.directory()).unwrap_or_else(|error| {
-        let text = format!("the context's git repository is not used: {}", crate::chain(&error));
-        talk.warn(text);
-        None
-    })
-}
-
-/// The Dockerfile, with the check options of the command line instead of its own.
-fn parsed(bytes: &[u8], request: &BuildRequest) -> Parsed {
-    let mut parsed = cofferdam_dockerfile::parse(bytes);
-    match request.build_arguments.get(CHECK_ARGUMENT).map(|value| CheckOptions::parse(value)) {
-        None => {}
-        Some(Ok(options)) => parsed.directives.check = options,
-        Some(Err(reason)) => parsed.diagnostics.push(Diagnostic {
-            severity: Severity::Error,
-            code: "InvalidCheckOption".to_owned(),
-            message: format!("{CHECK_ARGUMENT}: {reason}"),
-            span: None,
-            help: Some("the options are `skip=RULE,…`, `experimental=RULE,…` and `error=true`".to_owned()),
-        }),
-    }
-    parsed
-}
-
-/// The patterns of an ignore file.
-fn patterns(ignore: Option<&IgnoreText>) -> Result<Option<IgnorePatterns>, BuildError> {
-    let Some(ignore) = ignore else { return Ok(None) };
-    let wrong = |error: IgnoreError| BuildError::NamedContext { name: ignore.name.clone(), reason: error.to_string() };
-    IgnorePatterns::parse(&ignore.bytes).map(Some).map_err(wrong)
-}
-
-/// What an ignore file leaves of a tree.
-fn visibility(patterns: IgnorePatterns) -> Visibility {
-    let patterns = Arc::new(patterns);
-    let inside = patterns.clone();
-    Visibility {
-        visible: Arc::new(move |path: &RootPath, _| !patterns.excluded(path)),
-        may_hold_visible: Arc::new(move |path: &RootPath, _| inside.might_reinclude_below(path)),
     }
 }
 

@@ -15,6 +15,7 @@ use cofferdam_rootfs::{SpoolFactory, Timestamp, Tree};
 
 use crate::{
     error::BuildError,
+    fetched::Fetched,
     file_hashes::FileHashes,
     images::Image,
     layers::{LayerFiles, StageLayer},
@@ -54,6 +55,10 @@ pub struct Builder {
     pub context: Arc<dyn Tree>,
     /// `--build-context` with directories.
     pub directories: BTreeMap<String, Arc<dyn Tree>>,
+    /// Which of these and the context were fetched (`None` is the context): nobody changes them meanwhile.
+    pub fetched_trees: BTreeSet<Option<String>>,
+    /// What steps name beside them.
+    pub fetched: Fetched,
     /// The images that the plan names.
     pub images: BTreeMap<ImageName, Arc<Image>>,
     /// The stages whose layers the image has.

@@ -10,7 +10,7 @@ use cofferdam_exec::{
     Cancel, Changes, ExecError, Executor, Exit, Ids, Network, Note, PrivateFile, Root, RootForm, RunRequest, Stream,
     resolve_user,
 };
-use cofferdam_image::{Store, TempDir};
+use cofferdam_image::{LayerBlob, Store, TempDir};
 use cofferdam_plugin_host::{
     Command, CommandMount, Exit as CommandExit, Network as CommandNetwork, RunCommand, RunCommandError,
 };
@@ -23,7 +23,7 @@ use crate::{
     error::StepError,
     events::{Event, Stream as EventStream, Vertex},
     flat::FlatRoot,
-    layers::{LayerFailure, StageLayer},
+    layers::{LayerFailure, LayerWatch, StageLayer},
     mounts::MountSources,
     work::{Meter, Talk},
 };
@@ -76,22 +76,42 @@ pub struct StepCommands {
 /// A layer can't be had, or the machine refused.
 pub fn unpack(layers: &[Arc<StageLayer>], talk: &Talk, vertex: Vertex) -> Result<Vec<PathBuf>, LayerFailure> {
     let directory = |layer: &Arc<StageLayer>| {
-        let (meter, blob) = (Meter::new(), *layer.blob());
-        let tell = |done_bytes: u64| {
-            let (digest, total_bytes) = (blob.digest, blob.size);
-            talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
-        };
-        let directory = layer.directory(&|done_bytes| {
-            if done_bytes < blob.size && meter.is_due() {
-                tell(done_bytes);
-            }
-        })?;
-        if meter.was_due() {
-            tell(blob.size);
+        let watch = UnpackTalk { talk, vertex, blob: layer.blob(), meter: Meter::new() };
+        let directory = layer.directory(&watch)?;
+        if watch.meter.was_due() {
+            watch.tell(watch.blob.size);
         }
         Ok(directory)
     };
     layers.iter().map(directory).collect()
+}
+
+/// Tells how far a layer is unpacked.
+struct UnpackTalk<'w> {
+    talk: &'w Talk,
+    vertex: Vertex,
+    blob: &'w LayerBlob,
+    meter: Meter,
+}
+
+impl UnpackTalk<'_> {
+    fn tell(&self, done_bytes: u64) {
+        let (vertex, digest, total_bytes) = (self.vertex, self.blob.digest, self.blob.size);
+        self.talk.event(Event::Unpacking { vertex, digest, done_bytes, total_bytes });
+    }
+}
+
+impl LayerWatch for UnpackTalk<'_> {
+    fn read_bytes(&self, done_bytes: u64) {
+        if done_bytes < self.blob.size && self.meter.is_due() {
+            self.tell(done_bytes);
+        }
+    }
+
+    fn waits(&self) {
+        let text = format!("waiting for another builder that unpacks layer {}", self.blob.digest);
+        self.talk.event(Event::Note { vertex: self.vertex, text });
+    }
 }
 
 /// The upper directory of a step's commands.

@@ -55,8 +55,11 @@ impl Download {
     pub fn end(&self, ending: Ending) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let last = state.last;
-        if let Some(work) = state.work.take() {
-            work.end_after(ending, last);
+        match (state.work.take(), ending) {
+            // The layers that are missing were never asked for.
+            (Some(work), Ending::Done) => work.end_after(Ending::Done, last),
+            (Some(work), ending) => work.end(ending),
+            (None, _) => {}
         }
     }
 

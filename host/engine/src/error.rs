@@ -1,7 +1,8 @@
 //! Why a build failed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
+use cofferdam_context::FetchError;
 use cofferdam_dockerfile::{Diagnostic, Span};
 use cofferdam_exec::{Exit, Note};
 use cofferdam_image::{ImageError, StoreError};
@@ -41,6 +42,14 @@ pub enum BuildError {
     /// The context can't be used.
     #[error(transparent)]
     Context(#[from] cofferdam_context::ContextError),
+    /// The context and the Dockerfile both.
+    #[error(
+        "standard input can't be the context and the Dockerfile; give one of them as a path, or put the Dockerfile into the archive"
+    )]
+    StandardInputTwice,
+    /// What a step names can't be fetched.
+    #[error(transparent)]
+    Fetch(#[from] Arc<FetchError>),
     /// A named context can't be used.
     #[error("named context `{name}`: {reason}")]
     NamedContext {
@@ -205,6 +214,9 @@ pub enum StepError {
         /// What was attempted.
         message: String,
     },
+    /// What it names can't be fetched.
+    #[error(transparent)]
+    Fetch(Arc<FetchError>),
     /// The handler itself failed.
     #[error("{0}")]
     Plugin(String),

@@ -26,6 +26,8 @@ pub enum Stream {
 pub enum Kind {
     /// An instruction of the Dockerfile.
     Step,
+    /// A context is fetched.
+    Fetch,
     /// An image's manifest and configuration are looked up.
     LookUp,
     /// An image's layers are fetched, beside the steps.
@@ -77,7 +79,8 @@ pub enum Event {
         /// For example `[builder 2/4] RUN make`.
         name: String,
     },
-    /// The cache does not have a step's result, and what it needs is there: it is carried out now.
+    /// The cache does not have a step's result, and what it needs is there, the layers below included: it is carried out
+    /// now.
     Working {
         /// Which.
         vertex: Vertex,
@@ -99,7 +102,7 @@ pub enum Event {
         /// One sentence without a full stop.
         text: String,
     },
-    /// A layer below a step's command is being unpacked. Told ten times a second at most, and not at all if it is done at
+    /// A layer below a step's command is being unpacked, before the step is carried out. Told ten times a second at most, and not at all if it is done at
     /// once; `done_bytes` reaches `total_bytes` when it is unpacked.
     Unpacking {
         /// Which.

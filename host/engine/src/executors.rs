@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use cofferdam_exec::{Executor, Finding, Ids, Launcher, RootForm, TranslatorExecutor};
+use cofferdam_exec::{Executor, Finding, Ids, Launcher, RootForm, Tier};
 use cofferdam_plan::Plan;
 use cofferdam_rootfs::UnpackForm;
 
@@ -23,34 +23,14 @@ impl Surroundings {
     /// # Errors
     /// The namespace that the probe could enter can't be entered now.
     pub fn prepare(store: &Path, wanted: Option<&str>) -> Result<Self, BuildError> {
-        let mut report = cofferdam_exec::probe(store);
-        let unwanted = |what: &str| cofferdam_exec::Reason {
-            step: format!("use {what}"),
-            problem: "another executor was asked for".to_owned(),
-            remedy: "leave `--executor` out".to_owned(),
-        };
-        // An executor that was not asked for is not settled into; its findings stay as they were.
+        let report = cofferdam_exec::probe(store);
         let findings = report.findings();
-        match wanted {
-            Some("native" | "native-root") => report.userns = Err(unwanted("a user namespace")),
-            Some("userns") => report.native = Err(unwanted("native root")),
-            Some("emulated") => {
-                report.native = Err(unwanted("native root"));
-                report.userns = Err(unwanted("a user namespace"));
-            }
-            _ => {}
-        }
-        let mut executor = report
-            .settle(Launcher::default())
-            .map(|executor| executor.map(|executor| Arc::new(executor) as Arc<dyn Executor>))
-            .map_err(|error| BuildError::Executor { name: "userns".to_owned(), reason: error.to_string() })?;
+        let tier = wanted.and_then(Tier::named);
+        let executor = report
+            .settle(Launcher::default(), tier)
+            .map_err(|error| BuildError::Executor { name: Tier::Userns.to_string(), reason: error.to_string() })?;
         // Nobody may look into this process: it will hold credentials.
         let _ = cofferdam_exec::harden_process();
-        let translator = || Arc::new(TranslatorExecutor::new(Launcher::default())) as Arc<dyn Executor>;
-        let may = !matches!(wanted, Some("native" | "native-root" | "userns"));
-        if may && report.emulated.is_ok() {
-            executor = executor.or_else(|| Some(translator()));
-        }
         Ok(Self { findings, executor })
     }
 
@@ -97,9 +77,10 @@ impl Executors {
         plan: &Plan,
     ) -> Result<Option<Arc<dyn Executor>>, BuildError> {
         if let Some(name) = wanted
-            && !matches!(name, "auto" | "native" | "native-root" | "userns" | "emulated")
+            && name != "auto"
+            && Tier::named(name).is_none()
         {
-            let reason = "there are native, userns and emulated".to_owned();
+            let reason = "there are auto, native, userns, chroot and emulated".to_owned();
             return Err(BuildError::Executor { name: name.to_owned(), reason });
         }
         let steps = plan.stages.values().flat_map(|stage| &stage.steps);

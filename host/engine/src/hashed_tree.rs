@@ -32,6 +32,11 @@ pub struct HashedTree {
     inner: Arc<dyn Tree>,
     read: ReadFiles,
     time: Option<Timestamp>,
+    /// What the entries do not say and the image may show; part of every hash.
+    version: Option<String>,
+    revision: Option<String>,
+    /// Whether nobody but this build can change it.
+    is_ours: bool,
     stop: Stop,
     kept: Option<Arc<FileHashes>>,
     /// What was found when a read was first hashed.
@@ -41,7 +46,17 @@ pub struct HashedTree {
 impl HashedTree {
     /// Hashes what is read of `inner`; reading ends with an error when the build is stopped.
     pub fn new(inner: Arc<dyn Tree>, stop: Stop) -> Self {
-        Self { inner, read: ReadFiles::default(), time: None, stop, kept: None, hashes: Mutex::default() }
+        Self {
+            inner,
+            read: ReadFiles::default(),
+            time: None,
+            version: None,
+            revision: None,
+            is_ours: false,
+            stop,
+            kept: None,
+            hashes: Mutex::default(),
+        }
     }
 
     /// Every entry has this time: when a file was checked out says nothing of the source, so it is in no key, and must not
@@ -49,6 +64,23 @@ impl HashedTree {
     #[must_use]
     pub fn timed(self, time: Option<Timestamp>) -> Self {
         Self { time, ..self }
+    }
+
+    /// Nobody but this build can change it, so nothing of it is asked twice.
+    #[must_use]
+    pub fn ours(self) -> Self {
+        Self { is_ours: true, ..self }
+    }
+
+    /// It was fetched: what is not among its entries is part of every hash all the same.
+    #[must_use]
+    pub fn fetched(self, version: String, revision: Option<String>) -> Self {
+        Self { version: Some(version), revision, is_ours: true, ..self }
+    }
+
+    /// What the entries do not say and the image may show.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Digests are looked up in `kept`, and left there for the next build.
@@ -136,21 +168,30 @@ impl Tree for HashedTree {
         Ok(self.open_entry(path)?.reader)
     }
 
+    fn revision(&self) -> Option<String> {
+        self.revision.clone()
+    }
+
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {
         self.inner.identity(path)
     }
 
     fn entry(&self, path: &RootPath) -> Result<Option<TreeEntry>, RootfsError> {
         let entry = self.inner.entry(path)?;
-        Ok(entry.map(|entry| TreeEntry { metadata: self.timed_metadata(entry.metadata), ..entry }))
+        Ok(entry.map(|entry| TreeEntry {
+            metadata: self.timed_metadata(entry.metadata),
+            changed_ns: entry.changed_ns.filter(|_| !self.is_ours),
+            ..entry
+        }))
     }
 
     fn entries(&self, path: &RootPath, is_plain: IsPlain<'_>) -> Result<Vec<(Vec<u8>, TreeEntry)>, RootfsError> {
         let mut entries = self.inner.entries(path, &|fingerprint| {
             is_plain(fingerprint) || self.known(Some(fingerprint)).is_some_and(|known| known.is_plain)
         })?;
-        if let Some(time) = self.time {
-            entries.iter_mut().for_each(|(_, entry)| entry.metadata.mtime = time);
+        for (_, entry) in &mut entries {
+            entry.metadata.mtime = self.time.unwrap_or(entry.metadata.mtime);
+            entry.changed_ns = entry.changed_ns.filter(|_| !self.is_ours);
         }
         Ok(entries)
     }

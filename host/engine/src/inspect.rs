@@ -9,11 +9,15 @@ use cofferdam_plan::{
     outline::{self, Outline, Target},
 };
 
+use cofferdam_plugin_host::Policy;
+
 use crate::{
-    build::{Sources, plan_options},
+    build::plan_options,
     error::BuildError,
     events::{Event, Observer},
     request::BuildRequest,
+    sources::{self, Sources},
+    stop::Stop,
     work::Talk,
 };
 
@@ -82,7 +86,9 @@ impl Observer for Deaf {
 }
 
 fn open(request: &BuildRequest) -> Result<Sources, BuildError> {
-    Sources::open(request, &Talk::new(Arc::new(Deaf)))
+    let policy = Policy::load(request.plugins.policy_file.as_deref())?;
+    let remote = sources::remote(request, &policy, &Stop::new(), None);
+    Sources::open(request, &Talk::new(Arc::new(Deaf)), &remote)
 }
 
 /// The sources, if the language has nothing against the Dockerfile. Unknown keywords are a matter of plugins.

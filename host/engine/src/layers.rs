@@ -28,6 +28,20 @@ pub trait BlobOrigin: Send + Sync {
     fn repository(&self) -> Option<&cofferdam_registry::Repository>;
 }
 
+/// Whoever watches a layer being unpacked.
+pub trait LayerWatch {
+    /// So many bytes of the blob were read so far. Called again and again.
+    fn read_bytes(&self, done_bytes: u64);
+    /// Another builder is at it, and is waited for.
+    fn waits(&self);
+}
+
+/// Nobody watches.
+impl LayerWatch for () {
+    fn read_bytes(&self, _: u64) {}
+    fn waits(&self) {}
+}
+
 /// A layer can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerFailure {
@@ -129,12 +143,11 @@ impl StageLayer {
         self.index_locked(&mut known)
     }
 
-    /// The directory with the layer's entries, unpacked if nobody did it before. `watch` hears how many bytes of the blob
-    /// were read for it, again and again.
+    /// The directory with the layer's entries, unpacked if nobody did it before.
     ///
     /// # Errors
     /// The layer can't be had, or the machine refused.
-    pub fn directory(&self, watch: &dyn Fn(u64)) -> Result<PathBuf, LayerFailure> {
+    pub fn directory(&self, watch: &dyn LayerWatch) -> Result<PathBuf, LayerFailure> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(directory) = &known.directory {
             return Ok(directory.clone());
@@ -167,7 +180,7 @@ impl StageLayer {
         Ok(directory)
     }
 
-    fn unpack_on(&self, index: &LayerIndex, watch: &dyn Fn(u64)) -> Result<PathBuf, LayerFailure> {
+    fn unpack_on(&self, index: &LayerIndex, watch: &dyn LayerWatch) -> Result<PathBuf, LayerFailure> {
         Ok(match self.implied_below(index)? {
             None => self.unpack(&self.blob.diff_id, None, watch)?.0,
             Some((key, below)) => self.unpack(&key, Some(below), watch)?.0,
@@ -219,9 +232,9 @@ impl StageLayer {
         &self,
         key: &Digest,
         below: Option<Arc<MergedIndex>>,
-        watch: &dyn Fn(u64),
+        watch: &dyn LayerWatch,
     ) -> Result<(PathBuf, Option<Arc<LayerIndex>>), LayerFailure> {
-        match self.files.store.begin_unpack(&self.files.form_name, key)? {
+        match self.files.store.begin_unpack(&self.files.form_name, key, &|| watch.waits())? {
             Unpacking::Ready(directory) => Ok((directory, None)),
             Unpacking::Started(guard) => {
                 let index = self.read(Some((guard.directory(), below)), watch)?;
@@ -251,7 +264,7 @@ impl StageLayer {
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.files.store.has_blob(&self.blob.digest, Some(self.blob.size)) {
-            known.index = Some(self.read(None, &|_| ())?);
+            known.index = Some(self.read(None, &())?);
         }
         Ok(())
     }
@@ -270,7 +283,7 @@ impl StageLayer {
         }
         let index = match self.files.store.layer_index(&self.blob.diff_id)? {
             Some(index) => Arc::new(index),
-            None => self.read(None, &|_| ())?,
+            None => self.read(None, &())?,
         };
         known.index = Some(index.clone());
         Ok(index)
@@ -281,7 +294,7 @@ impl StageLayer {
     fn read(
         &self,
         unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>,
-        watch: &dyn Fn(u64),
+        watch: &dyn LayerWatch,
     ) -> Result<Arc<LayerIndex>, LayerFailure> {
         let error = match self.read_once(unpack_into.clone(), watch) {
             Err(error @ LayerFailure::Layer { .. }) => error,
@@ -302,7 +315,7 @@ impl StageLayer {
     fn read_once(
         &self,
         unpack_into: Option<(&Path, Option<Arc<MergedIndex>>)>,
-        watch: &dyn Fn(u64),
+        watch: &dyn LayerWatch,
     ) -> Result<Arc<LayerIndex>, LayerFailure> {
         let store = &self.files.store;
         let digest = self.blob.digest;
@@ -370,7 +383,7 @@ fn wrong_bytes(error: LayerError, rest: &mut dyn Read) -> LayerError {
 
 impl LayerContents for StageLayer {
     fn directory(&self) -> Result<Arc<ConfinedDir>, RootfsError> {
-        let directory = Self::directory(self, &|_| ()).map_err(|error| RootfsError::Storage {
+        let directory = Self::directory(self, &()).map_err(|error| RootfsError::Storage {
             action: format!("unpack layer {}", self.blob.digest),
             source: io::Error::other(error),
         })?;
@@ -420,14 +433,14 @@ impl<R: Read> Read for Tee<R> {
 struct Counted<'w, R> {
     from: R,
     bytes: u64,
-    watch: &'w dyn Fn(u64),
+    watch: &'w dyn LayerWatch,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
         self.bytes += count as u64;
-        (self.watch)(self.bytes);
+        self.watch.read_bytes(self.bytes);
         Ok(count)
     }
 }

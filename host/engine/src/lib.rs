@@ -14,6 +14,7 @@ mod earlier_blocks;
 mod error;
 mod events;
 mod executors;
+mod fetched;
 mod file_hashes;
 mod flat;
 mod hashed_tree;
@@ -26,7 +27,9 @@ mod packing;
 mod plugins;
 mod publish;
 mod request;
+mod sources;
 mod ssh;
+mod ssh_keys;
 mod stage;
 mod step;
 mod stop;
@@ -35,6 +38,7 @@ mod work;
 mod write_out;
 
 pub use build::{Built, build};
+pub use cofferdam_context::{Basic, GitOptions};
 pub use cofferdam_digest::Digest;
 pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place, split_fields};
 pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};
@@ -49,11 +53,11 @@ pub use executors::Surroundings;
 pub use images::ImageFailure;
 pub use inspect::{Inspected, check, outline, targets};
 pub use layers::LayerFailure;
-pub use naming::{Facts, decide, tag_facts};
+pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use request::{
     BuildRequest, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
-    RegistryAccess, SecretSource, SshSource, Timestamps,
+    RegistryAccess, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
 

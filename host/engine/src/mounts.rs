@@ -28,12 +28,13 @@ use cofferdam_rootfs::{
 use crate::{
     command,
     error::{BuildError, StepError},
-    events::Vertex,
+    events::{Event, Vertex},
     flat::FlatRoot,
     hashed_tree::HashedTree,
     layers::{LayerFiles, StageLayer},
-    request::{BuildRequest, SecretSource},
-    ssh::AgentSocket,
+    request::{BuildRequest, SecretSource, SshSource},
+    ssh::{Agent, AgentSocket},
+    ssh_keys::{KEY_LIMIT_BYTES, SshKeys},
     stop::Stop,
     trees,
     work::Talk,
@@ -48,13 +49,16 @@ const NAMESPACE_ARGUMENT: &str = "BUILDKIT_CACHE_MOUNT_NS";
 /// How often a cache that others have is asked for.
 const CACHE_INTERVAL: Duration = Duration::from_millis(50);
 
+/// After so many of them, a second, the log says what is waited for.
+const CACHE_WAITS_WORTH_TELLING: u32 = 20;
+
 /// What is copied of a tree has this name in the directory that it is copied to.
 const PART: &str = "part";
 
 /// What commands may be handed beside trees.
 pub struct Handouts {
     secrets: BTreeMap<String, Vec<u8>>,
-    agents: BTreeMap<String, std::path::PathBuf>,
+    agents: BTreeMap<String, Agent>,
     cache_namespace: String,
     /// Parts of directories that were copied for a mount, by the hash of what is in them.
     copies: Mutex<BTreeMap<Digest, Arc<TempDir>>>,
@@ -80,17 +84,36 @@ impl Handouts {
         }
         let mut agents = BTreeMap::new();
         for (id, source) in &request.ssh {
-            use std::os::unix::fs::FileTypeExt;
-            let path = request.working_directory.join(&source.socket);
-            let failed = |source| BuildError::Handout { flag: "--ssh", id: id.clone(), path: path.clone(), source };
-            if !path.metadata().map_err(failed)?.file_type().is_socket() {
-                return Err(failed(std::io::Error::other("it is no socket of an agent")));
-            }
-            agents.insert(id.clone(), path);
+            agents.insert(id.clone(), agent(id, source, &request.working_directory)?);
         }
         let cache_namespace = request.build_arguments.get(NAMESPACE_ARGUMENT).cloned().unwrap_or_default();
         Ok(Self { secrets, agents, cache_namespace, copies: Mutex::default() })
     }
+
+    /// The secrets, by id.
+    pub fn secrets(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.secrets
+    }
+}
+
+/// One socket, or files with keys.
+fn agent(id: &str, source: &SshSource, here: &Path) -> Result<Agent, BuildError> {
+    use std::os::unix::fs::FileTypeExt;
+    let mut keys = SshKeys::default();
+    for path in &source.paths {
+        let path = here.join(path);
+        let failed = |source| BuildError::Handout { flag: "--ssh", id: id.to_owned(), path: path.clone(), source };
+        let metadata = path.metadata().map_err(failed)?;
+        if metadata.file_type().is_socket() && source.paths.len() == 1 {
+            return Ok(Agent::Socket(path));
+        }
+        if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
+            return Err(failed(std::io::Error::other("it is neither the socket of an agent nor a private key")));
+        }
+        let text = std::fs::read(&path).map_err(failed)?;
+        keys.add(&text).map_err(|why| failed(std::io::Error::other(why)))?;
+    }
+    Ok(Agent::Keys(Arc::new(keys)))
 }
 
 fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -166,6 +189,7 @@ impl MountSources {
         vertex: Vertex,
     ) -> Result<Prepared, StepError> {
         let mut prepared = Prepared::default();
+        let note = |text: String| talk.event(Event::Note { vertex, text });
         for mount in mounts {
             let source = match &mount.source {
                 CommandMountSource::Bind { part, writable } => {
@@ -173,7 +197,7 @@ impl MountSources {
                 }
                 CommandMountSource::Cache { id, sharing, base, owner, mode, read_only } => {
                     let wanted = Cache { id, sharing: *sharing, base: base.as_ref(), owner: *owner, mode: *mode };
-                    let directory = self.cache(&wanted, flat, &mut prepared)?;
+                    let directory = self.cache(&wanted, flat, &mut prepared, &note)?;
                     Some(MountSource::Path { path: directory, read_only: *read_only })
                 }
                 CommandMountSource::Memory { size_bytes } => Some(MountSource::Memory { size_bytes: *size_bytes }),
@@ -285,6 +309,7 @@ impl MountSources {
         cache: &Cache<'_>,
         flat: Option<&FlatRoot>,
         prepared: &mut Prepared,
+        note: &dyn Fn(String),
     ) -> Result<std::path::PathBuf, StepError> {
         let key = self.cache_key(cache)?;
         // A command that has it twice has it once.
@@ -297,11 +322,19 @@ impl MountSources {
             Sharing::Private => CacheSharing::Private,
         };
         let fill = |directory: &Path| self.fill_cache(directory, cache, flat);
+        let mut waits = 0;
         let mount = loop {
             match self.files.store.cache_mount(&self.files.form_name, &key, sharing, fill)? {
                 Some(mount) => break mount,
                 None if self.stop.is_stopped() => return Err(StepError::Exec(cofferdam_exec::ExecError::Cancelled)),
-                None => std::thread::sleep(CACHE_INTERVAL),
+                None => {
+                    // A short wait is not worth a line.
+                    waits += 1;
+                    if waits == CACHE_WAITS_WORTH_TELLING {
+                        note(format!("waiting for another command that has locked the cache `{}`", cache.id));
+                    }
+                    std::thread::sleep(CACHE_INTERVAL);
+                }
             }
         };
         let directory = mount.directory();

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use cofferdam_context::GitFacts;
 use cofferdam_digest::Digest;
-use cofferdam_plan::step::KeyValue;
-use cofferdam_plugin_host::{CiFacts, Decision, Facts as TagFacts, GitFacts as TagGitFacts, PluginHost, Requested};
+use cofferdam_plugin_host::{
+    CiFacts, Decision, Facts as TagFacts, GitFacts as TagGitFacts, Naming, PluginHost, PublishedTag, Requested,
+};
 use cofferdam_registry::{Reference, Repository, Tag};
 use cofferdam_rootfs::Timestamp;
 
@@ -49,17 +50,32 @@ impl NamedRepository {
     }
 }
 
-/// Asks the policies for the tags of each repository. Several policies: the union; any refusal wins.
+/// What tagging policies decided.
+#[derive(Debug, Clone, Default)]
+pub struct Decided {
+    /// In the order in which the user named them.
+    pub repositories: Vec<NamedRepository>,
+    /// Of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The tags that a repository has, of those that were decided before the build; asked for only where a policy wants to know.
+pub type Published<'p> = &'p dyn Fn(&Repository) -> Result<Vec<PublishedTag>, BuildError>;
+
+/// Asks the policies for the tags of each repository. Several policies: the union; any refusal wins. Of labels and annotations
+/// with one name, the last policy's counts.
 ///
 /// # Errors
-/// A name is none, a policy is unknown, fails, or refuses.
+/// A name is none, a policy is unknown, fails, or refuses; the tags that a repository has can't be had.
 pub fn decide(
     plugins: &PluginHost,
     policies: &[PolicyUse],
     references: &[String],
-    facts: &Facts,
-    digest: Option<&Digest>,
-) -> Result<Vec<NamedRepository>, BuildError> {
+    facts: &TagFacts,
+    published: Published<'_>,
+) -> Result<Decided, BuildError> {
     let mut requested: Vec<(Repository, Vec<String>)> = Vec::new();
     for text in references {
         let reference: Reference = text.parse()?;
@@ -75,22 +91,29 @@ pub fn decide(
     }
     let explicit = [PolicyUse { name: "explicit".to_owned(), options: Vec::new() }];
     let policies = if policies.is_empty() { &explicit[..] } else { policies };
-    let facts = tag_facts(facts, digest);
-    let mut named = Vec::new();
+    let mut all = Decided::default();
     for (repository, tags) in requested {
         let mut decided: Vec<Tag> = Vec::new();
+        let mut known: Option<TagFacts> = None;
         for policy in policies {
+            let failed = |reason: String| BuildError::TagPolicy { policy: policy.name.clone(), reason };
+            let wants = plugins.wants_published_tags(&policy.name).map_err(|error| failed(error.to_string()))?;
+            if wants && known.is_none() {
+                known = Some(TagFacts { published: published(&repository)?, ..facts.clone() });
+            }
             let requested =
                 Requested { repository: repository.to_string(), tags: tags.clone(), options: policy.options.clone() };
-            let failed = |reason: String| BuildError::TagPolicy { policy: policy.name.clone(), reason };
-            match plugins.decide(&policy.name, &facts, &requested).map_err(|error| failed(error.to_string()))? {
-                Decision::Tags(tags) => {
+            let facts = known.as_ref().unwrap_or(facts);
+            match plugins.decide(&policy.name, facts, &requested).map_err(|error| failed(error.to_string()))? {
+                Decision::Push(Naming { tags, labels, annotations }) => {
                     for text in tags {
                         let tag: Tag = text.parse().map_err(|_| failed(format!("`{text}` is not a tag")))?;
                         if !decided.contains(&tag) {
                             decided.push(tag);
                         }
                     }
+                    all.labels.extend(labels);
+                    all.annotations.extend(annotations);
                 }
                 Decision::Refused { reason, help } => {
                     return Err(BuildError::Refused { policy: policy.name.clone(), reason, help });
@@ -101,9 +124,9 @@ pub fn decide(
             let reason = format!("no tag for `{repository}`");
             return Err(BuildError::TagPolicy { policy: policies[0].name.clone(), reason });
         }
-        named.push(NamedRepository { repository, tags: decided });
+        all.repositories.push(NamedRepository { repository, tags: decided });
     }
-    Ok(named)
+    Ok(all)
 }
 
 /// The facts in the shape that policies see.
@@ -112,14 +135,10 @@ pub fn tag_facts(facts: &Facts, digest: Option<&Digest>) -> TagFacts {
     let system = system.iter().find(|(variable, _)| facts.variables.contains_key(*variable)).map(|(_, name)| *name);
     TagFacts {
         git: facts.git.as_ref().map(|git| git_facts(git, &facts.variables)),
-        ci: system.map(|system| CiFacts {
-            system: system.to_owned(),
-            variables: (facts.variables.iter())
-                .map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() })
-                .collect(),
-        }),
+        ci: system.map(|system| CiFacts { system: system.to_owned(), variables: facts.variables.clone() }),
         date: Timestamp { seconds: facts.epoch, nanoseconds: 0 },
         digest: digest.map(Digest::to_string),
+        published: Vec::new(),
     }
 }
 
@@ -136,7 +155,11 @@ fn git_facts(git: &GitFacts, variables: &BTreeMap<String, String>) -> TagGitFact
         commit: git.commit.clone(),
         branch: git.branch.clone().or(from_ci),
         tags: git.tags.clone(),
-        default_branch: variables.get("CI_DEFAULT_BRANCH").cloned().or_else(|| git.default_branch.clone()),
+        default_branch: (variables
+            .get("CI_DEFAULT_BRANCH")
+            .or_else(|| variables.get("event.repository.default_branch")))
+        .cloned()
+        .or_else(|| git.default_branch.clone()),
         commit_time: Timestamp { seconds: git.commit_time, nanoseconds: 0 },
         dirty: git.dirty,
     }

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use cofferdam_digest::Digest;
 use cofferdam_image::Store;
+use cofferdam_plugin_host::PublishedTag;
 use cofferdam_registry::{
     BlobOutcome, BlobSource, BlobUpload, Client, ManifestName, Progress, RegistryError, Repository,
 };
@@ -37,38 +38,51 @@ pub struct Publisher {
     pub store: Store,
     /// Where to.
     pub repositories: Vec<Repository>,
-    /// Who watches.
-    pub talk: Talk,
     under_way: Mutex<BTreeMap<(usize, Digest), Transferring>>,
+    told: Arc<PushTalk>,
+}
+
+/// Pushing as a unit of work. Whether a layer has to go anywhere is known late, and its bytes may still be on their way from
+/// the base's registry: it begins with the first one that moves, or was there.
+struct PushTalk {
+    talk: Talk,
+    name: String,
     work: Mutex<Option<Work>>,
+}
+
+impl PushTalk {
+    fn tell(&self, event: impl FnOnce(Vertex) -> Event) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.get_or_insert_with(|| self.talk.begin(Kind::Push, self.name.clone())).event(event);
+    }
+
+    fn begin(&self) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.get_or_insert_with(|| self.talk.begin(Kind::Push, self.name.clone()));
+    }
+
+    fn end(&self, ending: Ending) {
+        if let Some(work) = self.work.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            work.end(ending);
+        }
+    }
 }
 
 impl Publisher {
     /// Nothing is under way yet.
     pub fn new(client: Client, runtime: Handle, store: Store, repositories: Vec<Repository>, talk: Talk) -> Self {
-        Self { client, runtime, store, repositories, talk, under_way: Mutex::default(), work: Mutex::default() }
-    }
-
-    /// What the transfers belong to; begun with the first one.
-    fn vertex(&self) -> Vertex {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = || {
-            let names: Vec<String> = self.repositories.iter().map(|repository| repository.familiar()).collect();
-            self.talk.begin(Kind::Push, format!("pushing to {}", names.join(", ")))
-        };
-        work.get_or_insert_with(begin).vertex
+        let names: Vec<String> = repositories.iter().map(Repository::familiar).collect();
+        let told = PushTalk { talk, name: format!("pushing to {}", names.join(", ")), work: Mutex::default() };
+        Self { client, runtime, store, repositories, under_way: Mutex::default(), told: Arc::new(told) }
     }
 
     /// Ends the talk about pushing, if there was any.
     pub fn end(&self, ending: Ending) {
-        if let Some(work) = self.work.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            work.end(ending);
-        }
+        self.told.end(ending);
     }
 
     /// Starts to push a layer that the image will have, unless that was done already.
     pub fn push_layer(&self, layer: &Arc<StageLayer>) {
-        let vertex = self.vertex();
         for (number, repository) in self.repositories.iter().enumerate() {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
             under_way.entry((number, layer.blob().digest)).or_insert_with(|| {
@@ -77,12 +91,36 @@ impl Publisher {
                     repository.clone(),
                     layer.clone(),
                     self.store.clone(),
-                    self.talk.clone(),
-                    vertex,
+                    self.told.clone(),
                 );
                 self.runtime.spawn(task)
             });
         }
+    }
+
+    /// Those of a repository's decided tags that it has already.
+    ///
+    /// # Errors
+    /// The registry refuses, or can't be reached.
+    pub fn published(
+        &self,
+        decided: &[NamedRepository],
+        repository: &Repository,
+    ) -> Result<Vec<PublishedTag>, BuildError> {
+        let mut published = Vec::new();
+        for named in decided.iter().filter(|named| named.repository == *repository) {
+            for reference in named.references() {
+                match self.runtime.block_on(self.client.resolve(&reference)) {
+                    Ok(found) => published.push(PublishedTag {
+                        tag: reference.tag().map(|tag| tag.as_str().to_owned()).unwrap_or_default(),
+                        digest: found.digest.to_string(),
+                    }),
+                    Err(RegistryError::NotFound { .. }) => {}
+                    Err(source) => return Err(BuildError::Push { destination: reference.familiar(), source }),
+                }
+            }
+        }
+        Ok(published)
     }
 
     /// Waits for every blob, then sends the configuration, the manifest, and last the tags: until then nobody sees a part
@@ -93,6 +131,7 @@ impl Publisher {
     pub fn finish(&self, image: &Assembled, named: &[NamedRepository], stop: &Stop) -> Result<Digest, BuildError> {
         // Whoever stops a build does not want to see it published.
         let go_on = || if stop.is_stopped() { Err(BuildError::Stopped) } else { Ok(()) };
+        self.told.begin();
         for layer in &image.layers {
             self.push_layer(layer);
         }
@@ -163,15 +202,15 @@ async fn push_layer(
     repository: Repository,
     layer: Arc<StageLayer>,
     store: Store,
-    talk: Talk,
-    vertex: Vertex,
+    told: Arc<PushTalk>,
 ) -> Result<(), RegistryError> {
     let blob = *layer.blob();
     let progress: Progress = {
-        let (talk, meter) = (talk.clone(), Meter::new());
+        let (told, meter) = (told.clone(), Meter::new());
         Arc::new(move |done_bytes| {
             if meter.is_due() {
-                talk.event(Event::Progress { vertex, digest: blob.digest, done_bytes, total_bytes: blob.size });
+                let (digest, total_bytes) = (blob.digest, blob.size);
+                told.tell(|vertex| Event::Progress { vertex, digest, done_bytes, total_bytes });
             }
         })
     };
@@ -188,7 +227,7 @@ async fn push_layer(
         BlobOutcome::Mounted(_) => Transfer::Mounted,
         BlobOutcome::Uploaded => Transfer::Uploaded,
     };
-    talk.event(Event::Transferred { vertex, digest: blob.digest, size_bytes: blob.size, transfer });
+    told.tell(|vertex| Event::Transferred { vertex, digest: blob.digest, size_bytes: blob.size, transfer });
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use cofferdam_context::{Basic, GitOptions};
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
 use cofferdam_registry::{Mirrors, Secret};
@@ -37,6 +38,8 @@ pub struct BuildRequest {
     pub timestamps: Timestamps,
     /// The private directory of this and other builds.
     pub store: PathBuf,
+    /// How contexts and other sources in a network are reached.
+    pub sources: SourceAccess,
     /// How registries are reached.
     pub registries: RegistryAccess,
     /// Which plugins are loaded, and what they may do.
@@ -68,8 +71,21 @@ impl std::fmt::Debug for SecretSource {
 /// Where an SSH agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshSource {
-    /// The socket of an agent.
-    pub socket: PathBuf,
+    /// The socket of an agent, or private keys that this builder serves itself.
+    pub paths: Vec<PathBuf>,
+}
+
+/// How sources in a network are reached.
+#[derive(Debug, Clone, Default)]
+pub struct SourceAccess {
+    /// For the host of the context, and no other.
+    pub credential: Option<Basic>,
+    /// `--git`: the context is read as Kaniko reads it. `None` reads it as Docker does.
+    pub kaniko_git: Option<GitOptions>,
+    /// `GIT_PULL_METHOD`: what Kaniko fetches `git://` over.
+    pub git_pull_method: Option<String>,
+    /// `--context-sub-path`: the directory of a fetched context that is the context.
+    pub context_directory: Option<String>,
 }
 
 /// Where an image goes.
@@ -83,6 +99,8 @@ pub struct Destination {
     pub outputs: Vec<Output>,
     /// `--tag-policy`, in sequence; empty is `explicit`.
     pub policies: Vec<PolicyUse>,
+    /// `--annotation`: of the manifest, in OCI's form.
+    pub annotations: BTreeMap<String, String>,
     /// Whether it is found out before the build that we may push.
     pub check_push: bool,
     /// Files that take the digest.

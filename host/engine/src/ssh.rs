@@ -1,4 +1,5 @@
-//! The socket of an SSH agent as a command sees it: its own socket, whose connections are passed on to the agent.
+//! The socket of an SSH agent as a command sees it: its own socket, whose connections are passed on to the agent, or
+//! answered with the keys of files.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets in a directory of this process")]
 
 use std::{
@@ -16,6 +17,20 @@ use std::{
     thread,
 };
 
+use crate::ssh_keys::SshKeys;
+
+/// The largest message that is read (OpenSSH's own bound).
+const MESSAGE_LIMIT_BYTES: u32 = 256 << 10;
+
+/// What answers.
+#[derive(Clone)]
+pub enum Agent {
+    /// An agent that listens at this socket.
+    Socket(PathBuf),
+    /// This builder, with these keys.
+    Keys(Arc<SshKeys>),
+}
+
 /// A socket in a private directory, served until this is dropped.
 pub struct AgentSocket {
     path: PathBuf,
@@ -24,23 +39,32 @@ pub struct AgentSocket {
 }
 
 impl AgentSocket {
-    /// Makes the socket `path`, with these permission bits, for the agent that listens at `agent`.
+    /// Makes the socket `path`, with these permission bits, for an agent.
     ///
     /// # Errors
     /// The socket can't be made.
-    pub fn serve(path: &Path, mode: u32, agent: &Path) -> io::Result<Self> {
+    pub fn serve(path: &Path, mode: u32, agent: &Agent) -> io::Result<Self> {
         let listener = listen(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         let ended = Arc::new(AtomicBool::new(false));
-        let (agent, until) = (agent.to_owned(), ended.clone());
+        let (agent, until) = (agent.clone(), ended.clone());
         let serve = move || {
             for client in listener.incoming() {
                 if until.load(Ordering::SeqCst) {
                     break;
                 }
-                // An agent that is gone is a closed connection, which every client tells in its own words.
-                if let (Ok(client), Ok(agent)) = (client, UnixStream::connect(&agent)) {
-                    thread::spawn(move || drop(pass_on(&client, &agent)));
+                let Ok(client) = client else { continue };
+                match &agent {
+                    Agent::Keys(keys) => {
+                        let keys = keys.clone();
+                        thread::spawn(move || drop(answer(&client, &keys)));
+                    }
+                    // An agent that is gone is a closed connection, which every client tells in its own words.
+                    Agent::Socket(agent) => {
+                        if let Ok(agent) = UnixStream::connect(agent) {
+                            thread::spawn(move || drop(pass_on(&client, &agent)));
+                        }
+                    }
                 }
             }
         };
@@ -80,6 +104,23 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let (_directory, short) = short(path)?;
     UnixStream::connect(short)
+}
+
+/// Answers messages until the client ends.
+fn answer(mut client: &UnixStream, keys: &SshKeys) -> io::Result<()> {
+    loop {
+        let mut length = [0; 4];
+        client.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length);
+        if length > MESSAGE_LIMIT_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut message = vec![0; length as usize];
+        client.read_exact(&mut message)?;
+        let answer = keys.answer(&message);
+        let length = u32::try_from(answer.len()).map_err(io::Error::other)?;
+        client.write_all(&[&length.to_be_bytes(), answer.as_slice()].concat())?;
+    }
 }
 
 /// Both ways, until one side ends.
@@ -122,7 +163,8 @@ mod tests {
         // Longer than the path of a socket may be.
         let long = directory.path().join("x".repeat(100));
         std::fs::create_dir(&long).unwrap();
-        let socket = AgentSocket::serve(&long.join("socket"), 0o600, &directory.path().join("agent")).unwrap();
+        let socket =
+            AgentSocket::serve(&long.join("socket"), 0o600, &Agent::Socket(directory.path().join("agent"))).unwrap();
         let mut client = connect(&socket.path).unwrap();
         client.write_all(b"sign").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -131,5 +173,54 @@ mod tests {
         assert_eq!(answer, "sign yourself");
         answering.join().unwrap();
         drop(socket);
+    }
+
+    /// ssh-keygen signs with the agent and checks what came back.
+    #[test]
+    fn keys_of_files_sign_as_an_agent_does() {
+        use std::process::Command;
+        let run = |command: &mut Command| {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        if Command::new("ssh-keygen").arg("-?").output().is_err() {
+            let demanded = std::env::var_os("COFFERDAM_REQUIRE_ALL").is_some_and(|value| value == "1");
+            assert!(!demanded, "ssh-keygen is missing: run scripts/install-test-tools.sh");
+            eprintln!("SKIPPED: ssh-keygen is missing; scripts/install-test-tools.sh installs it");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let kinds: [&[&str]; 5] = [
+            &["-t", "ed25519"],
+            &["-t", "rsa", "-b", "3072"],
+            &["-t", "rsa", "-b", "2048", "-m", "PEM"],
+            &["-t", "ecdsa", "-b", "256"],
+            &["-t", "ecdsa", "-b", "384"],
+        ];
+        let mut keys = SshKeys::default();
+        for (number, kind) in kinds.iter().enumerate() {
+            let file = place.path().join(number.to_string());
+            run(Command::new("ssh-keygen").args(*kind).args(["-q", "-N", "", "-C", "me", "-f"]).arg(&file));
+            keys.add(&std::fs::read(file).unwrap()).unwrap();
+        }
+        let socket = place.path().join("socket");
+        let _serving = AgentSocket::serve(&socket, 0o600, &Agent::Keys(Arc::new(keys))).unwrap();
+        std::fs::write(place.path().join("text"), "to be signed").unwrap();
+        for number in 0..kinds.len() {
+            // Without the private key beside the public one, only the agent can sign.
+            std::fs::remove_file(place.path().join(number.to_string())).unwrap();
+            let public = place.path().join(format!("{number}.pub"));
+            let mut sign = Command::new("ssh-keygen");
+            sign.args(["-Y", "sign", "-n", "test", "-f"]).arg(public).arg("text").current_dir(place.path());
+            run(sign.env("SSH_AUTH_SOCK", &socket));
+            let mut check = Command::new("ssh-keygen");
+            check.args(["-Y", "check-novalidate", "-n", "test", "-s", "text.sig"]).current_dir(place.path());
+            run(check.stdin(std::fs::File::open(place.path().join("text")).unwrap()));
+            std::fs::remove_file(place.path().join("text.sig")).unwrap();
+        }
+        let file = place.path().join("locked");
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "secret", "-f"]).arg(&file));
+        let error = SshKeys::default().add(&std::fs::read(file).unwrap()).unwrap_err();
+        assert!(error.contains("passphrase") && error.contains("ssh-add"), "{error}");
     }
 }

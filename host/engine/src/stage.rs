@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use cofferdam_context::FetchError;
 use cofferdam_digest::Digest;
 use cofferdam_layer::Compression;
 use cofferdam_plan::{Action, Base, DefinitionKey, InputTree, PlannedStage, StageNumber, key};
@@ -14,6 +15,7 @@ use crate::{
     builder::Builder,
     error::{BuildError, StepError},
     events::{Ending, Kind},
+    fetched::FetchedTree,
     hashed_tree::HashedTree,
     layers::{LayerFailure, StageLayer},
     step, trees,
@@ -62,6 +64,7 @@ pub struct Stages<'b> {
     results: BTreeMap<StageNumber, OnceLock<Outcome>>,
     keys: BTreeMap<StageNumber, OnceLock<Option<DefinitionKey>>>,
     trees: BTreeMap<Option<String>, OnceLock<Arc<HashedTree>>>,
+    fetched: Mutex<BTreeMap<InputTree, Arc<HashedTree>>>,
 }
 
 impl<'b> Stages<'b> {
@@ -74,6 +77,7 @@ impl<'b> Stages<'b> {
             results: numbers().map(|number| (number, OnceLock::new())).collect(),
             keys: numbers().map(|number| (number, OnceLock::new())).collect(),
             trees: names.map(|name| (name, OnceLock::new())).collect(),
+            fetched: Mutex::default(),
         }
     }
 
@@ -225,8 +229,12 @@ impl<'b> Stages<'b> {
         };
         let time = (!self.builder.write.timestamps_real).then_some(self.builder.write.epoch);
         let make = || {
-            let tree = HashedTree::new(inner.clone(), self.builder.stop.clone());
-            Arc::new(tree.timed(time).keeping(self.builder.file_hashes.clone()))
+            let tree = HashedTree::new(inner.clone(), self.builder.stop.clone()).timed(time);
+            Arc::new(match self.builder.fetched_trees.contains(&name.map(str::to_owned)) {
+                // Its files are there for this build alone, so nothing that is known of them is of use later.
+                true => tree.ours(),
+                false => tree.keeping(self.builder.file_hashes.clone()),
+            })
         };
         match self.trees.get(&name.map(str::to_owned)) {
             Some(cell) => cell.get_or_init(make).clone(),
@@ -244,13 +252,33 @@ impl<'b> Stages<'b> {
             InputTree::Directory(name) => Ok(self.directory(Some(name))),
             InputTree::Stage(number) => Ok(self.hashed(self.result(*number)?.tree()?)),
             InputTree::Image(name, _) => Ok(self.hashed(stack(&self.builder.image(name)?.layers)?)),
+            InputTree::Url(url) => self.fetched(tree, || self.builder.fetched.url(url)),
+            InputTree::Git(url) => self.fetched(tree, || self.builder.fetched.git(url)),
         }
+    }
+
+    /// A fetched tree, one for all steps that read it: its files are hashed once.
+    fn fetched(
+        &self,
+        tree: &InputTree,
+        fetch: impl FnOnce() -> Result<Arc<FetchedTree>, Arc<FetchError>>,
+    ) -> Result<Arc<HashedTree>, BuildError> {
+        let fetched = fetch()?;
+        let mut trees = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let hashed = HashedTree::new(fetched.tree.clone(), self.builder.stop.clone());
+            // Of a repository's files nobody knows a time but that of the checkout; a server says when its file changed.
+            let is_checkout = fetched.revision.is_some() && !self.builder.write.timestamps_real;
+            let hashed = hashed.timed(is_checkout.then_some(self.builder.write.epoch));
+            Arc::new(hashed.fetched(fetched.version.clone(), fetched.revision.clone()))
+        };
+        Ok(trees.entry(tree.clone()).or_insert_with(make).clone())
     }
 
     /// The layers behind an input, if it has any.
     pub fn layers(&self, tree: &InputTree) -> Option<Vec<Arc<StageLayer>>> {
         match tree {
-            InputTree::Context | InputTree::Directory(_) => None,
+            InputTree::Context | InputTree::Directory(_) | InputTree::Url(_) | InputTree::Git(_) => None,
             InputTree::Stage(number) => self.result(*number).ok().map(|result| result.layers.clone()),
             InputTree::Image(name, _) => self.builder.image(name).ok().map(|image| image.layers.clone()),
         }
@@ -269,7 +297,12 @@ impl<'b> Stages<'b> {
             InputTree::Image(_, digest) => Some(DefinitionKey::image(digest).0),
             InputTree::Context if hash_directories => self.directory_hash(None, input),
             InputTree::Directory(name) if hash_directories => self.directory_hash(Some(name), input),
-            InputTree::Context | InputTree::Directory(_) => None,
+            // Whether it changed is asked of its server, which is cheaper than to fetch it.
+            InputTree::Url(_) | InputTree::Git(_) if hash_directories => {
+                let tree = self.tree(&input.tree).ok()?;
+                trees::first_hash(&tree, &input.read).ok().map(|hash| hash.digest)
+            }
+            InputTree::Context | InputTree::Directory(_) | InputTree::Url(_) | InputTree::Git(_) => None,
         };
         action.inputs.iter().map(key).collect()
     }

@@ -16,7 +16,7 @@ use cofferdam_rootfs::{ChangeSet, CopyOptions, LayerIndex, RootFs, RootPath, Tre
 use crate::{
     command::{self, SharedCommands, StepCommands},
     earlier_blocks,
-    error::StepError,
+    error::{BuildError, StepError},
     events::{Event, Stream},
     hashed_tree::HashedTree,
     layers::StageLayer,
@@ -71,7 +71,10 @@ pub fn carry_out(
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
     for input in &action.inputs {
-        inputs.push(stages.tree(&input.tree).map_err(|error| StepError::Input(Box::new(error)))?);
+        inputs.push(stages.tree(&input.tree).map_err(|error| match error {
+            BuildError::Fetch(error) => StepError::Fetch(error),
+            error => StepError::Input(Box::new(error)),
+        })?);
     }
     let before = stages.rooted(DefinitionKey(state(below.layers))).0;
     let reads = || action.inputs.iter().zip(&inputs);
@@ -92,8 +95,9 @@ pub fn carry_out(
             return Ok(cached(stages, entry, key, work));
         }
     }
+    let rootfs = standing_on(stages, below, work)?;
     work.carry_out();
-    let layer = apply(stages, action, below, &inputs, work)?;
+    let layer = apply(stages, action, below, &inputs, rootfs, work)?;
     let found = reads().map(|(input, tree)| match whole_hash(stages, input) {
         Some(hash) => Ok(hash),
         None => trees::hash(tree, &input.read),
@@ -160,7 +164,7 @@ fn definition(
     }
     let inputs: Vec<Digest> = (action.inputs.iter().zip(hashes))
         .map(|(input, hash)| match &input.tree {
-            InputTree::Context | InputTree::Directory(_) => *hash,
+            InputTree::Context | InputTree::Directory(_) | InputTree::Url(_) | InputTree::Git(_) => *hash,
             InputTree::Image(_, digest) => DefinitionKey::image(digest).0,
             // The stage has run, so its key is known.
             InputTree::Stage(number) => stages.result(*number).map_or(*hash, |result| result.key.0),
@@ -192,19 +196,27 @@ fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey, work: &Wor
     Outcome { layer, key, cached: true }
 }
 
+/// The file system that a step begins with. What of the layers below is missing is fetched, and unpacked where commands
+/// are to run on it: in one pass, before the step's own time counts.
+fn standing_on(stages: &Stages<'_>, below: &Below<'_>, work: &Work) -> Result<RootFs, StepError> {
+    let builder = stages.builder;
+    if below.unpack && builder.executor.is_some() {
+        command::unpack(below.layers, &builder.talk, work.vertex)?;
+    }
+    root(stages, below.layers)
+}
+
 /// Calls the handler with what it declared and was granted, and writes what it changed.
 fn apply(
     stages: &Stages<'_>,
     action: &Action,
     below: &Below<'_>,
     inputs: &[Arc<HashedTree>],
+    rootfs: RootFs,
     work: &Work,
 ) -> Result<Arc<StageLayer>, StepError> {
     let builder = stages.builder;
-    if below.unpack && builder.executor.is_some() {
-        command::unpack(below.layers, &builder.talk, work.vertex)?;
-    }
-    let rootfs = Arc::new(Mutex::new(root(stages, below.layers)?));
+    let rootfs = Arc::new(Mutex::new(rootfs));
     let trees = inputs.iter().map(|tree| {
         let tree: Arc<dyn Tree> = tree.clone();
         tree

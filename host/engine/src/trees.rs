@@ -53,6 +53,9 @@ pub fn first_hash(tree: &HashedTree, read: &TreeRead) -> Result<TreeHash, HashEr
 /// See [`HashError`].
 pub fn hash(tree: &HashedTree, read: &TreeRead) -> Result<TreeHash, HashError> {
     let mut hasher = KeyHasher::new("entries");
+    if let Some(version) = tree.version() {
+        hasher.part("version").part(version);
+    }
     let mut changed_ns = None;
     let coverage = Coverage::new(read)?;
     let mut links: HashMap<u64, RootPath> = HashMap::new();

@@ -12,11 +12,17 @@ use crate::{
     request::{Output, OutputKind},
 };
 
-/// Writes one output.
+/// Writes one output. `copied` hears of the bytes of blobs, piece by piece.
 ///
 /// # Errors
 /// The file can't be written, or a blob can't be read.
-pub fn write(store: &Store, image: &Descriptor, names: &[String], output: &Output) -> Result<(), BuildError> {
+pub fn write(
+    store: &Store,
+    image: &Descriptor,
+    names: &[String],
+    output: &Output,
+    copied: &dyn Fn(u64),
+) -> Result<(), BuildError> {
     let place = match output.destination.to_str() {
         Some("-") => "standard output".into(),
         _ => output.destination.clone(),
@@ -29,11 +35,11 @@ pub fn write(store: &Store, image: &Descriptor, names: &[String], output: &Outpu
         error => BuildError::Output { path: place.clone(), source: error.into() },
     };
     let archive = |to: &mut dyn Write| match output.kind {
-        OutputKind::DockerArchive => export::docker_archive(store, image, names, to),
-        _ => export::oci_archive(store, image, names, to),
+        OutputKind::DockerArchive => export::docker_archive(store, image, names, to, copied),
+        _ => export::oci_archive(store, image, names, to, copied),
     };
     if output.kind == OutputKind::OciDirectory {
-        return export::oci_directory(store, image, names, &output.destination).map_err(failed);
+        return export::oci_directory(store, image, names, &output.destination, copied).map_err(failed);
     }
     if output.destination == Path::new("-") {
         let mut out = BufWriter::new(io::stdout().lock());

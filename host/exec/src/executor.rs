@@ -54,6 +54,12 @@ impl Tier {
             Self::Emulated => "emulated",
         }
     }
+
+    /// The one that an option names; `native` is short for `native-root`.
+    pub fn named(name: &str) -> Option<Self> {
+        let tiers = [Self::NativeRoot, Self::Userns, Self::Chroot, Self::Emulated];
+        tiers.into_iter().find(|tier| tier.name() == name || (*tier == Self::NativeRoot && name == "native"))
+    }
 }
 
 impl fmt::Display for Tier {
@@ -203,6 +209,13 @@ pub enum Note {
         /// The path in the image.
         target: String,
     },
+    /// A program was to be started, or made a call, that is for another processor than the translator knows.
+    OtherProcessor {
+        /// The path in the image.
+        program: String,
+        /// The processor.
+        processor: String,
+    },
 }
 
 impl fmt::Display for Note {
@@ -215,6 +228,11 @@ impl fmt::Display for Note {
             Self::NotAFile { target } => {
                 write!(formatter, "`{target}` of the image is not a regular file, so the machine's was not put there")
             }
+            Self::OtherProcessor { program, processor } => write!(
+                formatter,
+                "`{program}` is for {processor}, and where nothing can be mounted RUN starts only programs for x86-64: take \
+                 one for that, or run the builder where it can make namespaces (`doctor` tells what that needs)"
+            ),
         }
     }
 }

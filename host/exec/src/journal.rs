@@ -17,8 +17,9 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    acl::{self, AccessList},
     below::Below,
-    lazy::{Lazy, Made},
+    lazy::{FileKey, Lazy, Made},
 };
 
 /// A device node that is an empty file on the disk.
@@ -108,6 +109,8 @@ pub struct Seen {
     pub blocks: u64,
     /// Preferred size of reads.
     pub block_size: u32,
+    /// The list that access is checked against, if the mode does not say it all.
+    pub acl: Option<Box<AccessList>>,
     /// Times: access, modification, change, birth.
     pub times: [Timespec; 4],
     /// As the kernel gave it, for statx(2) itself.
@@ -138,6 +141,11 @@ impl Seen {
     /// When it was made.
     pub fn birth(&self) -> Birth {
         birth_of(&self.raw)
+    }
+
+    /// The file on the disk.
+    pub fn key(&self) -> FileKey {
+        (self.device.0, self.device.1, self.number())
     }
 
     /// The inode number on the disk, by which the journal knows it.
@@ -194,7 +202,10 @@ impl Journal {
         for (&inode, (birth, recorded)) in
             self.entries.iter().filter(|(inode, _)| !self.gone.contains(inode) && self.is_own(**inode))
         {
-            let line = Line { inode, birth: *birth, recorded: Some(recorded.clone()), made: None };
+            let mut recorded = recorded.clone();
+            // Not of the image.
+            recorded.xattrs.retain(|name, _| name != acl::ACCESS && name != acl::DEFAULT);
+            let line = Line { inode, birth: *birth, recorded: Some(recorded), made: None };
             serde_json::to_writer(&mut out, &line)?;
             out.write_all(b"\n")?;
         }
@@ -255,6 +266,7 @@ impl Journal {
             size: raw.stx_size,
             blocks: raw.stx_blocks,
             block_size: raw.stx_blksize,
+            acl: None,
             times: [time(&raw.stx_atime), time(&raw.stx_mtime), time(&raw.stx_ctime), time(&raw.stx_btime)],
             raw: Box::new(raw),
         };
@@ -270,6 +282,8 @@ impl Journal {
             if kind != libc::S_IFLNK {
                 seen.mode = kind | recorded.mode;
             }
+            let list = recorded.xattrs.get(acl::ACCESS).and_then(|value| AccessList::parse(value).ok()?);
+            seen.acl = list.map(Box::new);
         }
         if let Some(lazy) = &self.lazy {
             lazy.show(&mut seen);
@@ -375,6 +389,11 @@ impl Journal {
     /// Records all of a file that is bound into the tree from anywhere, as long as the command runs.
     pub fn set_bound(&mut self, seen: &Seen, recorded: Recorded) {
         self.bound.insert((seen.device, seen.number()), recorded);
+    }
+
+    /// As [`Journal::change`], of a file that is bound and has a record of its own; answers whether it has.
+    pub fn change_bound(&mut self, seen: &Seen, change: impl FnOnce(&mut Recorded)) -> bool {
+        self.bound.get_mut(&(seen.device, seen.number())).map(change).is_some()
     }
 
     /// Takes over what another journal says.

@@ -10,7 +10,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     fs::File,
     io,
@@ -65,6 +65,12 @@ pub struct Lazy {
     state: RefCell<State>,
 }
 
+/// A file of this machine: the device's major and minor number, and the inode's.
+pub type FileKey = (u32, u32, u64);
+
+/// How many descriptors are kept for what has moved, at first.
+const MOVED_LIMIT: usize = 64;
+
 #[derive(Debug, Default)]
 struct State {
     /// By inode number.
@@ -73,8 +79,14 @@ struct State {
     nameless: HashMap<u64, (Birth, Made)>,
     /// The inode numbers of entries that were made, 0 where something else had the name.
     inodes: HashMap<EntryNumber, u64>,
-    /// The files of layers that were opened, by device and inode number.
-    opened: HashMap<(u32, u32, u64), EntryNumber>,
+    /// The files of layers that were opened.
+    opened: HashMap<FileKey, EntryNumber>,
+    /// The same, by entry.
+    open_entries: HashSet<EntryNumber>,
+    /// What is not where it was made, and stands for a layer's file that was opened, or has such files beneath it.
+    moved: HashMap<EntryNumber, OwnedFd>,
+    /// As many may be in `moved` before it is looked whether somebody still has them open.
+    moved_limit: usize,
     /// How many names of a directory wait to be made.
     waiting: HashMap<EntryNumber, u32>,
 }
@@ -92,7 +104,7 @@ impl Lazy {
     ) -> Result<Self, Errno> {
         let root = look(tree.as_fd())?;
         let records = (0..below.len()).map(|_| OnceCell::new()).collect();
-        let mut state = State::default();
+        let mut state = State { moved_limit: MOVED_LIMIT, ..State::default() };
         let first = (root.stx_ino, birth_of(&root), Made::whole(0));
         let known = made.iter().any(|(_, _, made)| made.entry == 0);
         for (inode, birth, made) in made.into_iter().chain((!known).then_some(first)) {
@@ -252,14 +264,65 @@ impl Lazy {
         record.get_or_init(|| self.below.entry(entry).recorded().map(Box::new)).as_deref()
     }
 
-    /// Where the bytes of a stub are; `None` if they are in the tree. Whoever opens that is known by it later.
+    /// Where the bytes of a stub are; `None` if they are in the tree.
     pub fn content(&self, seen: &Seen) -> Option<Vec<u8>> {
         let made = self.get(seen.raw.stx_ino, birth_of(&seen.raw)).filter(|made| !made.filled)?;
-        let path = self.content_of(made.entry)?;
-        let raw = look_at(&path)?;
-        let key = (raw.stx_dev_major, raw.stx_dev_minor, raw.stx_ino);
-        self.state.borrow_mut().opened.insert(key, made.entry);
-        Some(path)
+        self.content_of(made.entry)
+    }
+
+    /// As [`Lazy::content`], for somebody who opens it: the descriptor is known by it later. `file` is open on the stub for
+    /// its path, and `path` is that, absolute in the image.
+    pub fn open_content(&self, file: BorrowedFd<'_>, seen: &Seen, path: &[u8]) -> Option<Vec<u8>> {
+        let made = self.get(seen.raw.stx_ino, birth_of(&seen.raw)).filter(|made| !made.filled)?;
+        let content = self.content_of(made.entry)?;
+        let key = key_of(&look_at(&content)?);
+        let mut state = self.state.borrow_mut();
+        state.opened.insert(key, made.entry);
+        state.open_entries.insert(made.entry);
+        let in_place = path.strip_prefix(b"/").is_some_and(|path| path == self.below.path(made.entry));
+        if !in_place && !state.moved.contains_key(&made.entry) {
+            state.keep_hold(made.entry, file, seen);
+        }
+        Some(content)
+    }
+
+    /// Something has lost a name, or has another one now: `file` is open on it for its path. What a task has open of the
+    /// layers' files can be found by names that are as they were made; what is elsewhere is held.
+    pub fn moves(&self, file: BorrowedFd<'_>, seen: &Seen) {
+        let mut state = self.state.borrow_mut();
+        let inode = seen.raw.stx_ino;
+        let Some(&(birth, made)) = state.made.get(&inode).or_else(|| state.nameless.get(&inode)) else { return };
+        let concerned = if seen.is_directory() {
+            state.open_entries.iter().any(|&entry| self.is_beneath(entry, made.entry))
+        } else {
+            state.open_entries.contains(&made.entry)
+        };
+        if concerned && birth == birth_of(&seen.raw) {
+            state.keep_hold(made.entry, file, seen);
+        }
+    }
+
+    fn is_beneath(&self, mut entry: EntryNumber, above: EntryNumber) -> bool {
+        while entry != 0 && entry != above {
+            entry = self.below.parent(entry);
+        }
+        entry == above
+    }
+
+    /// Whether so much has moved that it should be looked what of it is still open.
+    pub fn holds_many(&self) -> bool {
+        let state = self.state.borrow();
+        state.moved.len() > state.moved_limit
+    }
+
+    /// Lets go of files that nobody has open: `open` is what tasks have.
+    pub fn let_go(&self, open: &HashSet<FileKey>) {
+        let mut state = self.state.borrow_mut();
+        let State { opened, open_entries, moved, moved_limit, .. } = &mut *state;
+        opened.retain(|key, entry| open.contains(key) || !moved.contains_key(entry));
+        *open_entries = opened.values().copied().collect();
+        moved.retain(|&number, _| open_entries.iter().any(|&entry| self.is_beneath(entry, number)));
+        *moved_limit = MOVED_LIMIT.max(2 * moved.len());
     }
 
     /// Whether the layer's own file can be run: its mode is the one that it was unpacked with.
@@ -274,29 +337,39 @@ impl Lazy {
         Some([layer.as_slice(), b"/", &self.below.path(entry)].concat())
     }
 
-    /// Brings the bytes of a stub into the tree, if they are not there. `file` is open on it, if only for its path.
+    /// Brings the bytes of a stub into the tree because something is about to change them. `file` is open on it, if only for
+    /// its path.
     ///
     /// # Errors
     /// The machine refused: the stub is what it was.
     pub fn fill(&self, file: BorrowedFd<'_>, seen: &Seen) -> Result<(), Errno> {
-        let inode = seen.raw.stx_ino;
-        let Some(made) = self.get(inode, birth_of(&seen.raw)) else { return Ok(()) };
-        if !made.filled
-            && let Some(path) = self.content_of(made.entry)
-        {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let from = rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty())?;
-            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-            let before = look(file)?;
-            // Never the layer's own.
-            if before.stx_ino != inode {
-                return Err(Errno::ACCESS);
-            }
-            let to = rustix::fs::open(&*link, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-            copy(&from, &to, before.stx_size)?;
-            rustix::fs::futimens(&to, &times_of(&before))?;
+        self.bring(file, seen)?;
+        if self.get(seen.raw.stx_ino, birth_of(&seen.raw)).is_some() {
+            self.touch(seen.raw.stx_ino);
         }
-        self.mark(inode, |made| (made.filled, made.changed) = (true, true));
+        Ok(())
+    }
+
+    /// Brings the bytes of a stub into the tree, if they are not there: the file stays what the layers have.
+    ///
+    /// # Errors
+    /// As [`Lazy::fill`].
+    pub fn bring(&self, file: BorrowedFd<'_>, seen: &Seen) -> Result<(), Errno> {
+        let inode = seen.raw.stx_ino;
+        let made = self.get(inode, birth_of(&seen.raw)).filter(|made| !made.filled);
+        let Some(path) = made.and_then(|made| self.content_of(made.entry)) else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let from = rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty())?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let before = look(file)?;
+        // Never the layer's own.
+        if before.stx_ino != inode {
+            return Err(Errno::ACCESS);
+        }
+        let to = rustix::fs::open(&*link, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        copy(&from, &to, before.stx_size)?;
+        rustix::fs::futimens(&to, &times_of(&before))?;
+        self.mark(inode, |made| made.filled = true);
         Ok(())
     }
 
@@ -311,7 +384,8 @@ impl Lazy {
     }
 
     fn mark(&self, inode: u64, mark: impl FnOnce(&mut Made)) {
-        if let Some((_, made)) = self.state.borrow_mut().made.get_mut(&inode) {
+        let State { made, nameless, .. } = &mut *self.state.borrow_mut();
+        if let Some((_, made)) = made.get_mut(&inode).or_else(|| nameless.get_mut(&inode)) {
             mark(made);
         }
     }
@@ -341,14 +415,14 @@ impl Lazy {
 
     /// If this is a layer's file, which a task has open: shows the stub that stands for it.
     pub fn show_stub(&self, raw: &mut Statx) {
-        let key = (raw.stx_dev_major, raw.stx_dev_minor, raw.stx_ino);
+        let key = key_of(raw);
         let state = self.state.borrow();
         let Some(entry) = state.opened.get(&key) else { return };
         let Some(&inode) = state.inodes.get(entry) else { return };
         let named = state.made.get(&inode);
         let Some(&(birth, made)) = named.or_else(|| state.nameless.get(&inode)) else { return };
         if made.changed
-            && let Some(now) = self.open_entry(*entry, inode).and_then(|file| look(file.as_fd()).ok())
+            && let Some(now) = self.open_entry(&state, *entry, inode).and_then(|file| look(file.as_fd()).ok())
         {
             *raw = now;
             return;
@@ -364,23 +438,36 @@ impl Lazy {
     /// The stub that stands for a layer's file, if that is what a task has open.
     ///
     /// # Errors
-    /// EACCES: it has been moved since then, and nobody knows where to.
+    /// EACCES: it is not to be found, because something went round the tracer.
     pub fn stub_of(&self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
         let raw = look(file)?;
-        let key = (raw.stx_dev_major, raw.stx_dev_minor, raw.stx_ino);
-        let found = {
-            let state = self.state.borrow();
-            state.opened.get(&key).map(|entry| (*entry, state.inodes.get(entry).copied().unwrap_or(0)))
-        };
-        found.map(|(entry, inode)| self.open_entry(entry, inode).ok_or(Errno::ACCESS)).transpose()
+        let state = self.state.borrow();
+        let Some(&entry) = state.opened.get(&key_of(&raw)) else { return Ok(None) };
+        let inode = state.inodes.get(&entry).copied().unwrap_or(0);
+        self.open_entry(&state, entry, inode).ok_or(Errno::ACCESS).map(Some)
     }
 
-    /// Opens what was made of an entry, for its path, if it is still where it was made.
-    fn open_entry(&self, entry: EntryNumber, inode: u64) -> Option<OwnedFd> {
+    /// Opens what was made of an entry, for its path: where it was made, unless it or something above has moved.
+    fn open_entry(&self, state: &State, entry: EntryNumber, inode: u64) -> Option<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let path = self.below.path(entry);
-        let file = rustix::fs::openat2(&self.tree, OsStr::from_bytes(&path), flags, Mode::empty(), resolve).ok()?;
+        let mut names = Vec::new();
+        let mut at = entry;
+        let from = loop {
+            match state.moved.get(&at) {
+                Some(held) => break held,
+                None if at == 0 => break &self.tree,
+                None => names.push(self.below.name(at)),
+            }
+            at = self.below.parent(at);
+        };
+        let file = if names.is_empty() {
+            rustix::io::fcntl_dupfd_cloexec(from, 0).ok()?
+        } else {
+            names.reverse();
+            let path = names.join(&b'/');
+            rustix::fs::openat2(from, OsStr::from_bytes(&path), flags, Mode::empty(), resolve).ok()?
+        };
         (look(file.as_fd()).ok()?.stx_ino == inode).then_some(file)
     }
 
@@ -405,6 +492,15 @@ impl Lazy {
 }
 
 impl State {
+    /// Keeps a descriptor for something that has moved, unless `file` is not open on it but on the layer's file.
+    fn keep_hold(&mut self, entry: EntryNumber, file: BorrowedFd<'_>, seen: &Seen) {
+        if look(file).is_ok_and(|raw| raw.stx_ino == seen.raw.stx_ino)
+            && let Ok(held) = rustix::io::fcntl_dupfd_cloexec(file, 0)
+        {
+            self.moved.insert(entry, held);
+        }
+    }
+
     fn keep(&mut self, below: &Below, inode: u64, birth: Birth, made: Made) {
         self.inodes.insert(made.entry, inode);
         let parent = below.parent(made.entry);
@@ -418,6 +514,10 @@ impl State {
             self.nameless.remove(&inode);
         }
     }
+}
+
+fn key_of(raw: &Statx) -> FileKey {
+    (raw.stx_dev_major, raw.stx_dev_minor, raw.stx_ino)
 }
 
 fn look(file: BorrowedFd<'_>) -> Result<Statx, Errno> {

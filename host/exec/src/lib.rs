@@ -14,6 +14,7 @@
     reason = "starting processes and making their root file systems is what this crate is for"
 )]
 
+mod acl;
 mod below;
 mod bpf;
 mod cancel;
@@ -47,6 +48,8 @@ pub use namespace::{Launcher, NamespaceExecutor};
 pub use probe::{Finding, ProbeReport, Reason, probe};
 pub use request::{LayersBelow, Mount, MountSource, Network, PrivateFile, Root, RunRequest};
 pub use stage::{STAGE_ARGUMENT, run_stage_main};
+#[doc(hidden)]
+pub use translator::NO_MORE_CHECKS;
 pub use translator::TranslatorExecutor;
 pub use user::{ResolvedUser, UserError, resolve_user};
 pub use userns::{EnterError, IdRange, MapWriter, UsernsKind, enter_user_namespace};

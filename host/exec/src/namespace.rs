@@ -19,7 +19,9 @@ use rustix::{
 
 use crate::{
     Changes, ExecError, Executor, Exit, Ids, Isolation, Landlock, Note, OutputSink, Root, RootForm, RunOutcome,
-    RunRequest, STAGE_ARGUMENT, Stream, Tier, sys, userns,
+    RunRequest, STAGE_ARGUMENT, Stream, Tier,
+    stage::Namespaces,
+    sys, userns,
     wire::{Channel, Report, Reports, Start},
 };
 
@@ -116,7 +118,14 @@ impl Executor for NamespaceExecutor {
         let private = PrivateDirectory::new(&request.scratch_directory)?;
         // After a killed command, and after every other: what overlayfs leaves there makes it refuse the directory.
         let _ = fs::remove_dir_all(work.join("work"));
-        let start = Start { request: request.clone(), private: private.path.clone(), builder: std::process::id() };
+        let start = Start {
+            request: request.clone(),
+            private: private.path.clone(),
+            namespaces: Namespaces::Own,
+            real_root: false,
+            builder: std::process::id(),
+            without_checks: false,
+        };
         let outcome = self.start(&start).and_then(|conversation| conversation.listen(request, output));
         let _ = fs::remove_dir_all(work.join("work"));
         let mut outcome = outcome?;

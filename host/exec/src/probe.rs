@@ -8,6 +8,7 @@ use std::{
         unix::fs::PermissionsExt,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -19,8 +20,9 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EnterError, Launcher, NamespaceExecutor, Tier, UsernsKind, enter_user_namespace,
+    EnterError, Executor, Ids, Launcher, NamespaceExecutor, Tier, TranslatorExecutor, UsernsKind, enter_user_namespace,
     stage::{
+        Namespaces,
         mount::{attach, make_all_private, new_filesystem, open_directory, pivot_into},
         overlay::{Writable, mount_overlay},
     },
@@ -39,6 +41,8 @@ pub struct ProbeReport {
     pub userns: Result<UsernsKind, Reason>,
     /// Why the user namespace can't have more than one id, where that is so.
     pub many_ids: Result<(), Reason>,
+    /// Whether the translator records what a namespace with one id can't have; `None` where no namespace has but one.
+    pub recorded_ids: Option<Result<(), Reason>>,
     /// Root of an ordinary container.
     pub chroot: Result<(), Reason>,
     /// Nothing at all.
@@ -91,16 +95,44 @@ impl ProbeReport {
         tiers.into_iter().find(|(_, works)| *works).map(|(tier, _)| tier)
     }
 
-    /// Enters the user namespace if the best tier needs one, and gives the executor of that tier; `None` where nothing
-    /// can run commands. To be called before any thread is started.
+    /// The executor of the strongest tier, or of `wanted`, which enters the user namespace that it needs; `None` where
+    /// there is none. To be called before any thread is started.
     ///
     /// # Errors
     /// See [`enter_user_namespace`].
-    pub fn settle(&self, launcher: Launcher) -> Result<Option<NamespaceExecutor>, EnterError> {
-        match (&self.native, &self.userns) {
-            (Ok(()), _) => {}
-            (Err(_), Ok(kind)) => enter_user_namespace(kind)?,
-            (Err(_), Err(_)) => return Ok(None),
+    pub fn settle(&self, launcher: Launcher, wanted: Option<Tier>) -> Result<Option<Arc<dyn Executor>>, EnterError> {
+        let may = |tier| wanted.is_none_or(|wanted| wanted == tier);
+        let native = may(Tier::NativeRoot) && self.native.is_ok();
+        if native || may(Tier::Userns) && self.userns.is_ok() {
+            return Ok(match &self.recorded_ids {
+                Some(Ok(())) => Some(Arc::new(TranslatorExecutor::with_namespaces(launcher))),
+                _ => self.settle_on_overlays(launcher, native)?.map(|executor| Arc::new(executor) as _),
+            });
+        }
+        let translator = if may(Tier::Chroot) && self.chroot.is_ok() {
+            TranslatorExecutor::with_chroot(launcher)
+        } else if may(Tier::Emulated) && self.emulated.is_ok() {
+            TranslatorExecutor::new(launcher)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(translator)))
+    }
+
+    /// The executor that works with overlayfs, as root of the machine (`native`) or of a user namespace, which is entered;
+    /// `None` where there is none. To be called before any thread is started.
+    ///
+    /// # Errors
+    /// See [`enter_user_namespace`].
+    pub fn settle_on_overlays(
+        &self,
+        launcher: Launcher,
+        native: bool,
+    ) -> Result<Option<NamespaceExecutor>, EnterError> {
+        match &self.userns {
+            _ if native => {}
+            Ok(kind) => enter_user_namespace(kind)?,
+            Err(_) => return Ok(None),
         }
         Ok(Some(NamespaceExecutor::new(launcher)))
     }
@@ -129,9 +161,19 @@ impl ProbeReport {
             finding("userns", userns),
         ];
         if self.userns.is_ok() {
-            findings.push(finding("userns-ids", self.many_ids.as_ref().map(|()| same("files can have any owner"))));
+            let ids = match &self.recorded_ids {
+                None => self.many_ids.as_ref().map(|()| same("files can have any owner")),
+                Some(Ok(())) => {
+                    Ok(same("the translator records owners, users and devices, for which there are no ids"))
+                }
+                Some(Err(_)) => self.many_ids.as_ref().map(|()| String::new()),
+            };
+            findings.push(finding("userns-ids", ids));
         }
-        findings.push(finding("chroot", self.chroot.as_ref().map(|()| same("chroot on a flat tree"))));
+        findings.push(finding(
+            "chroot",
+            self.chroot.as_ref().map(|()| same("chroot, with the translator for what can't be in the tree")),
+        ));
         findings.push(finding("emulated", self.emulated.as_ref().map(|()| same("the translator"))));
         let (works, why) = match self.landlock_abi {
             abi @ 6.. => (true, format!("ABI {abi}: ptrace, signals and abstract sockets stop at a RUN's border")),
@@ -159,17 +201,18 @@ pub fn probe(store: &Path) -> ProbeReport {
     let directory = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let native = probe_native(&directory);
     let (userns, many_ids) = probe_userns(&directory);
-    let emulated = probe_emulated(&directory);
+    let emulated = probe_translator(&directory, Namespaces::Shared, false);
+    let chroot = probe_translator(&directory, Namespaces::Shared, true);
+    let has_one_id =
+        if native.is_ok() { userns::mapped_ids() == Ids::Single } else { userns == Ok(UsernsKind::SingleId) };
+    let recorded_ids = has_one_id.then(|| probe_translator(&directory, Namespaces::OwnWithOneId, true));
     ProbeReport {
         directory,
         native,
         userns,
         many_ids,
-        chroot: Err(Reason {
-            step: "run commands in the tier `chroot`".into(),
-            problem: "this version does not have it yet".into(),
-            remedy: "`emulated` does the same for a container's root".into(),
-        }),
+        recorded_ids,
+        chroot,
         emulated,
         landlock_abi: sys::landlock_abi(),
         seccomp: sys::has_seccomp(),
@@ -241,7 +284,7 @@ impl Trouble {
 
 /// Runs a whole command under the translator, on a tree with nothing but that program in it.
 #[cfg(target_arch = "x86_64")]
-fn probe_emulated(directory: &Path) -> Result<(), Reason> {
+fn probe_translator(directory: &Path, namespaces: Namespaces, real_root: bool) -> Result<(), Reason> {
     use crate::{
         Exit, Network, ResolvedUser, Root, RunRequest,
         wire::{Failure, Start},
@@ -279,24 +322,36 @@ fn probe_emulated(directory: &Path) -> Result<(), Reason> {
                 cancel: None,
             },
             private: stage.path.join("private"),
+            namespaces,
+            real_root,
             builder: 0,
+            without_checks: false,
         };
-        match crate::translate::start::run(&start) {
+        let failed = |failure| match failure {
+            Failure::Setup { step, errno, .. } => Trouble::new(&step, io::Error::from_raw_os_error(errno)),
+            failure => {
+                let problem = crate::ExecError::from(failure).to_string();
+                Trouble { step: "run a program under the translator".into(), errno: None, problem }
+            }
+        };
+        namespaces.enter(&start.request).map_err(failed)?;
+        let run = || match namespaces.cover_machine().and_then(|()| crate::translate::start::run(&start)) {
             Ok(ended) if ended.exit == Exit::Code(0) => Ok(()),
             Ok(ended) => {
                 let step = "run a program under the translator".into();
                 Err(Trouble { step, errno: None, problem: format!("it ended with {}", ended.exit) })
             }
-            Err(Failure::Setup { step, errno, .. }) => Err(Trouble::new(&step, io::Error::from_raw_os_error(errno))),
-            Err(failure) => {
-                let problem = crate::ExecError::from(failure).to_string();
-                Err(Trouble { step: "run a program under the translator".into(), errno: None, problem })
-            }
-        }
+            Err(failure) => Err(failed(failure)),
+        };
+        // What is forked now is process 1, if there are namespaces.
+        in_fork(run)
     });
     attempt.map_err(|trouble| {
         let remedy = match trouble.step.as_str() {
             step if step.contains("ptrace") => ptrace_remedy(),
+            step if step.contains("chroot") => "run as root of the container with CAP_SYS_CHROOT, which Docker gives: \
+                 `securityContext: {runAsUser: 0, capabilities: {add: [SYS_CHROOT]}}`"
+                .into(),
             step if step.contains("filter") => "use a kernel with CONFIG_SECCOMP_FILTER (Linux 4.8 or later), and a \
                  seccomp profile that allows the call `seccomp` (`seccompProfile: {type: RuntimeDefault}`)"
                 .into(),
@@ -311,9 +366,9 @@ fn probe_emulated(directory: &Path) -> Result<(), Reason> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn probe_emulated(_: &Path) -> Result<(), Reason> {
+fn probe_translator(_: &Path, _: Namespaces, _: bool) -> Result<(), Reason> {
     Err(Reason {
-        step: "run commands in the tier `emulated`".into(),
+        step: "run commands under the translator".into(),
         problem: "it is not made for this processor yet".into(),
         remedy: "let this user make user namespaces, or run the builder as root with CAP_SYS_ADMIN".into(),
     })
@@ -368,12 +423,16 @@ fn asks_who_it_is() -> Vec<u8> {
 fn in_child(directory: &Path, rehearse: impl FnOnce(&Rehearsal) -> Result<(), Trouble>) -> Result<(), Trouble> {
     let stage = Rehearsal::new(directory)
         .map_err(|error| Trouble::new(&format!("write in `{}`", directory.display()), error))?;
-    let attempt = || -> io::Result<Option<Trouble>> {
+    in_fork(|| rehearse(&stage))
+}
+
+fn in_fork(attempt: impl FnOnce() -> Result<(), Trouble>) -> Result<(), Trouble> {
+    let hear = || -> io::Result<Option<Trouble>> {
         let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         match sys::fork()? {
             Fork::Child => {
                 drop(told);
-                if let Err(trouble) = rehearse(&stage)
+                if let Err(trouble) = attempt()
                     && let Ok(message) = serde_json::to_vec(&trouble)
                 {
                     let _ = fs::File::from(tell).write_all(&message);
@@ -389,7 +448,7 @@ fn in_child(directory: &Path, rehearse: impl FnOnce(&Rehearsal) -> Result<(), Tr
             }
         }
     };
-    match attempt() {
+    match hear() {
         Ok(None) => Ok(()),
         Ok(Some(trouble)) => Err(trouble),
         Err(error) => Err(Trouble::new("try it in a child process", error)),
@@ -412,36 +471,14 @@ fn rehearse(stage: &Rehearsal) -> Result<(), Trouble> {
         .and_then(|()| fs::remove_file(&written))
         .map_err(|error| Trouble::new("write through overlayfs in the store", error))?;
 
-    let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
-    match sys::fork().map_err(|error| Trouble::new("start process 1 of a namespace", error))? {
-        Fork::Child => {
-            drop(told);
-            let attempt = || {
-                let proc = new_filesystem("proc", &[], rustix::mount::MountAttrFlags::empty())
-                    .map_err(step("mount a fresh /proc"))?;
-                let target = open_directory(merged.join("proc")).map_err(step("open the probe's directory"))?;
-                attach(proc, target).map_err(step("mount a fresh /proc"))?;
-                pivot_into(&merged).map_err(step("change the root (pivot_root)"))
-            };
-            if let Err(trouble) = attempt()
-                && let Ok(message) = serde_json::to_vec(&trouble)
-            {
-                let _ = fs::File::from(tell).write_all(&message);
-            }
-            sys::exit_now(0)
-        }
-        Fork::Parent(child) => {
-            drop(tell);
-            let mut message = Vec::new();
-            let read = fs::File::from(told).take(1 << 16).read_to_end(&mut message);
-            let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
-            read.map_err(|error| Trouble::new("hear from process 1 of a namespace", error))?;
-            if message.is_empty() {
-                return Ok(());
-            }
-            Err(serde_json::from_slice(&message).unwrap_or_else(|error| Trouble::new("hear from process 1", error)))
-        }
-    }
+    // Process 1 of the namespace.
+    in_fork(|| {
+        let proc =
+            new_filesystem("proc", &[], rustix::mount::MountAttrFlags::empty()).map_err(step("mount a fresh /proc"))?;
+        let target = open_directory(merged.join("proc")).map_err(step("open the probe's directory"))?;
+        attach(proc, target).map_err(step("mount a fresh /proc"))?;
+        pivot_into(&merged).map_err(step("change the root (pivot_root)"))
+    })
 }
 
 /// The directories of a rehearsal, gone with the value.

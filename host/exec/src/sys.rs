@@ -96,6 +96,15 @@ pub fn close_from(first: u32, how: Close) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps what is open on `file` open under another number, through every exec. Nobody may own that number.
+pub fn keep_open_as(file: &OwnedFd, number: RawFd) -> Result<(), rustix::io::Errno> {
+    // SAFETY: the caller promises that the number has no owner, and this process is about to become another program.
+    match unsafe { libc::dup2(file.as_raw_fd(), number) } {
+        -1 => Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO)),
+        _ => Ok(()),
+    }
+}
+
 /// Takes descriptor 0 out of the hands of the standard library: what the launcher put there is the control socket.
 pub fn take_stdin() -> OwnedFd {
     // SAFETY: called once, at the start of the stage process, which never reads standard input as such. The number is

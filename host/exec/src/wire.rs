@@ -11,6 +11,7 @@ use crate::{
     ExecError, Exit, RunRequest,
     error::{CommandProblem, IdKind},
     executor::Note,
+    stage::Namespaces,
 };
 
 /// A request carries whole files and the command's input as JSON.
@@ -25,8 +26,14 @@ pub struct Start {
     pub request: RunRequest,
     /// The subdirectory of the scratch directory that belongs to this command.
     pub private: std::path::PathBuf,
+    /// What the command gets of its own.
+    pub namespaces: Namespaces,
+    /// Whether a flat tree becomes the command's root for real (chroot(2)), and not by its translator alone.
+    pub real_root: bool,
     /// The process id of the builder.
     pub builder: u32,
+    /// See [`crate::TranslatorExecutor::without_checks`].
+    pub without_checks: bool,
 }
 
 /// What the stage process says, the last one being `Ended` or `Failed`.

@@ -96,7 +96,7 @@ fn names(list: &[&str]) -> Vec<String> {
 fn skopeo_and_umoci_read_the_layout() {
     let Fixture { place, store, image, layers } = &fixture(Family::Oci);
     let layout = place.path().join("layout");
-    export::oci_directory(store, image, &names(&["registry.example:5000/app:1.0"]), &layout).unwrap();
+    export::oci_directory(store, image, &names(&["registry.example:5000/app:1.0"]), &layout, &|_| ()).unwrap();
     let at_tag = format!("{}:1.0", layout.display());
     if have("skopeo") {
         let inspected: serde_json::Value =
@@ -122,9 +122,15 @@ fn skopeo_reads_both_archives_of_both_families() {
     for family in [Family::Oci, Family::Docker] {
         let Fixture { place, store, image, .. } = &fixture(family);
         let (oci, docker) = (place.path().join("oci.tar"), place.path().join("docker.tar"));
-        export::oci_archive(store, image, &names(&["app:2"]), fs::File::create(&oci).unwrap()).unwrap();
-        export::docker_archive(store, image, &names(&["docker.io/library/app:2"]), fs::File::create(&docker).unwrap())
-            .unwrap();
+        export::oci_archive(store, image, &names(&["app:2"]), fs::File::create(&oci).unwrap(), &|_| ()).unwrap();
+        export::docker_archive(
+            store,
+            image,
+            &names(&["docker.io/library/app:2"]),
+            fs::File::create(&docker).unwrap(),
+            &|_| (),
+        )
+        .unwrap();
         // skopeo sees no manifest of Docker's type in an OCI archive.
         if family == Family::Oci && have("skopeo") {
             let inspected: serde_json::Value =
@@ -158,8 +164,8 @@ fn the_same_image_gives_the_same_archive_from_any_store() {
     let archives = || {
         let Fixture { store, image, .. } = &fixture(Family::Oci);
         let (mut oci, mut docker) = (Vec::new(), Vec::new());
-        export::oci_archive(store, image, &names(&["a:1", "b:1"]), &mut oci).unwrap();
-        export::docker_archive(store, image, &names(&["a:1", "b:1"]), &mut docker).unwrap();
+        export::oci_archive(store, image, &names(&["a:1", "b:1"]), &mut oci, &|_| ()).unwrap();
+        export::docker_archive(store, image, &names(&["a:1", "b:1"]), &mut docker, &|_| ()).unwrap();
         (oci, docker)
     };
     let (oci, docker) = archives();
@@ -176,9 +182,9 @@ fn a_damaged_or_missing_layer_stops_every_export() {
     bad[good.len() / 2] ^= 1;
     let layout = place.path().join("layout");
     let exports: [&dyn Fn() -> Result<(), StoreError>; 3] = [
-        &|| export::oci_directory(store, image, &[], &layout),
-        &|| export::oci_archive(store, image, &[], std::io::sink()),
-        &|| export::docker_archive(store, image, &[], std::io::sink()),
+        &|| export::oci_directory(store, image, &[], &layout, &|_| ()),
+        &|| export::oci_archive(store, image, &[], std::io::sink(), &|_| ()),
+        &|| export::docker_archive(store, image, &[], std::io::sink(), &|_| ()),
     ];
     for content in [&bad[..], &good[1..]] {
         for export in exports {
@@ -196,10 +202,10 @@ fn a_damaged_or_missing_layer_stops_every_export() {
 fn a_layout_that_was_written_is_read_back_and_gains_images() {
     let Fixture { place, store, image, layers } = &fixture(Family::Oci);
     let layout = place.path().join("layout");
-    export::oci_directory(store, image, &names(&["app:1"]), &layout).unwrap();
+    export::oci_directory(store, image, &names(&["app:1"]), &layout, &|_| ()).unwrap();
     let (arm, _) = put_image(store, Family::Oci, &"linux/arm64/v9".parse().unwrap());
-    export::oci_directory(store, &arm, &names(&["app:latest", "app:2"]), &layout).unwrap();
-    export::oci_directory(store, &arm, &names(&["app:2"]), &layout).unwrap();
+    export::oci_directory(store, &arm, &names(&["app:latest", "app:2"]), &layout, &|_| ()).unwrap();
+    export::oci_directory(store, &arm, &names(&["app:2"]), &layout, &|_| ()).unwrap();
 
     let reference: LayoutReference = format!("oci-layout://{}:1", layout.display()).parse().unwrap();
     let read = OciLayout::open(&reference.directory).unwrap();
@@ -233,10 +239,10 @@ fn an_index_is_exported_whole_but_not_to_docker() {
     };
     let index = Index::new(Family::Oci, vec![entry("linux/amd64"), entry("linux/arm/v6")]);
     let image = store.put_document(index.media_type.clone(), &index.to_json()).unwrap();
-    let error = export::docker_archive(store, &image, &[], std::io::sink()).unwrap_err();
+    let error = export::docker_archive(store, &image, &[], std::io::sink(), &|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::SeveralPlatforms(2)), "{error}");
     let layout = place.path().join("layout");
-    export::oci_directory(store, &image, &names(&["app:1"]), &layout).unwrap();
+    export::oci_directory(store, &image, &names(&["app:1"]), &layout, &|_| ()).unwrap();
     if have("skopeo") {
         let source = format!("oci:{}:1", layout.display());
         let inspected = run("skopeo", &["--override-arch", "arm", "--override-variant", "v6", "inspect", &source]);

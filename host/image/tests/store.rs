@@ -41,7 +41,8 @@ fn another_builder() {
             fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
             let mut writer = store.blob_writer().unwrap();
             writer.write_all(&[0; 1 << 20]).unwrap();
-            let Unpacking::Started(_guard) = store.begin_unpack("overlay", &Digest::of(b"layer")).unwrap() else {
+            let Unpacking::Started(_guard) = store.begin_unpack("overlay", &Digest::of(b"layer"), &|| ()).unwrap()
+            else {
                 panic!()
             };
             println!("\nready");
@@ -83,7 +84,9 @@ fn what_a_killed_builder_left_is_removed_and_what_a_living_one_has_is_not() {
     assert!(kept.path().is_dir());
     assert_eq!(fs::read_dir(place.path().join("blobs/sha256")).unwrap().count(), 0);
     // The lock of the dead one is free.
-    let Unpacking::Started(guard) = next.begin_unpack("overlay", &Digest::of(b"layer")).unwrap() else { panic!() };
+    let Unpacking::Started(guard) = next.begin_unpack("overlay", &Digest::of(b"layer"), &|| ()).unwrap() else {
+        panic!()
+    };
     drop((guard, next, kept, living));
     assert_eq!(sessions(place.path()), 0, "builders that end leave nothing");
 }
@@ -116,7 +119,7 @@ fn a_layer_is_unpacked_once_however_many_want_it() {
         for _ in 0..8 {
             scope.spawn(|| {
                 barrier.wait();
-                let directory = match store.begin_unpack("overlay", &layer).unwrap() {
+                let directory = match store.begin_unpack("overlay", &layer, &|| ()).unwrap() {
                     Unpacking::Ready(directory) => directory,
                     Unpacking::Started(guard) => {
                         unpacked.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +141,7 @@ fn a_builder_that_was_stopped_while_it_unpacked_keeps_others_waiting_for_a_while
     let place = tempfile::tempdir().unwrap();
     let (stopped, other) = (Store::open(place.path()).unwrap(), Store::open(place.path()).unwrap());
     let layer = Digest::of(b"layer");
-    let begin = |store: &Store| match store.begin_unpack("overlay", &layer).unwrap() {
+    let begin = |store: &Store| match store.begin_unpack("overlay", &layer, &|| ()).unwrap() {
         Unpacking::Started(guard) => guard,
         Unpacking::Ready(_) => panic!("nobody has finished"),
     };
@@ -157,7 +160,7 @@ fn an_abandoned_unpacking_leaves_nothing_and_an_upper_directory_is_adopted() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(place.path()).unwrap();
     let layer = Digest::of(b"layer");
-    let Unpacking::Started(guard) = store.begin_unpack("overlay", &layer).unwrap() else { panic!() };
+    let Unpacking::Started(guard) = store.begin_unpack("overlay", &layer, &|| ()).unwrap() else { panic!() };
     let abandoned = guard.directory().to_path_buf();
     drop(guard);
     assert!(!abandoned.exists() && store.unpacked("overlay", &layer).unwrap().is_none());
@@ -236,7 +239,9 @@ fn what_was_unpacked_in_another_boot_is_unpacked_again_but_not_under_a_builder_a
     let place = tempfile::tempdir().unwrap();
     let layer = Digest::of(b"layer");
     let store = Store::open(place.path()).unwrap();
-    let Unpacking::Started(guard) = store.begin_unpack("overlay", &layer).unwrap() else { panic!("it was there") };
+    let Unpacking::Started(guard) = store.begin_unpack("overlay", &layer, &|| ()).unwrap() else {
+        panic!("it was there")
+    };
     fs::write(guard.directory().join("file"), "").unwrap();
     guard.commit().unwrap();
     let marker = place.path().join("unpacked/boot");

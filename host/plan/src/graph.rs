@@ -39,6 +39,10 @@ pub enum InputTree {
     Stage(StageNumber),
     /// An image, with its manifest's digest.
     Image(ImageName, Digest),
+    /// A file behind a URL.
+    Url(String),
+    /// A git repository, as the handler named it.
+    Git(String),
 }
 
 /// A tree and what of it a step reads.

@@ -14,7 +14,7 @@ use crate::{
     graph::Action,
     history, key, lint,
     scope::Scope,
-    step::{Effect, Handlers, KeyValue, Read, TreeSource},
+    step::{Effect, Handlers, KeyValue, Read, TreeRead, TreeSource},
     words,
 };
 
@@ -435,7 +435,18 @@ impl<'a> Run<'a> {
     fn inputs(&self, walk: &Walk, span: &Span, reads: &[Read]) -> Vec<Input> {
         let mut inputs = Vec::new();
         for read in reads {
-            let Read::Tree(read) = read else { continue };
+            let read = match read {
+                Read::Tree(read) => read,
+                Read::Url(url) => {
+                    inputs.push(Input { tree: InputTree::Url(url.clone()), read: TreeRead::whole(url) });
+                    continue;
+                }
+                Read::Git(url) => {
+                    inputs.push(Input { tree: InputTree::Git(url.clone()), read: TreeRead::whole(url) });
+                    continue;
+                }
+                Read::RootfsPath(_) | Read::WholeRootfs => continue,
+            };
             let tree = match &read.source {
                 TreeSource::Context => Some(InputTree::Context),
                 TreeSource::Named(name) => {

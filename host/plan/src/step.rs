@@ -103,6 +103,11 @@ pub struct TreeRead {
 }
 
 impl TreeRead {
+    /// All of a tree that is not the context.
+    pub fn whole(name: &str) -> Self {
+        Self { source: TreeSource::Named(name.to_owned()), patterns: vec![b"/".to_vec()], exclude: Vec::new() }
+    }
+
     /// Whether everything of the tree is read.
     pub fn is_whole(&self) -> bool {
         let is_root =
@@ -124,9 +129,9 @@ pub enum Read {
     RootfsPath(Vec<u8>),
     /// The whole root file system.
     WholeRootfs,
-    /// A URL.
+    /// A file behind a URL.
     Url(String),
-    /// A git reference.
+    /// A git repository, as `URL#REFERENCE:DIRECTORY`.
     Git(String),
 }
 

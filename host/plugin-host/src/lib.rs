@@ -56,4 +56,4 @@ pub use instruction::{
 pub use limits::Limits;
 pub use plugin::Origin;
 pub use policy::{Allowance, OPERATOR_POLICY, Policy, PolicyError, RunNetwork};
-pub use tags::{CiFacts, Decision, Facts, GitFacts, Requested, TagsError};
+pub use tags::{CiFacts, Decision, Facts, GitFacts, Naming, PublishedTag, Requested, TagsError};

@@ -1,22 +1,30 @@
 //! Tagging policies.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cofferdam_dockerfile::Diagnostic;
 use cofferdam_plan::step::KeyValue;
-use cofferdam_plugin_pack::Kind;
+use cofferdam_plugin_pack::{Capability, Kind};
 use cofferdam_rootfs::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     CallError, Fault, FaultKind, PluginHost,
-    bindings::{instruction::cofferdam::types::diagnostics::Error, tags::exports::cofferdam::tags::policy as wit},
+    bindings::{
+        instruction::cofferdam::types::{diagnostics::Error, values::KeyValue as WitKeyValue},
+        tags::exports::cofferdam::tags::policy as wit,
+    },
     instruction::{key_values, timestamp},
     plugin::{Plugin, Ready},
     text, wasi,
 };
 
 /// The context's git checkout.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GitFacts {
     /// Hexadecimal.
     pub commit: String,
@@ -33,25 +41,44 @@ pub struct GitFacts {
 }
 
 /// The continuous integration system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CiFacts {
     /// `gitlab`, `github`, `jenkins`, `tekton`.
     pub system: String,
     /// Variables that name refs, commits, events and projects; never credentials.
-    pub variables: Vec<KeyValue>,
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A tag that a repository has already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedTag {
+    /// The tag.
+    pub tag: String,
+    /// Of its manifest.
+    pub digest: String,
 }
 
 /// Everything that a policy may decide by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Facts {
     /// `None` without a checkout.
+    #[serde(default)]
     pub git: Option<GitFacts>,
     /// `None` outside of CI.
+    #[serde(default)]
     pub ci: Option<CiFacts>,
     /// The build's epoch.
     pub date: Timestamp,
     /// The manifest's digest; `None` before the build.
+    #[serde(default)]
     pub digest: Option<String>,
+    /// Those of the tags decided before the build that the repository has; only policies that want `published-tags` see
+    /// them.
+    #[serde(default)]
+    pub published: Vec<PublishedTag>,
 }
 
 /// What the user asked for.
@@ -65,11 +92,22 @@ pub struct Requested {
     pub options: Vec<KeyValue>,
 }
 
+/// What is pushed, and what it says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// Valid, none twice, in the policy's order.
+    pub tags: Vec<String>,
+    /// Of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
 /// What a policy decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// The tags to push: valid, none twice, in the policy's order.
-    Tags(Vec<String>),
+    /// This is pushed.
+    Push(Naming),
     /// Nothing may be pushed.
     Refused {
         /// Why.
@@ -110,21 +148,33 @@ impl PluginHost {
         policies.map(|plugin| plugin.name().to_owned()).collect()
     }
 
+    /// Whether a policy is to be told which tags the repository has.
+    ///
+    /// # Errors
+    /// [`TagsError::Unknown`].
+    pub fn wants_published_tags(&self, name: &str) -> Result<bool, TagsError> {
+        Ok(self.tag_policy(name)?.has(&Capability::PublishedTags))
+    }
+
+    fn tag_policy(&self, name: &str) -> Result<&Arc<Plugin>, TagsError> {
+        let found = [name.to_owned(), format!("tags-{name}")].into_iter().find_map(|name| self.plugins.get(&name));
+        let policy = found.filter(|plugin| plugin.manifest.kind() == Kind::Tags);
+        policy.ok_or_else(|| TagsError::Unknown { name: name.to_owned(), known: self.tag_policies() })
+    }
+
     /// Lets a policy decide. `name` is the plugin's, or what follows `tags-` in it.
     ///
     /// # Errors
     /// Any [`TagsError`]; an invalid tag is the plugin's [`Fault`].
     pub fn decide(&self, name: &str, facts: &Facts, requested: &Requested) -> Result<Decision, TagsError> {
-        let found = [name.to_owned(), format!("tags-{name}")].into_iter().find_map(|name| self.plugins.get(&name));
-        let Some(plugin) = found.filter(|plugin| plugin.manifest.kind() == Kind::Tags) else {
-            return Err(TagsError::Unknown { name: name.to_owned(), known: self.tag_policies() });
-        };
+        let plugin = self.tag_policy(name)?;
         let mut state = self.state(plugin, self.interrupt.clone());
         if plugin.imports.wasi {
             let world = wasi::world(&state.output, &plugin.digest, None);
             state.wasi = Some(world.map_err(|error| self.protocol(plugin, &error))?);
         }
-        let (facts, requested) = (to_wit(facts), asked(requested));
+        let sees_published = plugin.has(&Capability::PublishedTags);
+        let (facts, requested) = (to_wit(facts, sees_published), asked(requested));
         let (result, _) = plugin.call(&self.runtime, state, |store, ready| {
             let Ready::Tags(pre) = ready else {
                 return Err(wasmtime::Error::msg("the plugin is not a tagging policy"));
@@ -133,7 +183,11 @@ impl PluginHost {
         });
         let plugin_name = || plugin.name().to_owned();
         match result? {
-            Ok(wit::Decision::Tags(tags)) => Ok(Decision::Tags(valid(plugin, tags)?)),
+            Ok(wit::Decision::Push(naming)) => Ok(Decision::Push(Naming {
+                tags: valid(plugin, naming.tags)?,
+                labels: texts(plugin, naming.labels)?,
+                annotations: texts(plugin, naming.annotations)?,
+            })),
             Ok(wit::Decision::Refused(refusal)) => Ok(Decision::Refused {
                 reason: text::shown(&refusal.reason),
                 help: refusal.help.as_deref().map(text::shown),
@@ -170,6 +224,19 @@ fn valid(plugin: &Arc<Plugin>, tags: Vec<String>) -> Result<Vec<String>, CallErr
     Ok(tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect())
 }
 
+/// Labels and annotations of more bytes than this are a mistake: registries take manifests of 4 MiB.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
+fn texts(plugin: &Arc<Plugin>, pairs: Vec<WitKeyValue>) -> Result<BTreeMap<String, String>, CallError> {
+    let bytes: usize = pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum();
+    let message = match pairs.iter().any(|pair| pair.key.is_empty()) {
+        true => "it answered a label or annotation without a name".to_owned(),
+        false if bytes > MAX_TEXT_BYTES => format!("it answered {bytes} bytes of labels or annotations"),
+        false => return Ok(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()),
+    };
+    Err(CallError::Fault(Fault { plugin: plugin.name().to_owned(), kind: FaultKind::Protocol, message }))
+}
+
 /// OCI distribution specification, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 fn is_tag(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -177,7 +244,7 @@ fn is_tag(text: &str) -> bool {
     (1..=128).contains(&text.len()) && word(text.as_bytes()[0]) && text.bytes().all(fine)
 }
 
-fn to_wit(facts: &Facts) -> wit::Facts {
+fn to_wit(facts: &Facts, sees_published: bool) -> wit::Facts {
     wit::Facts {
         git: facts.git.as_ref().map(|git| wit::GitFacts {
             commit: git.commit.clone(),
@@ -190,10 +257,17 @@ fn to_wit(facts: &Facts) -> wit::Facts {
         ci: facts
             .ci
             .as_ref()
-            .map(|ci| wit::CiFacts { system: ci.system.clone(), variables: key_values(&ci.variables) }),
+            .map(|ci| wit::CiFacts { system: ci.system.clone(), variables: ci.variables.iter().map(pair).collect() }),
         date: timestamp(facts.date),
         digest: facts.digest.clone(),
+        published: (facts.published.iter().filter(|_| sees_published))
+            .map(|known| wit::PublishedTag { tag: known.tag.clone(), digest: known.digest.clone() })
+            .collect(),
     }
+}
+
+fn pair((key, value): (&String, &String)) -> WitKeyValue {
+    WitKeyValue { key: key.clone(), value: value.clone() }
 }
 
 fn asked(requested: &Requested) -> wit::Requested {

@@ -11,12 +11,16 @@ pub enum Capability {
     Context,
     /// `stages`: reading what `plan` declared of other stages, images and named contexts.
     Stages,
+    /// `fetch`: reading what `plan` declared of URLs and git repositories. The host fetches it; the plugin has no network.
+    Fetch,
     /// `rootfs`: reading what `plan` declared of the stage's root file system, and writing to it.
     Rootfs,
     /// `exec`: running native commands in the stage's root file system.
     Exec,
     /// `secrets`: handing secrets and SSH agents of the build to commands. Their content is never the plugin's.
     Secrets,
+    /// `published-tags`: being told which of the tags that were decided the repository has, and their digests.
+    PublishedTags,
     /// `file:NAME`: reading the file that the host knows by this name, for example `file:docker-config`.
     File(String),
     /// `env:NAME`: reading one variable of the builder's environment.
@@ -26,7 +30,8 @@ pub enum Capability {
 /// A text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a capability: there are `context`, `stages`, `rootfs`, `exec`, `secrets`, `file:NAME` and `env:NAME`"
+    "`{0}` is not a capability: there are `context`, `stages`, `fetch`, `rootfs`, `exec`, `secrets`, `published-tags`, \
+     `file:NAME` and `env:NAME`"
 )]
 pub struct ParseCapabilityError(String);
 
@@ -34,8 +39,11 @@ impl Capability {
     /// Whether a plugin of this kind has a use for it, and may therefore want it.
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
-            Self::Context | Self::Stages | Self::Rootfs | Self::Exec | Self::Secrets => kind == Kind::Instruction,
+            Self::Context | Self::Stages | Self::Fetch | Self::Rootfs | Self::Exec | Self::Secrets => {
+                kind == Kind::Instruction
+            }
             Self::File(_) | Self::Variable(_) => kind == Kind::Credentials,
+            Self::PublishedTags => kind == Kind::Tags,
         }
     }
 }
@@ -45,9 +53,11 @@ impl fmt::Display for Capability {
         match self {
             Self::Context => f.write_str("context"),
             Self::Stages => f.write_str("stages"),
+            Self::Fetch => f.write_str("fetch"),
             Self::Rootfs => f.write_str("rootfs"),
             Self::Exec => f.write_str("exec"),
             Self::Secrets => f.write_str("secrets"),
+            Self::PublishedTags => f.write_str("published-tags"),
             Self::File(name) => write!(f, "file:{name}"),
             Self::Variable(name) => write!(f, "env:{name}"),
         }
@@ -66,7 +76,9 @@ impl FromStr for Capability {
         match text {
             "context" => Ok(Self::Context),
             "stages" => Ok(Self::Stages),
+            "fetch" => Ok(Self::Fetch),
             "rootfs" => Ok(Self::Rootfs),
+            "published-tags" => Ok(Self::PublishedTags),
             "exec" => Ok(Self::Exec),
             "secrets" => Ok(Self::Secrets),
             _ => match text.split_once(':') {

@@ -38,6 +38,11 @@ pub trait Tree: Send + Sync {
     /// The tree can't be read.
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError>;
 
+    /// The commit that the tree is, its whole id in hexadecimal; `None` for anything but a git repository that was fetched.
+    fn revision(&self) -> Option<String> {
+        None
+    }
+
     /// All that one look at a path without symlinks tells; `None` if there is nothing.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! ADD: what COPY does with the context, and archives unpacked, inside the component.
+//! ADD: what COPY does with the context, archives unpacked, inside the component, and what the host fetches.
 
 mod remote;
 mod unpack;
@@ -10,7 +10,8 @@ use cofferdam_plugin_sdk::{
     fs::{Executor, RootFs, Tree},
     instruction::{Error, Planned, Step, refuse},
 };
-use cofferdam_transfer::{Origin, Source, Transfer, copy, read};
+use cofferdam_transfer::{Origin, Source, Transfer, copy, nameless, read};
+use remote::Checksum;
 
 /// The handler.
 pub struct Add;
@@ -33,44 +34,62 @@ impl InstructionHandler for Add {
         _executor: Option<&dyn Executor>,
     ) -> Result<Vec<Diagnostic>, Error> {
         let addition = checked(step)?;
-        let tree = trees.first().copied();
-        match addition.unpack {
-            true => copy(&addition.transfer, rootfs, tree, &unpack::unpack),
-            false => copy(&addition.transfer, rootfs, tree, &|_| Ok(false)),
+        if let (Some(checksum), [source]) = (&addition.checksum, addition.transfer.sources.as_slice())
+            && let (Source::Url { url: written, .. } | Source::Git { written, .. }, Some(tree)) =
+                (source, trees.first())
+        {
+            checksum.verify(written, *tree)?;
         }
+        copy(&addition.transfer, rootfs, trees, &|arrival| {
+            // What is fetched is unpacked only if that is asked for, what lies in the context unless it is not.
+            match addition.unpack.unwrap_or(!arrival.is_fetched) {
+                true => unpack::unpack(arrival),
+                false => Ok(false),
+            }
+        })
     }
 }
 
 struct Addition {
     transfer: Transfer,
-    unpack: bool,
+    unpack: Option<bool>,
+    checksum: Option<Checksum>,
 }
-
-/// Flags that belong to sources which are fetched.
-const REMOTE_FLAGS: [&str; 2] = ["checksum", "keep-git-dir"];
 
 fn addition(step: &Step) -> (Option<Addition>, Vec<Diagnostic>) {
     let mut flags = Flags::of(step, &["chown", "chmod", "exclude", "unpack", "link", "checksum", "keep-git-dir"]);
-    let unpack = flags.boolean("unpack").unwrap_or(true);
-    let transfer = read(step, Origin::Context, &mut flags);
-    let mut is_remote = false;
-    for source in transfer.iter().flat_map(|transfer| &transfer.sources) {
+    let unpack = flags.boolean("unpack");
+    let checksum = flags.value("checksum");
+    let keep_git_directory = flags.boolean("keep-git-dir").unwrap_or(false);
+    let Some(mut transfer) = read(step, Origin::Context, &mut flags) else { return (None, flags.finish()) };
+    for source in &mut transfer.sources {
         if let Source::Pattern { written, .. } = source
-            && let Some(kind) = remote::kind(written)
+            && let Some(remote) = remote::source(written, keep_git_directory)
         {
-            is_remote = true;
-            let message = format!("`{written}` is {kind}, which this version of `ADD` does not fetch");
-            flags
-                .push(error("UnsupportedSource", message).help("fetch it in a `RUN` step, or put it into the context"));
+            *source = remote;
         }
     }
-    for name in REMOTE_FLAGS.into_iter().filter(|_| !is_remote) {
-        if flags.get(name).is_some() {
-            let message = format!("`--{name}` is for sources that are fetched, and there is none");
-            flags.push_about(name, error("FlagWithoutEffect", message));
+    let is_git = |source: &Source| matches!(source, Source::Git { .. });
+    if flags.get("keep-git-dir").is_some() && !transfer.sources.iter().any(is_git) {
+        let message = "`--keep-git-dir` is for git repositories, and there is none".to_owned();
+        flags.push_about("keep-git-dir", error("FlagWithoutEffect", message));
+    }
+    let checksum = checksum.and_then(|text| {
+        let checksum = match transfer.sources.as_slice() {
+            [source @ (Source::Url { .. } | Source::Git { .. })] => Checksum::read(text, source),
+            [_] => Err(error("FlagWithoutEffect", "`--checksum` is for a source that is fetched, and there is none")),
+            _ => Err(error("FlagWithoutEffect", "`--checksum` is for one source, and there are several")
+                .help("give each source an `ADD` of its own")),
+        };
+        checksum.map_err(|finding| flags.push_about("checksum", finding)).ok()
+    });
+    let needs_names = transfer.destination.is_directory || transfer.sources.len() > 1;
+    for source in transfer.sources.iter().filter(|_| needs_names && unpack != Some(true)) {
+        if let Source::Url { url, name: None } = source {
+            flags.push(nameless(url));
         }
     }
-    (transfer.map(|transfer| Addition { transfer, unpack }), flags.finish())
+    (Some(Addition { transfer, unpack, checksum }), flags.finish())
 }
 
 fn checked(step: &Step) -> Result<Addition, Error> {

@@ -7,6 +7,7 @@ use std::{
 
 use cofferdam_plugin_sdk::{
     fs::{Kind, Owner},
+    instruction::Read,
     testing::{MemoryRoot, MemoryTree, StepBuilder, step},
 };
 
@@ -87,12 +88,84 @@ fn a_damaged_archive_fails_by_name() {
     assert!(finding.message.starts_with("`some.file` can't be unpacked"), "{}", finding.message);
 }
 
+const URL: &str = "https://x.example/dir/a.tgz";
+
+fn fetched(content: &[u8]) -> MemoryTree {
+    let mut tree = MemoryTree::default();
+    tree.add_file(b"/content", content).set_digest(&format!("sha256:{}", "0f".repeat(32)));
+    tree
+}
+
+fn repository() -> MemoryTree {
+    let mut tree = MemoryTree::default();
+    tree.add_file(b"/code/main", b"main")
+        .add_file(b"/README", b"read")
+        .set_revision("0123456789abcdef0123456789abcdef01234567");
+    tree
+}
+
+fn apply(step: StepBuilder, trees: &[&MemoryTree]) -> Result<MemoryRoot, Error> {
+    let root = MemoryRoot::default();
+    let trees: Vec<&dyn Tree> = trees.iter().map(|tree| *tree as &dyn Tree).collect();
+    Add::apply(&step.build(), &root, &trees, None).map(|_| root)
+}
+
+fn refusal(result: Result<MemoryRoot, Error>) -> String {
+    let Err(Error::Invalid(finding)) = result else { panic!("{:?}", result.map(|root| root.paths())) };
+    format!("{}: {}", finding.code, finding.message)
+}
+
 #[test]
-fn remote_sources_are_refused_by_name() {
-    assert_eq!(codes(step("ADD", "https://x.example/a.tgz /x")), ["UnsupportedSource"]);
-    assert_eq!(codes(step("ADD", "https://x.example/a.git /x").flag("keep-git-dir", None)), ["UnsupportedSource"]);
-    let refused = Add::plan(&step("ADD", "https://x.example/a.tgz /x").build());
-    assert!(matches!(refused, Err(Error::Unsupported(_))));
+fn a_url_is_a_read_and_its_file_is_called_as_the_url_ends() {
+    let planned = Add::plan(&step("ADD", &format!("{URL} /x/")).build()).unwrap();
+    assert_eq!(planned.reads, [Read::Url(URL.to_owned())]);
+    let tree = fetched(b"bytes");
+    assert_eq!(apply(step("ADD", &format!("{URL} /x/")), &[&tree]).unwrap().content(b"/x/a.tgz").unwrap(), b"bytes");
+    assert_eq!(apply(step("ADD", &format!("{URL} /y")), &[&tree]).unwrap().content(b"/y").unwrap(), b"bytes");
+    assert_eq!(codes(step("ADD", "https://x.example/ /x/")), ["NoFileName"]);
+    assert_eq!(apply(step("ADD", "https://x.example/ /y"), &[&tree]).unwrap().content(b"/y").unwrap(), b"bytes");
+}
+
+#[test]
+fn a_fetched_archive_is_unpacked_only_if_that_is_asked_for() {
+    let content = archive("--gzip");
+    let tree = fetched(&content);
+    assert_eq!(apply(step("ADD", &format!("{URL} /x/")), &[&tree]).unwrap().content(b"/x/a.tgz").unwrap(), content);
+    let unpacked = apply(step("ADD", &format!("{URL} /x")).flag("unpack", Some("true")), &[&tree]).unwrap();
+    assert_eq!(unpacked.paths(), ["/x", "/x/d", "/x/d/f", "/x/d/l", "/x/d/z"]);
+}
+
+#[test]
+fn fetched_sources_and_those_of_the_context_go_together() {
+    let words = format!("plain {URL} git://x/a https://x/b.git#v1:d /all/");
+    let planned = Add::plan(&step("ADD", &words).build()).unwrap();
+    assert!(matches!(&planned.reads[0], Read::Tree(read) if read.patterns == [b"/plain".to_vec()]));
+    let git = |url: &str| Read::Git(url.to_owned());
+    assert_eq!(planned.reads[1..], [Read::Url(URL.to_owned()), git("git://x/a"), git("https://x/b.git#v1:d")]);
+    let mut context = MemoryTree::default();
+    context.add_file(b"/plain", b"plain");
+    let other = MemoryTree::default();
+    let root = apply(step("ADD", &words), &[&context, &fetched(b"f"), &repository(), &other]).unwrap();
+    assert_eq!(root.paths(), ["/all", "/all/README", "/all/a.tgz", "/all/code", "/all/code/main", "/all/plain"]);
+    let kept = Add::plan(&step("ADD", "git://x/a#b /x/").flag("keep-git-dir", None).build()).unwrap();
+    assert_eq!(kept.reads, [git("git://x/a?keep-git-dir=true#b")]);
+}
+
+#[test]
+fn a_checksum_is_compared() {
+    let digest = format!("sha256:{}", "0F".repeat(32));
+    let with = |words: &str, checksum: &str| step("ADD", words).flag("checksum", Some(checksum));
+    let url = format!("{URL} /x");
+    assert!(apply(with(&url, &digest), &[&fetched(b"f")]).is_ok());
+    let said = refusal(apply(with(&url, &format!("sha256:{}", "00".repeat(32))), &[&fetched(b"f")]));
+    assert!(said.starts_with("ChecksumMismatch") && said.contains("has the digest sha256:0f0f"), "{said}");
+    assert!(apply(with("git://x/a /x", "0123456"), &[&repository()]).is_ok());
+    let said = refusal(apply(with("git://x/a /x", "fedcba9"), &[&repository()]));
+    assert!(said.contains("is at commit 0123456789abcdef") && said.contains("not fedcba9"), "{said}");
+    assert_eq!(codes(with(&url, "md5:00")), ["InvalidChecksum"]);
+    assert_eq!(codes(with(&url, "0123456")), ["InvalidChecksum"]);
+    assert_eq!(codes(with("git://x/a /x", "012345")), ["InvalidChecksum"]);
+    assert_eq!(codes(with("git://x/a git://x/b /x/", "0123456")), ["FlagWithoutEffect"]);
 }
 
 #[test]

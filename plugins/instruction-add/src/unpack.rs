@@ -21,7 +21,7 @@ use cofferdam_transfer::Arrival;
 /// The archive is damaged, climbs, or uses what is not supported; or the host's.
 pub fn unpack(arrival: &Arrival) -> Result<bool, Error> {
     let source = Chunks { reader: arrival.tree.open(arrival.path)?, chunk: Vec::new(), position: 0 };
-    let failed = |error| explain(arrival.path, error);
+    let failed = |error| explain(&arrival.shown, error);
     let Some(mut archive) = cofferdam_archive::open(source).map_err(|error| failed(error.into()))? else {
         return Ok(false);
     };
@@ -34,7 +34,7 @@ pub fn unpack(arrival: &Arrival) -> Result<bool, Error> {
         // The archive's own root says nothing about the destination.
         if !entry.name.is_empty() {
             put(arrival, &mut archive, &entry, &mut links).map_err(|error| match error {
-                PutError::Loop(name) => explain(arrival.path, ArchiveError::Malformed(loops(&name))),
+                PutError::Loop(name) => explain(&arrival.shown, ArchiveError::Malformed(loops(&name))),
                 PutError::Other(error) => error,
             })?;
         }
@@ -149,7 +149,7 @@ fn put_file<R: Read>(
         // Whole chunks, since decoders hand out small pieces and each call to the host has its price.
         let mut filled = 0;
         while filled < buffer.len() {
-            match archive.read(&mut buffer[filled..]).map_err(|error| explain(arrival.path, error.into()))? {
+            match archive.read(&mut buffer[filled..]).map_err(|error| explain(&arrival.shown, error.into()))? {
                 0 => break,
                 length => filled += length,
             }
@@ -173,8 +173,8 @@ fn set_xattrs(rootfs: &dyn RootFs, path: &[u8], entry: &Entry) -> Result<(), Err
     Ok(())
 }
 
-fn explain(path: &[u8], problem: ArchiveError) -> Error {
-    let message = format!("`{}` can't be unpacked: {problem}", paths::shown(path));
+fn explain(shown: &str, problem: ArchiveError) -> Error {
+    let message = format!("`{shown}` can't be unpacked: {problem}");
     let help = "write `ADD --unpack=false` to copy the file as it is";
     match problem {
         ArchiveError::Unsupported(_) => Error::Unsupported(error("UnsupportedArchive", message).help(help)),

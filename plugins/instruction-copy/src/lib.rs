@@ -28,7 +28,7 @@ impl InstructionHandler for Copy {
         trees: &[&dyn Tree],
         _executor: Option<&dyn Executor>,
     ) -> Result<Vec<Diagnostic>, Error> {
-        copy(&checked(step)?, rootfs, trees.first().copied(), &|_| Ok(false))
+        copy(&checked(step)?, rootfs, trees, &|_| Ok(false))
     }
 }
 

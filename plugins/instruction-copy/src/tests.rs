@@ -104,7 +104,9 @@ fn a_plain_name_must_exist_and_a_pattern_need_not() {
         panic!()
     };
     assert_eq!(finding.message, "`missing` does not exist in `base`");
-    assert!(run_on(step("COPY", "broken /x"), &root).is_err());
+    let Err(Error::Invalid(finding)) = run_on(step("COPY", "broken /x"), &root) else { panic!() };
+    let expected = "`broken` is a symbolic link to `nowhere`, which does not exist in the build context";
+    assert_eq!(finding.message, expected);
     let warnings = run_on(step("COPY", "none*.txt [z].txt /x"), &root).unwrap();
     assert_eq!(warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), ["CopyMatchesNothing"; 2]);
     assert!(root.paths().is_empty());

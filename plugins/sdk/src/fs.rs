@@ -55,6 +55,16 @@ pub trait Tree: Any {
     /// # Errors
     /// As [`Tree::glob`].
     fn open(&self, path: &[u8]) -> Result<Box<dyn Reader>, Error>;
+    /// The digest of a regular file's content: `sha256:…`.
+    ///
+    /// # Errors
+    /// As [`Tree::glob`].
+    fn digest(&self, path: &[u8]) -> Result<String, Error>;
+    /// The commit of a git repository.
+    ///
+    /// # Errors
+    /// The host's.
+    fn revision(&self) -> Result<Option<String>, Error>;
     /// The tree itself, for the root file system of the same kind to recognise.
     fn as_any(&self) -> &dyn Any;
 }
@@ -155,6 +165,14 @@ impl Tree for trees::Tree {
 
     fn open(&self, path: &[u8]) -> Result<Box<dyn Reader>, Error> {
         Ok(Box::new(trees::Tree::open(self, path)?))
+    }
+
+    fn digest(&self, path: &[u8]) -> Result<String, Error> {
+        trees::Tree::digest(self, path)
+    }
+
+    fn revision(&self) -> Result<Option<String>, Error> {
+        trees::Tree::revision(self)
     }
 
     fn as_any(&self) -> &dyn Any {

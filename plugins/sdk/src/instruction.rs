@@ -29,8 +29,8 @@ pub trait InstructionHandler: 'static {
     /// The step can't be carried out as it is written.
     fn plan(step: &Step) -> Result<Planned, Error>;
 
-    /// Carries the step out, and answers warnings. `trees` has one tree for each [`Read::Tree`] that `plan` declared,
-    /// in their order. Not called for steps whose effect is [`Effect::Configuration`].
+    /// Carries the step out, and answers warnings. `trees` has one tree for each [`Read::Tree`], [`Read::Url`] and
+    /// [`Read::Git`] that `plan` declared, in their order. Not called for steps whose effect is [`Effect::Configuration`].
     ///
     /// # Errors
     /// The step failed.

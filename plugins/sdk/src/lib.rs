@@ -22,6 +22,7 @@ pub mod fs;
 pub mod instruction;
 pub mod json;
 pub mod paths;
+pub mod source;
 pub mod tags;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

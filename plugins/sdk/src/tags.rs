@@ -5,8 +5,17 @@ use std::marker::PhantomData;
 use crate::bindings::tags::exports::cofferdam::tags::policy::Guest;
 pub use crate::bindings::{
     instruction::cofferdam::types::diagnostics::Error,
-    tags::exports::cofferdam::tags::policy::{CiFacts, Decision, Facts, GitFacts, Refusal, Requested},
+    tags::exports::cofferdam::tags::policy::{
+        CiFacts, Decision, Facts, GitFacts, Naming, PublishedTag, Refusal, Requested,
+    },
 };
+use crate::{DiagnosticExt, diagnostics::error};
+
+impl From<crate::Diagnostic> for Error {
+    fn from(finding: crate::Diagnostic) -> Self {
+        Self::Invalid(finding)
+    }
+}
 
 /// The longest tag (OCI Distribution Specification 1.1, "Pulling manifests": a tag matches
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
@@ -39,6 +48,56 @@ pub struct Adapter<T>(PhantomData<T>);
 impl<T: TagPolicy> Guest for Adapter<T> {
     fn decide(facts: Facts, requested: Requested) -> Result<Decision, Error> {
         T::decide(&facts, &requested)
+    }
+}
+
+/// A decision with tags alone.
+pub fn push(tags: Vec<String>) -> Decision {
+    Decision::Push(Naming { tags, labels: Vec::new(), annotations: Vec::new() })
+}
+
+/// A decision not to push.
+pub fn refused(reason: impl Into<String>, help: impl Into<String>) -> Decision {
+    Decision::Refused(Refusal { reason: reason.into(), help: Some(help.into()) })
+}
+
+/// Adds tags that are not among them yet.
+///
+/// # Errors
+/// One is not a tag.
+pub fn add(tags: &mut Vec<String>, more: impl IntoIterator<Item = String>) -> Result<(), Error> {
+    for tag in more {
+        if !is_valid_tag(&tag) {
+            let help = format!(
+                "a tag has letters, digits, `_`, `.` and `-`, does not begin with `.` or `-`, and is at most \
+                 {TAG_LIMIT_BYTES} bytes long"
+            );
+            return Err(Error::Invalid(error("InvalidTag", format!("`{tag}` is not a tag")).help(help)));
+        }
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(())
+}
+
+/// An option that a policy does not know.
+pub fn unknown_option(policy: &str, key: &str, known: &str) -> Error {
+    Error::Invalid(error("UnknownOption", format!("the policy `{policy}` has no option `{key}`")).help(known))
+}
+
+/// An option that is `true` or `false`.
+///
+/// # Errors
+/// It is neither.
+pub fn boolean(key: &str, value: &str) -> Result<bool, Error> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => {
+            let message = format!("the option `{key}` is `true` or `false`, not `{other}`");
+            Err(Error::Invalid(error("InvalidOption", message)))
+        }
     }
 }
 

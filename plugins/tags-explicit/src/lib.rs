@@ -1,9 +1,8 @@
 //! The tags that were asked for, or `latest`.
 
 use cofferdam_plugin_sdk::{
-    DiagnosticExt, TagPolicy,
-    diagnostics::error,
-    tags::{Decision, Error, Facts, Requested, TAG_LIMIT_BYTES, is_valid_tag},
+    TagPolicy,
+    tags::{self, Decision, Error, Facts, Requested, push, unknown_option},
 };
 
 /// The policy.
@@ -14,26 +13,14 @@ cofferdam_plugin_sdk::export_tags!(crate::Explicit);
 impl TagPolicy for Explicit {
     fn decide(_facts: &Facts, requested: &Requested) -> Result<Decision, Error> {
         if let Some(option) = requested.options.first() {
-            let message = format!("the policy `tags-explicit` has no option `{}`", option.key);
-            return Err(Error::Invalid(error("UnknownOption", message).help("it takes no options")));
+            return Err(unknown_option("tags-explicit", &option.key, "it takes no options"));
         }
-        let mut tags: Vec<String> = Vec::new();
-        for tag in &requested.tags {
-            if !is_valid_tag(tag) {
-                let help = format!(
-                    "a tag has letters, digits, `_`, `.` and `-`, does not begin with `.` or `-`, and is at most \
-                     {TAG_LIMIT_BYTES} bytes long"
-                );
-                return Err(Error::Invalid(error("InvalidTag", format!("`{tag}` is not a tag")).help(help)));
-            }
-            if !tags.contains(tag) {
-                tags.push(tag.clone());
-            }
-        }
+        let mut tags = Vec::new();
+        tags::add(&mut tags, requested.tags.iter().cloned())?;
         if tags.is_empty() {
             tags.push("latest".to_owned());
         }
-        Ok(Decision::Tags(tags))
+        Ok(push(tags))
     }
 }
 
@@ -44,7 +31,7 @@ mod tests {
 
     fn decide(tags: &[&str], options: &[&str]) -> Result<Decision, Error> {
         let date = Timestamp { seconds: 0, nanoseconds: 0 };
-        let facts = Facts { git: None, ci: None, date, digest: None };
+        let facts = Facts { git: None, ci: None, date, digest: None, published: Vec::new() };
         let option = |key: &&str| KeyValue { key: (*key).to_owned(), value: String::new() };
         let requested = Requested {
             repository: "registry.example/x".into(),
@@ -56,8 +43,8 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_what_is_pushed() {
-        assert_eq!(decide(&["b", "a", "b"], &[]).unwrap(), Decision::Tags(vec!["b".into(), "a".into()]));
-        assert_eq!(decide(&[], &[]).unwrap(), Decision::Tags(vec!["latest".into()]));
+        assert_eq!(decide(&["b", "a", "b"], &[]).unwrap(), push(vec!["b".into(), "a".into()]));
+        assert_eq!(decide(&[], &[]).unwrap(), push(vec!["latest".into()]));
     }
 
     #[test]

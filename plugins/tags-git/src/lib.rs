@@ -9,9 +9,8 @@
 //! Tags that were written out come first and are kept. The branch is written as GitLab's `CI_COMMIT_REF_SLUG`.
 
 use cofferdam_plugin_sdk::{
-    DiagnosticExt, TagPolicy,
-    diagnostics::error,
-    tags::{Decision, Error, Facts, GitFacts, Refusal, Requested, is_valid_tag, slug},
+    TagPolicy,
+    tags::{self, Decision, Error, Facts, GitFacts, Requested, push, refused, slug, unknown_option},
 };
 
 /// The policy.
@@ -26,21 +25,14 @@ impl TagPolicy for Git {
     fn decide(facts: &Facts, requested: &Requested) -> Result<Decision, Error> {
         let options = Options::parse(requested)?;
         let Some(git) = &facts.git else {
-            return Ok(Decision::Refused(Refusal {
-                reason: "the context is not a git checkout, so there is nothing to make tags of".to_owned(),
-                help: Some("build from a checkout with its `.git`, or use the policy `tags-explicit`".to_owned()),
-            }));
+            return Ok(refused(
+                "the context is not a git checkout, so there is nothing to make tags of",
+                "build from a checkout with its `.git`, or use the policy `tags-explicit`",
+            ));
         };
-        let mut tags: Vec<String> = Vec::new();
-        for tag in requested.tags.iter().cloned().chain(of(git, &options)) {
-            if !is_valid_tag(&tag) {
-                return Err(Error::Invalid(error("InvalidTag", format!("`{tag}` is not a tag"))));
-            }
-            if !tags.contains(&tag) {
-                tags.push(tag);
-            }
-        }
-        Ok(Decision::Tags(tags))
+        let mut tags = Vec::new();
+        tags::add(&mut tags, requested.tags.iter().cloned().chain(of(git, &options)))?;
+        Ok(push(tags))
     }
 }
 
@@ -55,17 +47,10 @@ impl Options {
         let mut options = Self::default();
         for option in &requested.options {
             match (option.key.as_str(), option.value.as_str()) {
-                ("short", "true") => options.short = true,
-                ("short", "false") => options.short = false,
-                ("short", other) => {
-                    let message = format!("the option `short` is `true` or `false`, not `{other}`");
-                    return Err(Error::Invalid(error("InvalidOption", message)));
-                }
+                ("short", value) => options.short = tags::boolean("short", value)?,
                 ("default-branch", name) if !name.is_empty() => options.default_branch = Some(name.to_owned()),
                 (key, _) => {
-                    let message = format!("the policy `tags-git` has no option `{key}`");
-                    let help = "it takes `short=true` and `default-branch=NAME`";
-                    return Err(Error::Invalid(error("UnknownOption", message).help(help)));
+                    return Err(unknown_option("tags-git", key, "it takes `short=true` and `default-branch=NAME`"));
                 }
             }
         }
@@ -119,13 +104,13 @@ mod tests {
             dirty: false,
         };
         match Git::decide(&facts(Some(git)), &requested(tags, options)).unwrap() {
-            Decision::Tags(tags) => tags,
+            Decision::Push(naming) => naming.tags,
             Decision::Refused(refusal) => panic!("{}", refusal.reason),
         }
     }
 
     fn facts(git: Option<GitFacts>) -> Facts {
-        Facts { git, ci: None, date: NOW, digest: None }
+        Facts { git, ci: None, date: NOW, digest: None, published: Vec::new() }
     }
 
     fn requested(tags: &[&str], options: &[(&str, &str)]) -> Requested {

@@ -2,13 +2,13 @@
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
-    diagnostics::warning,
+    diagnostics::{error, warning},
     fs::{Attributes, CopyOptions, Error as FsError, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
     instruction::Error,
     paths,
 };
 
-use crate::{Origin, Source, Transfer, mode, not_found};
+use crate::{FETCHED, Origin, Source, Transfer, dangling, mode, not_found};
 
 /// As many symlinks as the kernel follows.
 const SYMLINK_LIMIT: usize = 40;
@@ -22,6 +22,10 @@ pub struct Arrival<'a> {
     pub tree: &'a dyn Tree,
     /// Its path there.
     pub path: &'a [u8],
+    /// How messages call it.
+    pub shown: String,
+    /// Whether it was fetched.
+    pub is_fetched: bool,
     /// The destination of the whole step.
     pub destination: &'a [u8],
     /// What `--chown` says, resolved.
@@ -30,21 +34,22 @@ pub struct Arrival<'a> {
     pub rootfs: &'a dyn RootFs,
 }
 
-/// Copies; `unpack` answers whether it took a file of the tree. The answer is the warnings.
+/// Copies; `trees` are those of [`Transfer::planned`], and `unpack` answers whether it took a file. The answer is the
+/// warnings.
 ///
 /// # Errors
 /// A source that must exist does not, an owner is unknown, or the host's.
 pub fn copy(
     transfer: &Transfer,
     rootfs: &dyn RootFs,
-    tree: Option<&dyn Tree>,
+    trees: &[&dyn Tree],
     unpack: Unpack,
 ) -> Result<Vec<Diagnostic>, Error> {
     let owner = transfer.owner.as_ref().map(|owner| owner.resolve(rootfs)).transpose()?;
     if transfer.link {
         rootfs.stand_alone()?;
     }
-    let (items, mut warnings) = found(transfer, tree)?;
+    let (items, mut warnings) = found(transfer, trees)?;
     let destination = transfer.destination.path.as_slice();
     let options = CopyOptions {
         owner,
@@ -81,8 +86,29 @@ pub fn copy(
                 rootfs.copy_tree(*tree, path, destination, &options)?;
                 made_directory = true;
             }
+            Item::Fetched { tree, url, name } => {
+                let arrival = Arrival {
+                    tree: *tree,
+                    path: FETCHED,
+                    shown: (*url).to_owned(),
+                    is_fetched: true,
+                    destination,
+                    owner,
+                    rootfs,
+                };
+                if unpack(&arrival)? {
+                    continue;
+                }
+                let target = match (name, into_directory) {
+                    (Some(name), true) => paths::join(destination, name),
+                    (None, true) => return Err(nameless(url).into()),
+                    (_, false) => destination.to_vec(),
+                };
+                rootfs.copy_tree(*tree, FETCHED, &target, &options)?;
+            }
             Item::File { tree, path, kept: None } => {
-                let arrival = Arrival { tree: *tree, path, destination, owner, rootfs };
+                let shown = paths::shown(path);
+                let arrival = Arrival { tree: *tree, path, shown, is_fetched: false, destination, owner, rootfs };
                 if unpack(&arrival)? {
                     continue;
                 }
@@ -115,6 +141,11 @@ enum Item<'a> {
         tree: &'a dyn Tree,
         path: Path,
         kept: Option<Path>,
+    },
+    Fetched {
+        tree: &'a dyn Tree,
+        url: &'a str,
+        name: &'a Option<Path>,
     },
 }
 
@@ -152,7 +183,10 @@ fn after_pivot(path: &[u8], pivot: usize) -> Path {
 }
 
 /// What the sources stand for.
-fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<Item<'a>>, Vec<Diagnostic>), Error> {
+fn found<'a>(transfer: &'a Transfer, trees: &[&'a dyn Tree]) -> Result<(Vec<Item<'a>>, Vec<Diagnostic>), Error> {
+    let mut trees = trees.iter().copied();
+    let tree = if transfer.patterns().next().is_some() { trees.next() } else { None };
+    let mut fetched = |written: &str| trees.next().ok_or_else(|| not_found(written, &transfer.origin));
     let mut items = Vec::new();
     let mut warnings = Vec::new();
     for source in &transfer.sources {
@@ -161,13 +195,21 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
                 items.push(Item::Heredoc { name, content });
                 continue;
             }
+            Source::Url { url, name } => {
+                items.push(Item::Fetched { tree: fetched(url)?, url, name });
+                continue;
+            }
+            Source::Git { written, .. } => {
+                items.push(Item::Directory { tree: fetched(written)?, path: b"/".to_vec(), kept: None });
+                continue;
+            }
             Source::Pattern { written, pattern, pivot, wildcards } => (written, pattern, *pivot, *wildcards),
         };
         let tree = tree.ok_or_else(|| not_found(written, &transfer.origin))?;
         let mut paths = tree.glob(pattern)?;
         if paths.is_empty() {
             if !wildcards {
-                return Err(not_found(written, &transfer.origin).into());
+                return Err(nowhere(tree, written, pattern, &transfer.origin).into());
             }
             let message = format!("`{written}` matches nothing in {}", transfer.origin.shown());
             warnings.push(warning("CopyMatchesNothing", message).help("check the pattern, or remove it"));
@@ -182,11 +224,23 @@ fn found<'a>(transfer: &'a Transfer, tree: Option<&'a dyn Tree>) -> Result<(Vec<
                 Some(metadata) if metadata.kind == Kind::Directory => items.push(Item::Directory { tree, path, kept }),
                 Some(_) => items.push(Item::File { tree, path, kept }),
                 // A symbolic link that leads nowhere.
-                None => return Err(not_found(&paths::shown(&path), &transfer.origin).into()),
+                None => return Err(nowhere(tree, &paths::shown(&path), &path, &transfer.origin).into()),
             }
         }
     }
     Ok((items, warnings))
+}
+
+/// Why nothing is at the end of a path: the first link on the way that leads nowhere, or else just that.
+fn nowhere(tree: &dyn Tree, written: &str, path: &[u8], origin: &Origin) -> Diagnostic {
+    let ends = (1..path.len()).filter(|end| path[*end] == b'/').chain([path.len()]);
+    for end in ends {
+        let Ok(Some(entry)) = tree.stat(&path[..end], false) else { break };
+        if entry.kind == Kind::Symlink && matches!(tree.stat(&path[..end], true), Ok(None)) {
+            return dangling(&paths::shown(&path[..end]), &entry.link_target, origin);
+        }
+    }
+    not_found(written, origin)
 }
 
 /// Whether a file gets its own name beneath the destination.
@@ -197,12 +251,18 @@ fn goes_into_directory(transfer: &Transfer, item: &Item, rootfs: &dyn RootFs) ->
     match item {
         // What is below does not count, and what keeps its parents has its place.
         _ if transfer.link || transfer.parents => Ok(false),
-        Item::File { .. } | Item::Heredoc { .. } => {
+        Item::File { .. } | Item::Fetched { .. } | Item::Heredoc { .. } => {
             let existing = rootfs.stat(&transfer.destination.path, true)?;
             Ok(existing.is_some_and(|metadata| metadata.kind == Kind::Directory))
         }
         Item::Directory { .. } => Ok(false),
     }
+}
+
+/// A finding about a URL that names no file, where the file needs a name.
+pub fn nameless(url: &str) -> Diagnostic {
+    error("NoFileName", format!("`{url}` names no file that could be put into a directory"))
+        .help("write the file's name at the end of the destination")
 }
 
 /// Where the destination leads if it is a symlink: what was named is written through, as BuildKit does; what has a name in a

@@ -7,10 +7,13 @@ mod destination;
 mod mode;
 mod source;
 
-pub use copy::{Arrival, Unpack, copy};
+pub use copy::{Arrival, Unpack, copy, nameless};
 pub use destination::Destination;
 pub use mode::{applied, parse as parse_mode};
 pub use source::{Origin, Source};
+
+/// Where a fetched file is in its tree (`wit/instruction`, `read.url`).
+pub const FETCHED: &[u8] = b"/content";
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
@@ -19,6 +22,7 @@ use cofferdam_plugin_sdk::{
     flags::Flags,
     fs::ModeChange,
     instruction::{Effect, Planned, Read, Step, TreeRead, TreeSource},
+    paths,
 };
 
 /// A COPY or ADD, read.
@@ -77,7 +81,7 @@ pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> 
 }
 
 impl Transfer {
-    /// What is read: the sources, the destination where its kind matters, the files that know the owner's name.
+    /// What is read: the sources (their tree first, then what is fetched, in order), the destination where its kind matters, the files that know the owner's name.
     pub fn planned(&self) -> Planned {
         let mut reads = Vec::new();
         let patterns: Vec<Vec<u8>> = self.patterns().map(<[u8]>::to_vec).collect();
@@ -88,6 +92,11 @@ impl Transfer {
             };
             reads.push(Read::Tree(TreeRead { source, patterns, exclude: self.exclude.clone() }));
         }
+        reads.extend(self.sources.iter().filter_map(|source| match source {
+            Source::Url { url, .. } => Some(Read::Url(url.clone())),
+            Source::Git { url, .. } => Some(Read::Git(url.clone())),
+            Source::Pattern { .. } | Source::Heredoc { .. } => None,
+        }));
         if self.looks_at_destination() {
             reads.push(Read::RootfsPath(self.destination.path.clone()));
         }
@@ -100,7 +109,7 @@ impl Transfer {
     pub fn patterns(&self) -> impl Iterator<Item = &[u8]> {
         self.sources.iter().filter_map(|source| match source {
             Source::Pattern { pattern, .. } => Some(pattern.as_slice()),
-            Source::Heredoc { .. } => None,
+            Source::Url { .. } | Source::Git { .. } | Source::Heredoc { .. } => None,
         })
     }
 
@@ -108,6 +117,19 @@ impl Transfer {
     fn looks_at_destination(&self) -> bool {
         !self.destination.is_directory && self.sources.len() == 1 && !self.link && !self.parents
     }
+}
+
+/// A finding about a symbolic link that leads nowhere.
+pub fn dangling(written: &str, target: &[u8], origin: &Origin) -> Diagnostic {
+    let root = if target.starts_with(b"/") { "/" } else { "" };
+    let (target, place) = (format!("{root}{}", paths::shown(target)), origin.shown());
+    let message = format!("`{written}` is a symbolic link to `{target}`, which does not exist in {place}");
+    error("SourceNotFound", message).help(match origin {
+        Origin::Context => {
+            "links are followed inside the build context only: what lies outside it can't be copied".to_owned()
+        }
+        Origin::Named(_) => "check that an earlier step makes what it leads to".to_owned(),
+    })
 }
 
 /// A finding about a source that is not there.

@@ -1,4 +1,4 @@
-//! Sources: patterns in a tree, and here-documents.
+//! Sources: patterns in a tree, what is fetched, and here-documents.
 
 use cofferdam_plugin_sdk::{fs::Path, instruction::Step, paths};
 
@@ -34,6 +34,20 @@ pub enum Source {
         pivot: usize,
         /// Whether it may match nothing.
         wildcards: bool,
+    },
+    /// A file that the host fetches.
+    Url {
+        /// As written, for messages and for the host.
+        url: String,
+        /// What it is called in a directory; `None` where the URL names none.
+        name: Option<Path>,
+    },
+    /// A git repository that the host fetches.
+    Git {
+        /// As written, for messages.
+        written: String,
+        /// What the host is asked for.
+        url: String,
     },
     /// A file whose content stands in the Dockerfile.
     Heredoc {

@@ -17,9 +17,16 @@ fn links_of_the_context_lead_nowhere_outside() {
     scene.site.file("file", "inside").link("up", "../outside").link("absolute", &absolute);
     scene.site.link("file-up", "../outside/secret").link("far", "../../../../../../etc");
     scene.site.link("root", "/proc/self/root");
-    for source in ["up/secret", "absolute/secret", "far/passwd", "root/etc/passwd", "up/../outside/secret"] {
+    for (source, link) in [
+        ("up/secret", "`up` is a symbolic link to `../outside`"),
+        ("absolute/secret", "`absolute` is a symbolic link to"),
+        ("far/passwd", "`far` is a symbolic link to `../../../../../../etc`"),
+        ("root/etc/passwd", "`root` is a symbolic link to `/proc/self/root`"),
+        ("file-up", "`file-up` is a symbolic link to `../outside/secret`"),
+        ("up/../outside/secret", "check its spelling"),
+    ] {
         scene.site.dockerfile(&format!("FROM scratch\nCOPY {source} /stolen\n"));
-        let said = scene.bad(&[], &[source, "does not exist", "check its spelling"]);
+        let said = scene.bad(&[], &[source, link, "does not exist"]);
         assert!(!said.contains("planted"), "{said}");
     }
     // As links they are copied: what they mean is a matter of the image.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cofferdam_tests::{Finished, Registry, is_root, noise, run, skip};
+use cofferdam_tests::{Finished, Registry, is_root, noise, run, signal_child, skip};
 
 use crate::scene::{Scene, is_short, names, report};
 
@@ -71,7 +71,7 @@ impl Victim {
         let child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         thread::sleep(after);
         let sent = Instant::now();
-        let _ = run(Command::new("kill").args(["-s", signal, &child.id().to_string()]));
+        signal_child(&child, signal);
         let built: Finished = child.wait_with_output().expect("our child").into();
         let case = format!("{signal} after {after:?} of {:?}: {}\n{}", self.takes, built.code, built.stderr);
         assert!(sent.elapsed() < Duration::from_secs(8), "it takes too long to end: {case}");
@@ -164,7 +164,7 @@ fn a_push_that_hangs_ends_with_the_signal() {
             thread::sleep(Duration::from_millis(20));
         }
         let sent = Instant::now();
-        run(Command::new("kill").args(["-s", "TERM", &child.id().to_string()])).success();
+        signal_child(&child, "TERM");
         let built: Finished = child.wait_with_output().expect("our child").into();
         assert!(sent.elapsed() < Duration::from_secs(6), "{:?}", sent.elapsed());
         assert_eq!(built.code, 143, "{}", built.stderr);
@@ -198,7 +198,7 @@ fn a_push_that_was_interrupted_publishes_nothing_even_if_its_uploads_still_end()
         assert!(begun.elapsed() < Duration::from_secs(20) && child.try_wait().expect("ours").is_none());
         thread::sleep(Duration::from_millis(20));
     }
-    run(Command::new("kill").args(["-s", "INT", &child.id().to_string()])).success();
+    signal_child(&child, "INT");
     let built: Finished = child.wait_with_output().expect("our child").into();
     assert_eq!(built.code, 130, "{}", built.stderr);
     assert!(
@@ -226,7 +226,7 @@ fn under_nohup_a_hangup_is_nothing() {
     shell.current_dir(program.get_current_dir().unwrap_or(scene.site.path()));
     let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     thread::sleep(Duration::from_millis(600));
-    run(Command::new("kill").args(["-s", "HUP", &child.id().to_string()])).success();
+    signal_child(&child, "HUP");
     let built: Finished = child.wait_with_output().expect("our child").into();
     assert_eq!(built.code, 0, "{}", built.stderr);
 }

@@ -1,12 +1,8 @@
 //! Several builders on one store, with and without kills.
 
-use std::{
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{process::Stdio, thread, time::Duration};
 
-use cofferdam_tests::{Finished, is_root, noise, run, skip};
+use cofferdam_tests::{Finished, is_root, noise, signal_child, skip};
 
 use crate::scene::{Scene, is_short};
 
@@ -46,7 +42,7 @@ pub fn rounds(scene: &Scene, files: &[(String, String)], rounds: usize, chance: 
         for (_, child, kill) in &builders {
             if *kill {
                 thread::sleep(Duration::from_millis(chance() % 120));
-                let _ = run(Command::new("kill").args(["-s", "KILL", &child.id().to_string()]));
+                signal_child(child, "KILL");
                 killed += 1;
             }
         }

@@ -21,7 +21,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cofferdam_tests::{Registry, Site, base, binary, is_root, run, skip, tool};
+use cofferdam_tests::{Registry, Site, base, binary, is_root, run, signal_child, skip, tool};
 
 const PROBES: [&str; 11] =
     ["environ", "cmdline", "memory", "descriptor", "root", "cwd", "ptrace", "kill", "socket", "config", "store"];
@@ -51,7 +51,7 @@ fn listen(name: &str) {
 }
 
 /// Builds with the builder as this user, and probes from inside and from outside.
-fn probe_as(user: Option<u32>) {
+fn probe_as(user: Option<u32>, executor: &str) {
     // Each would see the other's builder.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ fn probe_as(user: Option<u32>) {
         return;
     }
     let site = Site::new();
-    let socket = format!("cofferdam-tests-{}-{}", std::process::id(), user.unwrap_or_default());
+    let socket = format!("cofferdam-tests-{}-{executor}-{}", std::process::id(), user.unwrap_or_default());
     listen(&socket);
     let config = registry.docker_config();
     let here = site.path();
@@ -93,7 +93,9 @@ fn probe_as(user: Option<u32>) {
     // The shell opens the descriptor that the builder inherits; nothing but the descriptor leads to the file then.
     let script = "exec 9<descriptor && rm descriptor && exec ./cofferdam \"$@\"";
     command.args(["/bin/sh", "-c", script, "sh", "build", "--progress", "plain", "--label", "x=quince-cmdline-4711"]);
-    command.args(["--tag", &format!("{}/out", registry.host()), "--push", "context"]).current_dir(here);
+    command
+        .args(["--executor", executor, "--tag", &format!("{}/out", registry.host()), "--push", "context"])
+        .current_dir(here);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", here);
     command.env("DOCKER_CONFIG", &config).env("COFFERDAM_STORE", site.store()).env("TOKEN", "quince-environ-4711");
     let mut builder =
@@ -103,7 +105,7 @@ fn probe_as(user: Option<u32>) {
     let ready = lines.by_ref().inspect(|line| log.push(line.clone())).any(|line| line.ends_with(" ready"));
     let outside = ready.then(|| outside(&perl, &site, &socket, &config));
     // The command sleeps until it is told to end.
-    let _ = run(Command::new("kill").args(["-TERM", &builder.id().to_string()]));
+    signal_child(&builder, "TERM");
     std::thread::spawn(move || lines.count());
     let status = builder.wait().expect("ends");
 
@@ -123,10 +125,21 @@ fn outside(perl: &Path, site: &Site, socket: &str, config: &Path) -> BTreeMap<St
 
 #[test]
 fn a_command_of_native_root_sees_nothing_of_its_builder() {
-    probe_as(None);
+    probe_as(None, "native");
 }
 
 #[test]
 fn a_command_of_an_ordinary_user_sees_nothing_of_its_builder() {
-    probe_as(Some(54_321));
+    // With namespaces of its own, and a translator for the ids that it does not have.
+    probe_as(Some(54_321), "userns");
+}
+
+#[test]
+fn a_command_on_a_real_root_sees_nothing_of_its_builder() {
+    probe_as(None, "chroot");
+}
+
+#[test]
+fn a_command_without_namespaces_sees_nothing_of_its_builder() {
+    probe_as(Some(54_322), "emulated");
 }

@@ -114,7 +114,7 @@ fn head(unit: &Unit, width: usize, now: Instant) -> Line {
 fn details(unit: &Unit, width: usize) -> Vec<String> {
     let inner = width.saturating_sub(6).max(1);
     let mut lines: Vec<String> = match unit.kind {
-        Kind::Pull | Kind::Push => {
+        Kind::Pull | Kind::Push | Kind::Output => {
             let moving = unit.moving.iter().take(DETAIL_LINES);
             moving.map(|(digest, moving)| bar(&short(digest), *moving, width)).collect()
         }

@@ -61,7 +61,7 @@ pub(super) fn find(directory: &Path) -> Result<Option<Checkout>, String> {
 }
 
 /// Refuses files that make a reader wait (fifos, devices), that lead elsewhere (symlinks), or that are too large.
-fn inspect(git_directory: &Path) -> Result<(), String> {
+pub(super) fn inspect(git_directory: &Path) -> Result<(), String> {
     for (name, limit) in WHOLE_FILES {
         if fs::symlink_metadata(git_directory.join(name)).is_ok_and(|file| file.len() > limit) {
             return Err(format!("its `{name}` is larger than {limit} bytes"));

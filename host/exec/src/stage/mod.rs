@@ -3,19 +3,19 @@
 //! Three processes, each with one thread. The *keeper* is started by the builder, reads the request, and leaves the
 //! builder's namespaces. Its child is *init*, process 1 of the new process namespace, which makes the root and starts the
 //! *command*. When the command ends, so does init, and the kernel kills what is left in the namespace; mounts go with the
-//! last process of the mount namespace. Each dies with its parent, so a killed builder leaves nothing. Where there are no
-//! namespaces, the keeper's child is the *tracer*, and the keeper waits for what the kernel kills with it.
+//! last process of the mount namespace. Each dies with its parent, so a killed builder leaves nothing. On a flat tree the
+//! keeper's child is the *tracer*, process 1 where there are namespaces; where there are none, the keeper waits for what the
+//! kernel kills with it.
 
 use std::os::fd::AsFd;
 
 use rustix::{
     io::Errno,
     process::{DumpableBehavior, Signal, WaitOptions},
-    thread::UnshareFlags,
 };
 
 use crate::{
-    Ids, Network, Root,
+    Ids, Root,
     error::IdKind,
     sys::{self, Close, Fork},
     userns::{self, IdMap},
@@ -28,11 +28,13 @@ mod filter;
 mod init;
 pub mod mount;
 mod mounts;
+mod namespaces;
 pub mod overlay;
 pub mod place;
 mod surroundings;
 
 pub use filter::FILTERED;
+pub use namespaces::Namespaces;
 
 /// The first argument that makes a program a stage process: whoever links this crate calls [`run_stage_main`] at the very
 /// start of `main` when it sees it.
@@ -69,23 +71,15 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
         // The builder died before the signal of its death was asked for.
         sys::exit_now(1);
     }
-    if matches!(start.request.root, Root::Flat { .. }) {
-        return translate(&start, channel);
+    let is_flat = matches!(start.request.root, Root::Flat { .. });
+    if !is_flat {
+        check_ids(&start)?;
     }
-    check_ids(&start)?;
     // The builder's keys stay with the builder. Kernels without keyrings, and filters that forbid them, have none to give.
     let _ = sys::join_new_session_keyring();
-
-    let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    if start.request.network == Network::None {
-        namespaces |= UnshareFlags::NEWNET;
-    }
-    sys::unshare(namespaces).map_err(|error| Failure::setup("make namespaces", error))?;
-    // Only changes what the command sees of control groups; not every container allows it.
-    let _ = sys::unshare(UnshareFlags::NEWCGROUP);
-    rustix::system::sethostname(start.request.hostname.as_bytes()).map_err(step("set the host name"))?;
-    if start.request.network == Network::None {
-        sys::bring_loopback_up().map_err(|error| Failure::setup("turn the loopback interface on", error))?;
+    start.namespaces.enter(&start.request)?;
+    if is_flat {
+        return translate(&start, channel);
     }
 
     let (lifeline, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
@@ -123,13 +117,12 @@ fn keep(channel: &mut Channel) -> Result<i32, Failure> {
     }
 }
 
-/// The keeper of a command on a flat tree: no namespace ends its processes, so it stays until they have ended. Its child is
-/// the *tracer*, with which the kernel kills all that it traces.
+/// The keeper of a command on a flat tree: often no namespace ends its processes, so it stays until they have ended. Its
+/// child is the *tracer*, with which the kernel kills all that it traces.
 #[cfg(target_arch = "x86_64")]
 fn translate(start: &Start, channel: &mut Channel) -> Result<i32, Failure> {
     use rustix::event::{PollFd, PollFlags};
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
-    let _ = sys::join_new_session_keyring();
     // What the tracer leaves comes here.
     sys::trace::become_subreaper().map_err(step("become the parent of orphans"))?;
     let (ended, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(step("make a pipe"))?;
@@ -137,7 +130,8 @@ fn translate(start: &Start, channel: &mut Channel) -> Result<i32, Failure> {
         Fork::Child => {
             drop(ended);
             die_with_parent()?;
-            let report = match crate::translate::start::run(start) {
+            let run = || start.namespaces.cover_machine().and_then(|()| crate::translate::start::run(start));
+            let report = match run() {
                 Ok(crate::translate::start::Ended { exit, notes }) => {
                     for note in notes {
                         let _ = channel.send(&Report::Note(note));

@@ -68,7 +68,7 @@ fn path_mount(path: &Path, read_only: bool) -> io::Result<(OwnedFd, Kind)> {
 }
 
 /// A device node that the command makes there must stay data, as everywhere.
-fn restrict(mount: &OwnedFd, read_only: bool) -> io::Result<()> {
+pub fn restrict(mount: &OwnedFd, read_only: bool) -> io::Result<()> {
     let attributes = ATTR_NO_DEV | if read_only { ATTR_READ_ONLY } else { 0 };
     set_mount_attributes(mount.as_fd(), attributes, true)
 }

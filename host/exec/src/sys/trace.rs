@@ -2,7 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use std::{io, ptr};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+};
 
 use rustix::{io::Errno, process::Pid};
 
@@ -95,6 +99,19 @@ pub fn event_message(task: Pid) -> Result<u64, Errno> {
     Ok(message)
 }
 
+/// Whose call a filter has answered with the signal SIGSYS that a task is stopped before (`AUDIT_ARCH_*` of linux/audit.h);
+/// `None` if the signal has another cause.
+pub fn architecture_of_trapped_call(task: Pid) -> Result<Option<u32>, Errno> {
+    const SYS_SECCOMP: libc::c_int = 1;
+    /// Words of `siginfo_t`: the code, and behind the address and the number of the call its architecture.
+    const CODE: usize = 2;
+    const ARCHITECTURE: usize = 7;
+    let mut information = [0_i32; size_of::<libc::siginfo_t>() / size_of::<i32>()];
+    // SAFETY: the kernel writes one `siginfo_t` to `information`, which is as large.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, raw(task), 0_usize, information.as_mut_ptr() as usize) })?;
+    Ok((information[CODE] == SYS_SECCOMP).then_some(information[ARCHITECTURE] as u32))
+}
+
 /// Replaces the signal mask of a stopped task, and returns the old one.
 pub fn exchange_signal_mask(task: Pid, mask: u64) -> Result<u64, Errno> {
     const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
@@ -172,6 +189,24 @@ pub fn kill(process: Pid, thread: Option<Pid>, signal: i32) -> Result<(), Errno>
         }
     };
     check(result).map(drop)
+}
+
+/// The number of the terminal to which this is the first end (ioctl_tty(2), TIOCGPTN).
+pub fn terminal_number(master: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the kernel writes one `unsigned int` to `number`.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as _, &mut number) }.into())?;
+    Ok(number)
+}
+
+/// The other end of a terminal, open for its path only: nobody is on it because of that (ioctl_tty(2), TIOCGPTPEER).
+pub fn terminal_of(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: numbers only; the descriptor that comes back belongs to nobody else.
+    unsafe {
+        let file = check(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags).into())?;
+        Ok(OwnedFd::from_raw_fd(file as i32))
+    }
 }
 
 fn raw(task: Pid) -> libc::pid_t {

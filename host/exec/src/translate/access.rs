@@ -17,14 +17,15 @@ pub const EXECUTE: u32 = 1;
 /// # Errors
 /// EACCES.
 pub fn check(who: &Identity, seen: &Seen, wanted: u32) -> Result<(), Errno> {
-    let bits = if who.user.file == seen.uid {
-        seen.mode >> 6
-    } else if who.is_in_group(seen.gid) {
-        seen.mode >> 3
-    } else {
-        seen.mode
+    // A list counts only where the group's bits, which are its mask, allow something (fs/namei.c, acl_permission_check).
+    let list = seen.acl.as_ref().filter(|_| seen.mode & libc::S_IRWXG != 0);
+    let allowed = match list {
+        _ if who.user.file == seen.uid => seen.mode >> 6 & wanted == wanted,
+        Some(list) => list.allows(who.user.file, |group| who.is_in_group(group), seen.gid, wanted),
+        None if who.is_in_group(seen.gid) => seen.mode >> 3 & wanted == wanted,
+        None => seen.mode & wanted == wanted,
     };
-    if bits & wanted == wanted {
+    if allowed {
         return Ok(());
     }
     if who.can(capability::DAC_OVERRIDE) {

@@ -45,6 +45,11 @@ impl Bindings {
         self.all.push(binding);
     }
 
+    /// Takes one away.
+    pub fn remove(&mut self, target: &[u8]) {
+        self.all.retain(|binding| binding.target != target);
+    }
+
     /// Says where the layers are unpacked from which the tree is made.
     pub fn made_of(&mut self, layers: Vec<Vec<u8>>) {
         self.layers = layers;

@@ -32,6 +32,8 @@ pub type Handler = fn(&mut Tracer, &mut Task, &mut Registers) -> Result<Outcome,
 
 const HERE: u64 = libc::AT_FDCWD as u32 as u64;
 const ADDRESS: Place = Place::Arguments(1, 2);
+/// What creat(2) opens with.
+const CREATED: u64 = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64;
 const NO_FOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 
 fn here() -> Start {
@@ -45,11 +47,12 @@ fn at(argument: u64) -> Start {
 /// Every call that the tracer is asked about.
 static HANDLED: &[(i64, Handler)] = &[
     // Opening.
-    (libc::SYS_open, |t, k, r| open::open(t, k, r, here(), 0, r.argument(1), r.argument(2))),
-    (libc::SYS_creat, |t, k, r| open::creat(t, k, r)),
-    (libc::SYS_openat, |t, k, r| open::open(t, k, r, at(r.argument(0)), 1, r.argument(2), r.argument(3))),
+    (libc::SYS_open, |t, k, r| open::open(t, k, r, r.argument(1), r.argument(2))),
+    (libc::SYS_creat, |t, k, r| open::open(t, k, r, CREATED, r.argument(1))),
+    (libc::SYS_openat, |t, k, r| open::openat(t, k, r)),
+    (libc::SYS_openat2, |t, k, r| open::openat2(t, k, r)),
     (libc::SYS_truncate, |t, k, r| open::truncate(t, k, r)),
-    (libc::SYS_statfs, |t, k, r| misc::with_path(t, k, r, here(), 0, true)),
+    (libc::SYS_statfs, |t, k, r| misc::with_path(t, k, r, 0)),
     (libc::SYS_inotify_add_watch, |t, k, r| misc::inotify_add_watch(t, k, r)),
     // Looking.
     (libc::SYS_stat, |t, k, r| look::stat(t, k, here(), r.argument(0), r.argument(1), 0)),
@@ -131,13 +134,17 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_bind, |t, k, r| socket::with_address(t, k, r, ADDRESS, true)),
     (libc::SYS_connect, |t, k, r| socket::with_address(t, k, r, ADDRESS, false)),
     (libc::SYS_sendto, |t, k, r| socket::with_address(t, k, r, Place::Arguments(4, 5), false)),
-    (libc::SYS_sendmsg, |t, k, r| socket::with_address(t, k, r, Place::Message, false)),
-    (libc::SYS_sendmmsg, |_, k, r| socket::sendmmsg(k, r)),
-    (libc::SYS_getsockname, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_getpeername, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_accept, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_accept4, |t, k, r| socket::with_name(t, k, r)),
-    (libc::SYS_getsockopt, |t, k, r| socket::getsockopt(t, k, r)),
+    (libc::SYS_sendmsg, |t, k, r| socket::sendmsg(t, k, r)),
+    (libc::SYS_sendmmsg, |t, k, r| socket::sendmmsg(t, k, r)),
+    (libc::SYS_getsockname, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_getpeername, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_accept, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_accept4, |t, k, r| socket::with_name(t, k, r, [1, 2])),
+    (libc::SYS_recvfrom, |t, k, r| socket::with_name(t, k, r, [4, 5])),
+    (libc::SYS_recvmsg, |_, k, r| socket::recvmsg(k, r)),
+    (libc::SYS_recvmmsg, |_, k, r| socket::recvmmsg(k, r)),
+    (libc::SYS_getsockopt, |_, _, r| Ok(socket::getsockopt(r))),
+    (libc::SYS_close_range, |t, _, r| misc::close_range(t, r)),
     // Identity.
     (libc::SYS_getuid, |_, k, _| Ok(Outcome::Return(k.identity.user.real.into()))),
     (libc::SYS_geteuid, |_, k, _| Ok(Outcome::Return(k.identity.user.effective.into()))),
@@ -167,7 +174,7 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_setfsgid, |_, k, r| identity::setfsgid(k, r)),
     (libc::SYS_capget, |t, k, r| identity::capget(t, k, r)),
     (libc::SYS_capset, |_, k, r| identity::capset(k, r)),
-    (libc::SYS_prctl, |_, k, r| identity::prctl(k, r)),
+    (libc::SYS_prctl, |t, k, r| identity::prctl(t, k, r)),
     // Others.
     (libc::SYS_uname, |t, k, r| misc::uname(t, k, r)),
     (libc::SYS_kill, |t, k, r| misc::kill(t, k, r)),
@@ -188,7 +195,6 @@ static REFUSED: &[(i64, i32)] = &[
     (libc::SYS_io_uring_register, libc::ENOSYS),
     // Its flags can't be seen from a filter; C libraries take clone instead.
     (libc::SYS_clone3, libc::ENOSYS),
-    (libc::SYS_openat2, libc::ENOSYS),
     (libc::SYS_name_to_handle_at, libc::EOPNOTSUPP),
     (libc::SYS_open_by_handle_at, libc::EPERM),
     (libc::SYS_ptrace, libc::EPERM),
@@ -235,6 +241,33 @@ static REFUSED: &[(i64, i32)] = &[
     (libc::SYS_ioperm, libc::EPERM),
     (libc::SYS_lookup_dcookie, libc::EPERM),
 ];
+
+/// Calls for which Landlock has no rights: no task ever makes one of them itself, the tracer does, on files that it holds.
+const FOR_THE_TRACER: &[i64] = &[
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+];
+
+/// Whether a call is never the task's own.
+pub fn is_for_the_tracer(number: i64) -> bool {
+    FOR_THE_TRACER.contains(&number)
+}
 
 /// The filter's answers, those that are asked for most first.
 pub fn answers() -> impl Iterator<Item = (i64, Answer)> {

@@ -9,6 +9,10 @@ use landlock::{
 
 use crate::sys;
 
+/// The newest rights that are asked for; a kernel gives those that it knows. The last one is to connect to unix sockets with
+/// names in the file system (ABI 9).
+const RIGHTS: ABI = ABI::V9;
+
 /// What a command may reach.
 #[derive(Default)]
 pub struct Reach {
@@ -32,19 +36,19 @@ pub fn enter(reach: &Reach) -> Result<bool, RulesetError> {
     if abi < 2 {
         return Ok(false);
     }
-    let all = AccessFs::from_all(ABI::V6) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    let all = AccessFs::from_all(RIGHTS) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V6))?
+        .handle_access(AccessFs::from_all(RIGHTS))?
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?;
     for path in &reach.writable {
-        ruleset = allow(ruleset, path, if path.is_dir() { all } else { all & AccessFs::from_file(ABI::V6) })?;
+        ruleset = allow(ruleset, path, if path.is_dir() { all } else { all & AccessFs::from_file(RIGHTS) })?;
     }
     for path in &reach.runnable {
         let access = if path.is_dir() { read | AccessFs::Execute } else { AccessFs::ReadFile | AccessFs::Execute };
-        ruleset = allow(ruleset, path, access)?;
+        ruleset = allow(ruleset, path, access | AccessFs::ResolveUnix)?;
     }
     for path in &reach.readable {
         ruleset = allow(ruleset, path, if path.is_dir() { read } else { AccessFs::ReadFile.into() })?;

@@ -51,6 +51,29 @@ pub struct Program {
 /// Size of one program header, for the auxiliary vector.
 pub const HEADER_ENTRY_BYTES: u64 = PROGRAM_HEADER_BYTES as u64;
 
+/// The processor that a program is for, if that is another one; `None` for what is no program.
+pub fn other_processor(bytes: &[u8]) -> Option<String> {
+    let machine = bytes.get(18..20).filter(|_| bytes.starts_with(b"\x7fELF"))?;
+    let machine = if bytes[5] == 2 {
+        u16::from_be_bytes([machine[0], machine[1]])
+    } else {
+        u16::from_le_bytes([machine[0], machine[1]])
+    };
+    // e_machine of elf.h.
+    let name = match (machine, bytes[4]) {
+        (ELF_MACHINE, 2) => return None,
+        (ELF_MACHINE, _) => "the x32 form of x86-64",
+        (3, _) => "32-bit x86",
+        (40, _) => "32-bit ARM",
+        (183, _) => "arm64",
+        (243, _) => "RISC-V",
+        (21, _) => "64-bit PowerPC",
+        (22, _) => "S/390",
+        (number, _) => return Some(format!("another processor (ELF machine {number})")),
+    };
+    Some(name.to_owned())
+}
+
 /// Reads the beginning of a file.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use super::{
     elf::{self, Program},
     memory,
     registers::{Registers, SYSCALL_INSTRUCTION},
-    tracee::{SLOT_BYTES, SLOTS, Space},
+    tracee::{Running, SLOT_BYTES, SLOTS, Space},
     tracer::Tracer,
 };
 use crate::sys::trace::{self, Resume};
@@ -30,16 +30,16 @@ pub struct PendingExec {
     pub to_map: Option<ToMap>,
     /// As it was called.
     pub name: Vec<u8>,
-    /// As the image has it, resolved.
-    pub program: Vec<u8>,
+    /// What runs then.
+    pub program: Running,
     /// Who its setuid and setgid bits make of the task.
     pub owner: (Option<u32>, Option<u32>),
 }
 
 /// A program to be mapped.
 pub struct ToMap {
-    /// Its path on this machine.
-    pub outside: Vec<u8>,
+    /// How the task gets to it: a directory, and a path from there.
+    pub place: (u64, Vec<u8>),
     /// Its header.
     pub program: Program,
 }
@@ -142,12 +142,12 @@ impl Tracer {
         vector.set(libc::AT_EXECFN, scratch);
         let slots = scratch + PAGE_BYTES;
 
-        if let Some(ToMap { outside, program }) = &pending.to_map {
-            let mut path = outside.clone();
+        if let Some(ToMap { place: (directory, path), program }) = &pending.to_map {
+            let mut path = path.clone();
             path.push(0);
             memory::write(id, slots, &path)?;
             let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
-            let opening = [libc::AT_FDCWD as u64, slots, flags, 0, 0, 0];
+            let opening = [*directory, slots, flags, 0, 0, 0];
             let file = self.inject(id, &registers, gadget, libc::SYS_openat, opening)? as u64;
             let bias = self.map(id, &registers, gadget, program, file)?;
             self.inject(id, &registers, gadget, libc::SYS_close, [file, 0, 0, 0, 0, 0])?;

@@ -21,10 +21,10 @@ use super::{
     start::{binding, place, target},
 };
 use crate::{
-    Journal, Mount, MountSource, Recorded, RunRequest,
+    Journal, Mount, MountSource, Recorded,
     journal::mode_on_disk,
     stage::place::{Kind, complete, open_at},
-    wire::Failure,
+    wire::{Failure, Start},
 };
 
 /// Where the machine keeps files in memory (shm_overview(7)).
@@ -54,8 +54,7 @@ struct Times(i64, i64);
 impl Mounts {
     /// Binds them all.
     pub fn bind(
-        request: &RunRequest,
-        private: &Path,
+        start: &Start,
         bindings: &mut Bindings,
         reach: &mut Reach,
         journal: &mut Journal,
@@ -63,10 +62,10 @@ impl Mounts {
         let failed = |error: Errno| Failure::setup("open the root", error);
         let tree = rustix::io::fcntl_dupfd_cloexec(&bindings.tree().file, 0).map_err(failed)?;
         let mut mounts = Self { tree, points: Vec::new(), secrets: None };
-        for (number, mount) in request.mounts.iter().enumerate() {
+        for (number, mount) in start.request.mounts.iter().enumerate() {
             let failed =
                 |error: io::Error| Failure::setup(format!("mount something at `{}` of the image", mount.target), error);
-            let (source, read_only) = mounts.source(number, mount, private, journal).map_err(failed)?;
+            let (source, read_only) = mounts.source(number, mount, start, journal).map_err(failed)?;
             let kind = if source.is_dir() { Kind::Directory } else { Kind::File };
             let at = mounts.point(bindings, journal, &mount.target, kind).map_err(failed)?;
             bindings.add(binding(&at, &source, read_only)?);
@@ -81,10 +80,14 @@ impl Mounts {
         &mut self,
         number: usize,
         mount: &Mount,
-        private: &Path,
+        start: &Start,
         journal: &mut Journal,
     ) -> io::Result<(PathBuf, bool)> {
+        let private = start.private.as_path();
         match &mount.source {
+            MountSource::Path { path, read_only: true } => {
+                Ok((start.namespaces.read_only(path, &private.join(format!("mount-{number}")))?, true))
+            }
             MountSource::Path { path, read_only } => Ok((path.clone(), *read_only)),
             // The caller of an executor for flat trees has no such thing to give.
             MountSource::Layers { .. } => Err(Errno::NOTSUP.into()),

@@ -24,6 +24,9 @@ const SYMLINK_LIMIT: usize = 40;
 /// NAME_MAX of Linux's file systems.
 const NAME_LIMIT_BYTES: usize = 255;
 
+/// What the kernel says behind the name of a file that has none any more (proc(5)).
+const DELETED: &[u8] = b" (deleted)";
+
 /// Where a path starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -53,6 +56,21 @@ pub enum Purpose {
     Create,
 }
 
+/// How far a path may lead (openat2(2), RESOLVE_*).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Not out of the directory that it starts from, which is an error.
+    pub beneath: bool,
+    /// Likewise, but `/` and what is above are that directory.
+    pub in_root: bool,
+    /// Not to another file system.
+    pub one_device: bool,
+    /// Over no symlink.
+    pub no_symlinks: bool,
+    /// Over no magic link of /proc.
+    pub no_magic_links: bool,
+}
+
 /// Where a path leads.
 pub struct Found {
     /// Resolved path of the image, whether or not something is there.
@@ -67,6 +85,8 @@ pub struct Found {
     pub unnamed: Errno,
     /// The path ended with a slash.
     pub slash: bool,
+    /// The kernel goes the same way if the tree is the task's real root: nothing on it is bound, or of /proc.
+    pub is_native: bool,
     /// A magic link was followed to its end: what the task opens instead, whatever its name is.
     pub magic: Option<Vec<u8>>,
 }
@@ -102,10 +122,10 @@ impl Tracer {
     /// # Errors
     /// As the kernel: a missing last component is none.
     pub fn resolve(&self, task: &Task, start: Start, path: &[u8], follow: bool) -> Result<Found, Errno> {
-        self.resolve_for(task, start, path, follow, Purpose::Look)
+        self.resolve_for(task, start, path, follow, Purpose::Look, Scope::default())
     }
 
-    /// As [`Tracer::resolve`], for a certain purpose.
+    /// As [`Tracer::resolve`], for a certain purpose and within limits.
     ///
     /// # Errors
     /// As [`Tracer::resolve`].
@@ -116,19 +136,30 @@ impl Tracer {
         path: &[u8],
         follow: bool,
         purpose: Purpose,
+        scope: Scope,
     ) -> Result<Found, Errno> {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
-        let root = task.place.borrow().root.clone();
-        let from = if path[0] == b'/' { root.clone() } else { self.directory_of(task, start)? };
+        let mut root = task.place.borrow().root.clone();
+        let absolute = path[0] == b'/';
+        if absolute && scope.beneath {
+            return Err(Errno::XDEV);
+        }
+        let from = if absolute && !scope.in_root { root.clone() } else { self.directory_of(task, start)? };
+        if scope.beneath || scope.in_root {
+            root = from.clone();
+        }
         if access::is_unbounded(&task.identity)
             && root == b"/"
+            && scope == Scope::default()
             && let Some(found) = self.resolve_directly(&from, path, follow)
         {
             return Ok(found);
         }
-        Walk { tracer: self, task, root, links: 0, purpose }.run(from, path, follow)
+        let has_root = absolute || scope.beneath || scope.in_root;
+        let is_native = root == b"/" && self.bindings.holding(&from) == 0;
+        Walk { tracer: self, task, root, links: 0, purpose, scope, has_root, is_native }.run(from, path, follow)
     }
 
     /// The usual case, in two calls: nothing on the way is a symlink or bound.
@@ -178,6 +209,7 @@ impl Tracer {
             name: Some(name.to_vec()),
             unnamed: Errno::NOENT,
             slash: false,
+            is_native: true,
             magic: None,
         })
     }
@@ -197,6 +229,16 @@ impl Tracer {
         };
         if !path.starts_with(b"/") {
             return Err(Errno::NOTDIR);
+        }
+        if path.ends_with(DELETED) {
+            // Or its name ends like this.
+            let seen = rustix::fs::stat(&*link)?;
+            if seen.st_mode & libc::S_IFMT != libc::S_IFDIR {
+                return Err(Errno::NOTDIR);
+            }
+            if seen.st_nlink == 0 {
+                return Err(Errno::NOENT);
+            }
         }
         self.bindings.inside(&path).ok_or(Errno::NOENT)
     }
@@ -233,6 +275,11 @@ struct Walk<'t> {
     root: Vec<u8>,
     links: usize,
     purpose: Purpose,
+    scope: Scope,
+    /// Whether the root had to be known so far.
+    has_root: bool,
+    /// See [`Found::is_native`].
+    is_native: bool,
 }
 
 /// What a name of /proc is, if it is one of those that mean something else to the task.
@@ -269,8 +316,13 @@ impl Walk<'_> {
                 }
                 b".." => {
                     unnamed = Errno::NOTEMPTY;
+                    self.has_root = true;
+                    if at == self.root && self.scope.beneath {
+                        return Err(Errno::XDEV);
+                    }
                     if at != self.root {
-                        at.truncate(at.iter().rposition(|&byte| byte == b'/').unwrap_or(0).max(1));
+                        self.check_device(&at, parent_of(&at))?;
+                        at.truncate(parent_of(&at).len());
                         directory = self.open_directory(&at)?;
                     }
                     continue;
@@ -282,8 +334,10 @@ impl Walk<'_> {
                 return Err(Errno::ISDIR);
             }
             let child = join(&at, &name);
+            self.check_device(&at, &child)?;
             let holder = self.tracer.bindings.get(self.tracer.bindings.holding(&at));
             let bound = self.tracer.bindings.at(&child);
+            self.is_native &= bound.is_none() && self.tracer.bindings.holding(&at) == 0;
             let special =
                 if holder.is_proc && bound.is_none() { self.proc_name(&at, &name)? } else { ProcName::Ordinary };
             let target = match special {
@@ -291,6 +345,7 @@ impl Walk<'_> {
                 ProcName::Link(target) => Some(target),
                 ProcName::Jump(target) if !last || follow || slash => {
                     self.count_link()?;
+                    self.check_jump(&at, Some(&target))?;
                     // To a file: nothing of the walk is left.
                     if last && !self.is_directory(&target)? {
                         return self.at_file(target, slash);
@@ -301,6 +356,9 @@ impl Walk<'_> {
                 }
                 ProcName::Jump(target) => Some(target),
                 ProcName::Magic { outside, target } if !last || follow || slash => match target {
+                    target if self.check_jump(&at, target.as_deref()) != Ok(()) => {
+                        return self.check_jump(&at, target.as_deref()).and(Err(Errno::LOOP));
+                    }
                     // To the end of the path: the task itself opens what the link stands for.
                     _ if last => return self.magic(outside, target, slash),
                     Some(target) => Some(target),
@@ -341,6 +399,9 @@ impl Walk<'_> {
             };
             if let Some(target) = target {
                 self.count_link()?;
+                if self.scope.no_symlinks {
+                    return Err(Errno::LOOP);
+                }
                 if last && let Some((_, seen)) = &node {
                     let above = self.tracer.journal.look(directory.as_fd())?;
                     self.tracer.protected.may_follow(&self.task.identity, &above, seen)?;
@@ -354,6 +415,15 @@ impl Walk<'_> {
                     slash |= trailing;
                 }
                 if target.starts_with(b"/") {
+                    if self.scope.beneath {
+                        return Err(Errno::XDEV);
+                    }
+                    // Where the kernel has not asked for the root yet, it takes that for another device (fs/namei.c,
+                    // nd_jump_root).
+                    if self.scope.one_device && !self.has_root {
+                        return Err(Errno::XDEV);
+                    }
+                    self.check_device(&at, &self.root)?;
                     at = self.root.clone();
                     directory = self.open_directory(&at)?;
                 }
@@ -383,7 +453,7 @@ impl Walk<'_> {
         name: Option<Vec<u8>>,
         slash: bool,
     ) -> Found {
-        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, magic: None }
+        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, is_native: self.is_native, magic: None }
     }
 
     fn magic(&self, outside: String, target: Option<Vec<u8>>, slash: bool) -> Result<Found, Errno> {
@@ -391,6 +461,24 @@ impl Walk<'_> {
         let seen = self.tracer.journal.look(file.as_fd())?;
         let path = target.unwrap_or_else(|| outside.clone().into_bytes());
         Ok(Found { magic: Some(outside.into_bytes()), ..self.found(path, Some((file, seen)), None, None, slash) })
+    }
+
+    /// Whether a step stays on its file system, if it has to.
+    fn check_device(&self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+        let bindings = &self.tracer.bindings;
+        if self.scope.one_device && bindings.holding(from) != bindings.holding(to) { Err(Errno::XDEV) } else { Ok(()) }
+    }
+
+    /// Whether a magic link may be followed (fs/namei.c, nd_jump_link).
+    fn check_jump(&self, from: &[u8], to: Option<&[u8]>) -> Result<(), Errno> {
+        if self.scope.no_symlinks || self.scope.no_magic_links {
+            return Err(Errno::LOOP);
+        }
+        if self.scope.one_device && to.is_none() {
+            return Err(Errno::XDEV);
+        }
+        self.check_device(from, to.unwrap_or(from))?;
+        if self.scope.beneath || self.scope.in_root { Err(Errno::XDEV) } else { Ok(()) }
     }
 
     fn count_link(&mut self) -> Result<(), Errno> {
@@ -462,9 +550,9 @@ impl Walk<'_> {
             return Ok(match name {
                 b"exe" => {
                     let target = if id == process.get() {
-                        Some(self.task.program.borrow().clone())
+                        Some(self.task.program.borrow().path.clone())
                     } else {
-                        task.map(|task| task.program.borrow().clone())
+                        task.map(|task| task.program.borrow().path.clone())
                     };
                     // What runs is the loader: the file is opened by its name instead.
                     match target {
@@ -518,7 +606,16 @@ impl Tracer {
             return Ok(None);
         }
         let root = task.place.borrow().root.clone();
-        let walk = Walk { tracer: self, task, root: root.clone(), links: 0, purpose: Purpose::Look };
+        let walk = Walk {
+            tracer: self,
+            task,
+            root,
+            links: 0,
+            purpose: Purpose::Look,
+            scope: Scope::default(),
+            has_root: true,
+            is_native: false,
+        };
         Ok(match walk.proc_name(at, name)? {
             ProcName::Ordinary => None,
             ProcName::Link(target) | ProcName::Jump(target) => Some(target),
@@ -531,6 +628,11 @@ impl Tracer {
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let components = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
     components.rev().map(<[u8]>::to_vec).collect()
+}
+
+/// The directory above a resolved path.
+fn parent_of(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0).max(1)]
 }
 
 /// A name in a directory.

@@ -25,8 +25,11 @@ use super::{
     bindings::{Binding, Bindings},
     domain::{self, Reach},
     filter,
+    footing::Footing,
     identity::Identity,
     mounts::Mounts,
+    network,
+    terminals::MULTIPLEXER,
     tracee::Task,
     tracer::Tracer,
     views::Views,
@@ -44,11 +47,12 @@ use crate::{
 /// Devices of the machine that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// What a command left.
@@ -70,8 +74,13 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let Root::Flat { directory, journal, below } = &request.root else {
         return Err(Failure::Request("the root is not a flat tree".into()));
     };
+    let footing = Footing::new(start.real_root);
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     let failed = |step: &'static str| move |error: std::io::Error| Failure::setup(step, error);
+    let sockets = match request.network {
+        Network::None if !start.namespaces.are_own() => network::leave()?,
+        _ => true,
+    };
     let mut notes = Vec::new();
     let mut record = Journal::load(journal).map_err(failed("read the journal of the root"))?;
     let layers = match below {
@@ -83,7 +92,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     bindings.made_of(layers);
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
-    let mounts = Mounts::bind(request, &start.private, &mut bindings, &mut reach, &mut record)?;
+    let mounts = Mounts::bind(start, &mut bindings, &mut reach, &mut record)?;
     make_working_directory(&bindings, &record, &request.working_directory)?;
 
     trace::become_subreaper().map_err(step("become the parent of orphans"))?;
@@ -93,7 +102,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let child = match sys::fork().map_err(failed("start a process"))? {
         Fork::Child => {
             drop((told, go));
-            let Err(failure) = become_command(request, &reach, &input, wait);
+            let Err(failure) = become_command(start, footing, directory, &reach, sockets, &input, wait);
             if let Ok(message) = serde_json::to_vec(&failure) {
                 let _ = fs::File::from(tell).write_all(&message);
             }
@@ -111,7 +120,9 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     rustix::io::write(&go, b"!").map_err(step("start the command"))?;
     drop(go);
 
-    let mut tracer = Tracer::new(bindings, record, request.hostname.clone(), Views::new(start.private.join("views")));
+    let mut tracer =
+        Tracer::new(bindings, footing, record, request.hostname.clone(), Views::new(start.private.join("views")));
+    tracer.without_checks = start.without_checks;
     let first = Task::first(child, Identity::of(&request.user));
     let exit = tracer.run(first).map_err(step("wait for the command"))?;
     let mut message = Vec::new();
@@ -119,6 +130,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     if !message.is_empty() {
         return Err(serde_json::from_slice(&message).unwrap_or_else(|error| Failure::Request(error.to_string())));
     }
+    notes.append(&mut tracer.notes);
     tracer.end_watch(None);
     mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
@@ -152,11 +164,15 @@ fn wait_until_dumpable(child: Pid) -> Result<(), Errno> {
 
 /// Everything up to the program.
 fn become_command(
-    request: &RunRequest,
+    start: &Start,
+    footing: Footing,
+    tree: &Path,
     reach: &Reach,
+    sockets: bool,
     input: &OwnedFd,
     wait: OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
+    let request = &start.request;
     let step = |step: &'static str| move |error: Errno| Failure::setup(step, error);
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(step("tie the process to its parent"))?;
@@ -173,10 +189,11 @@ fn become_command(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::reset_signals();
     sys::close_from(3, Close::OnExec).map_err(|error| Failure::setup("close descriptors", error))?;
-    give_up_capabilities().map_err(step("give up capabilities"))?;
     trace::set_no_new_privileges().map_err(step("give up new privileges"))?;
     domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
-    let mut program = filter::program(request.network == Network::Host);
+    footing.enter(tree).map_err(step("make the tree the root (chroot)"))?;
+    give_up_capabilities().map_err(step("give up capabilities"))?;
+    let mut program = filter::program(sockets, footing);
     sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
 
     // From here on, paths are those of the image.
@@ -256,6 +273,10 @@ fn bind(
             reach.devices.push(device);
         }
     }
+    // No right comes with it: see `terminals`.
+    if let Ok(multiplexer) = binding(MULTIPLEXER.as_bytes(), Path::new("/dev/ptmx"), false) {
+        bindings.add(multiplexer);
+    }
     for (number, file) in request.files.iter().enumerate() {
         let failed = |error: std::io::Error| Failure::setup(format!("make a copy of `{}`", file.target), error);
         let Some(place) =
@@ -298,6 +319,8 @@ fn make_dev(dev: &Path) -> std::io::Result<()> {
     };
     make(dev, 0o755)?;
     make(&dev.join("shm"), 0o1777)?;
+    make(&dev.join("pts"), 0o755)?;
+    fs::write(dev.join("pts/ptmx"), "")?;
     for name in DEVICES {
         fs::write(dev.join(name), "")?;
     }

@@ -4,7 +4,13 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use rustix::process::Pid;
 
-use super::{exec::PendingExec, handlers::Newborn, identity::Identity, registers::Registers};
+use super::{
+    exec::PendingExec,
+    handlers::{Newborn, socket::Told},
+    identity::Identity,
+    registers::Registers,
+};
+use crate::lazy::FileKey;
 
 /// How many bytes of scratch memory one task has: two paths and a little.
 pub const SLOT_BYTES: u64 = 3 * 4096;
@@ -24,8 +30,10 @@ pub struct Task {
     pub place: Rc<RefCell<FsPlace>>,
     /// Shared with CLONE_VM.
     pub space: Rc<RefCell<Space>>,
-    /// The program, as the image names it; shared by threads.
-    pub program: Rc<RefCell<Vec<u8>>>,
+    /// What it runs; shared by threads.
+    pub program: Rc<RefCell<Running>>,
+    /// It has asked to be translated no more.
+    pub is_unchecked: bool,
     /// What is to be done when the call that it is in ends.
     pub after: Option<Box<After>>,
     /// The next filtered call is one of ours.
@@ -34,18 +42,29 @@ pub struct Task {
     pub exec: Option<Box<PendingExec>>,
 }
 
+/// A program that runs.
+#[derive(Clone)]
+pub struct Running {
+    /// As the image names it, resolved.
+    pub path: Vec<u8>,
+    /// Its file in the tree.
+    pub file: FileKey,
+}
+
 /// What is to be done at the end of a call.
 pub struct After {
     /// As they were before the call was rewritten.
     pub original: Registers,
     /// A descriptor that the translator opened in the task.
     pub close: Option<i32>,
+    /// A descriptor of the working directory that the task had before.
+    pub back: Option<i32>,
     /// What is to be recorded of the file that the call opens.
     pub born: Option<Newborn>,
     /// A copy that was made for the call alone.
     pub remove: Option<std::path::PathBuf>,
-    /// The call tells the name of a socket, for which there is this much room.
-    pub room_for_name: Option<usize>,
+    /// What the call tells of sockets and their owners, to be put right.
+    pub told: Option<Told>,
 }
 
 /// Root and mask of file system calls (the kernel's fs_struct); the working directory is the kernel's own.
@@ -97,7 +116,8 @@ impl Task {
             identity,
             place: Rc::new(RefCell::new(FsPlace { root: b"/".to_vec(), mask: 0o022 })),
             space: Rc::default(),
-            program: Rc::new(RefCell::new(b"/".to_vec())),
+            program: Rc::new(RefCell::new(Running { path: b"/".to_vec(), file: (0, 0, 0) })),
+            is_unchecked: false,
             after: None,
             passthrough: None,
             exec: None,
@@ -124,6 +144,7 @@ impl Task {
                 Rc::new(RefCell::new(self.place.borrow().clone()))
             },
             space,
+            is_unchecked: self.is_unchecked,
             program: if thread { self.program.clone() } else { Rc::new(RefCell::new(self.program.borrow().clone())) },
             after: None,
             passthrough: None,

@@ -11,22 +11,33 @@ use rustix::{io::Errno, process::Pid};
 use super::{
     bindings::Bindings,
     calls::{self, Handler, Outcome},
-    handlers, memory,
+    footing::Footing,
+    handlers::{self, socket::Sender},
+    memory,
     privileged::Watched,
     protected::Protected,
-    registers::{RED_ZONE_BYTES, Registers},
+    registers::{AUDIT_ARCH, RED_ZONE_BYTES, Registers},
+    terminals::{MULTIPLEXER, Terminals},
     tracee::{After, SLOT_BYTES, Task},
     views::Views,
 };
 use crate::{
-    Exit, Journal,
+    Exit, Journal, Note,
     sys::trace::{self, Resume, Waited},
 };
+
+/// As many notes are enough.
+const NOTES_LIMIT: usize = 8;
+
+/// How many ended processes are remembered.
+const ENDED_LIMIT: usize = 256;
 
 /// The translator of one command.
 pub struct Tracer {
     /// What the command sees where.
     pub bindings: Bindings,
+    /// Where its tasks stand.
+    pub footing: Footing,
     /// What is true of files but not on the disk.
     pub journal: Journal,
     /// The name of the machine that the command sees.
@@ -35,6 +46,14 @@ pub struct Tracer {
     pub socket_names: HashMap<Vec<u8>, Vec<u8>>,
     /// Copies of files of /proc.
     pub views: Views,
+    /// Pseudo-terminals.
+    pub terminals: Terminals,
+    /// Whether a task may ask to be translated no more.
+    pub without_checks: bool,
+    /// For the user.
+    pub notes: Vec<Note>,
+    /// Who processes were that have ended, the last ones: what they sent may still be waiting.
+    pub ended: VecDeque<(Pid, Sender)>,
     /// Every task but the one that is being answered.
     pub tasks: HashMap<Pid, Task>,
     /// The one that is being answered.
@@ -56,9 +75,16 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, journal: Journal, hostname: String, views: Views) -> Self {
+    pub fn new(bindings: Bindings, footing: Footing, mut journal: Journal, hostname: String, views: Views) -> Self {
+        let multiplexer = bindings.at(MULTIPLEXER.as_bytes()).map(|number| bindings.get(number));
+        let terminals = Terminals::new(multiplexer, &mut journal);
         Self {
+            terminals,
+            without_checks: false,
+            notes: Vec::new(),
+            ended: VecDeque::new(),
             bindings,
+            footing,
             journal,
             hostname,
             views,
@@ -100,6 +126,7 @@ impl Tracer {
             if ended.is_some() {
                 self.unannounced.remove(&task);
                 if let Some(gone) = self.tasks.remove(&task) {
+                    self.remember(&gone);
                     gone.space.borrow_mut().release(task);
                 }
                 if task == main {
@@ -136,9 +163,42 @@ impl Tracer {
                 _ => trace::resume(task, Resume::Continue, 0),
             },
             0 if signal == libc::SIGTRAP | 0x80 => self.call_ended(task),
+            0 if signal == libc::SIGSYS => self.trapped(task),
             0 => trace::resume(task, Resume::Continue, signal),
             _ => trace::resume(task, Resume::Continue, 0),
         };
+    }
+
+    /// A call of another processor's programs does not exist; a signal of the task's own filters is its own.
+    fn trapped(&mut self, id: Pid) -> Result<(), Errno> {
+        match trace::architecture_of_trapped_call(id)? {
+            Some(architecture) if architecture != AUDIT_ARCH => {
+                let program = self.tasks.get(&id).map(|task| task.program.borrow().path.clone()).unwrap_or_default();
+                self.note_other_processor(&program, "32-bit x86 in part (`int 0x80`)".into());
+                let mut registers = Registers::read(id)?;
+                registers.set_result(-i64::from(libc::ENOSYS));
+                registers.write(id)?;
+                trace::resume(id, Resume::Continue, 0)
+            }
+            _ => trace::resume(id, Resume::Continue, libc::SIGSYS),
+        }
+    }
+
+    /// Tells the user, once for each of the first such programs.
+    pub fn note_other_processor(&mut self, program: &[u8], processor: String) {
+        let note = Note::OtherProcessor { program: String::from_utf8_lossy(program).into_owned(), processor };
+        if self.notes.len() < NOTES_LIMIT && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    fn remember(&mut self, gone: &Task) {
+        if gone.id == gone.process {
+            if self.ended.len() == ENDED_LIMIT {
+                self.ended.pop_front();
+            }
+            self.ended.push_back((gone.id, Sender::of(&gone.identity)));
+        }
     }
 
     fn announce(&mut self, parent: Pid) -> Result<(), Errno> {
@@ -166,8 +226,11 @@ impl Tracer {
         }
         let Some(mut task) = self.tasks.remove(&id) else { return Ok(()) };
         (self.current, self.current_process) = (Some(id), Some(task.process));
+        // Whatever a handler makes of them: a call changes none but that of its result.
+        let before = registers.clone();
         let outcome = match task.passthrough.take() {
             Some(after) => Ok(Outcome::Rewritten(after)),
+            None if task.is_unchecked && !calls::is_for_the_tracer(registers.number()) => Ok(Outcome::Native),
             None => {
                 let handler = usize::try_from(registers.number()).ok().and_then(|number| *self.handlers.get(number)?);
                 match handler {
@@ -183,8 +246,8 @@ impl Tracer {
                 task.after = Some(after);
                 registers.write(id).map(|()| Resume::ToExit)
             }
-            Ok(Outcome::Return(result)) => answer(id, &mut registers, result),
-            Err(error) => answer(id, &mut registers, -i64::from(error.raw_os_error())),
+            Ok(Outcome::Return(result)) => answer(id, before, result),
+            Err(error) => answer(id, before, -i64::from(error.raw_os_error())),
         };
         self.tasks.insert(id, task);
         trace::resume(id, how?, 0)
@@ -195,7 +258,7 @@ impl Tracer {
         let Some(after) = task.after.take() else {
             return trace::resume(id, Resume::Continue, 0);
         };
-        let After { original, close, born, remove, room_for_name } = *after;
+        let After { original, close, back, born, remove, told } = *after;
         task.exec = None;
         if let Some(path) = remove {
             let _ = std::fs::remove_file(path);
@@ -211,14 +274,17 @@ impl Tracer {
         {
             let _ = newborn.record(self, &file);
         }
-        if let Some(room) = room_for_name
+        if let Some(told) = told
             && registers.result() >= 0
             && let Some(task) = self.tasks.get(&id)
         {
-            let _ = self.name_socket(task, &registers, room);
+            let _ = told.correct(self, task, &mut registers);
         }
-        if let Some(descriptor) = close {
-            let gadget = registers.call_instruction();
+        let gadget = registers.call_instruction();
+        if let Some(directory) = back {
+            self.inject(id, &registers, gadget, libc::SYS_fchdir, [directory as u64, 0, 0, 0, 0, 0])?;
+        }
+        for descriptor in [close, back].into_iter().flatten() {
             self.inject(id, &registers, gadget, libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0])?;
         }
         registers.write(id)?;
@@ -283,7 +349,8 @@ impl Tracer {
         if is_stopped {
             trace::interrupt(id)?;
         }
-        let process = self.tasks.get(&id).map_or(id, |task| task.process);
+        let current = self.current_process.filter(|_| self.current == Some(id));
+        let process = current.or_else(|| Some(self.tasks.get(&id)?.process)).unwrap_or(id);
         for signal in held_back {
             let _ = trace::kill(process, Some(id), signal);
         }
@@ -328,7 +395,7 @@ fn is_stop(signal: i32) -> bool {
 }
 
 /// Prepares a task to go on as if its call had been made.
-fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Errno> {
+fn answer(id: Pid, mut registers: Registers, result: i64) -> Result<Resume, Errno> {
     registers.set_number(-1);
     registers.set_result(result);
     registers.write(id)?;
@@ -338,6 +405,6 @@ fn answer(id: Pid, registers: &mut Registers, result: i64) -> Result<Resume, Err
 impl After {
     /// Nothing but putting the registers back.
     pub fn restore(original: &Registers) -> Box<Self> {
-        Box::new(Self { original: original.clone(), close: None, born: None, remove: None, room_for_name: None })
+        Box::new(Self { original: original.clone(), close: None, back: None, born: None, remove: None, told: None })
     }
 }

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     if let Some(wanted) = std::env::var_os("COFFERDAM_TEST_TIER") {
         assert_eq!(best.map(Tier::name).unwrap_or("none"), wanted, "the tier that this environment must give");
     }
-    let Some(executor) = report.settle(Launcher::default()).expect("entered") else {
+    let Some(executor) = report.settle_on_overlays(Launcher::default(), report.native.is_ok()).expect("entered") else {
         println!("skipped: nothing can run commands here ({})", report.userns.expect_err("nothing works"));
         return ExitCode::SUCCESS;
     };

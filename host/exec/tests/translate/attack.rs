@@ -12,25 +12,68 @@ use std::{
 /// What lies outside, and nobody may read.
 pub const SECRET: &str = "planted-secret-71c4";
 
-/// `KIND PATH PID`: prints `found` if the attack of that kind reached the secret at the path, or the process.
+/// `KIND PATH PID [UNCHECKED]`: prints `found` if the attack of that kind reached the secret at the path, or the process. The
+/// fourth word asks the translator to let everything through.
 pub fn main(arguments: &[String]) -> ExitCode {
-    let [kind, path, pid] = arguments else { return ExitCode::from(2) };
+    let [kind, path, pid, rest @ ..] = arguments else { return ExitCode::from(2) };
+    let ways = if rest.is_empty() { Ways::OF_IMAGE } else { Ways::without_checks() };
     let pid: i32 = pid.parse().expect("a number");
+    let path = &ways.machine(path);
+    let proc = |path: String| ways.machine(&format!("/proc/{path}"));
+    let (out, hard, tmp, taken) =
+        (ways.tree("tmp/out"), ways.tree("tmp/hard"), ways.tree("tmp"), ways.tree("tmp/taken"));
     let found = match kind.as_str() {
         "path" => holds(path),
-        "climb" => holds(&format!("{}{path}", "/..".repeat(40))),
-        "root-of-one" => holds(&format!("/proc/1/root{path}")),
-        "root-of-builder" => holds(&format!("/proc/{pid}/root{path}")) || holds(&format!("/proc/{pid}/cwd/secret")),
+        "climb" => {
+            holds(&format!("{}{path}", ways.machine(&"/..".repeat(40))))
+                || holds(&format!("{}{path}", "../".repeat(40)))
+        }
+        "root-of-one" => holds(&format!("{}/{path}", proc("1/root".into()))),
+        "root-of-builder" => {
+            holds(&format!("{}/{path}", proc(format!("{pid}/root")))) || holds(&proc(format!("{pid}/cwd/secret")))
+        }
         "environment" => {
-            fs::read(format!("/proc/{pid}/environ")).is_ok() || fs::read(format!("/proc/self/../{pid}/environ")).is_ok()
+            fs::read(proc(format!("{pid}/environ"))).is_ok() || fs::read(proc(format!("self/../{pid}/environ"))).is_ok()
         }
-        "memory" => fs::File::open(format!("/proc/{pid}/mem")).is_ok(),
+        "memory" => fs::File::open(proc(format!("{pid}/mem"))).is_ok(),
         "symlink" => {
-            std::os::unix::fs::symlink(path, "/tmp/out").expect("a link");
-            holds("/tmp/out")
+            std::os::unix::fs::symlink(arguments[1].as_str(), &out).expect("a link");
+            holds(&out)
         }
-        "hard-link" => fs::hard_link(path, "/tmp/hard").is_ok(),
-        "rename" => fs::rename("/tmp", format!("{path}-moved")).is_ok(),
+        "hard-link" => fs::hard_link(path, &hard).is_ok(),
+        "rename" => fs::rename(&tmp, format!("{path}-moved")).is_ok(),
+        "take" => fs::rename(path, &taken).is_ok(),
+        "directory" => {
+            let above = std::path::Path::new(path).parent().expect("a file");
+            let entered = std::env::set_current_dir(above).is_ok();
+            entered && (holds("secret") || fs::read_dir(".").is_ok()) || fs::read_dir(above).is_ok()
+        }
+        "change" => change(path, &ways.tree("srv/base")),
+        "attributes" => attributes(path),
+        "execute" => execute(&format!("{path}-program")),
+        "descriptors" => {
+            // How many there are can be seen by the builder's user, what they are can't.
+            let links = fs::read_dir(proc(format!("{pid}/fd"))).into_iter().flatten().flatten();
+            links.map(|link| link.path()).any(|link| fs::read_link(&link).is_ok() || fs::File::open(&link).is_ok())
+        }
+        "tracer" => {
+            // The process that looks into this one all the time, and its parents.
+            let mut process = std::os::unix::process::parent_id() as i32;
+            let mut reached = false;
+            while process > 0 {
+                for name in ["mem", "environ", "maps", "auxv", "fdinfo/0"] {
+                    reached |= fs::File::open(proc(format!("{process}/{name}"))).is_ok();
+                }
+                for name in ["root", "cwd", "exe", "fd/0"] {
+                    reached |= fs::read_link(proc(format!("{process}/{name}"))).is_ok();
+                }
+                // SAFETY: signal 0 only asks.
+                reached |= unsafe { libc::kill(process, 0) } == 0;
+                process = parent_of(&proc(format!("{process}/stat")));
+            }
+            reached
+        }
+        "terminal" => (0..64).any(|number| fs::File::open(ways.machine(&format!("/dev/pts/{number}"))).is_ok()),
         // SAFETY: attaching touches no memory of ours; signal 0 only asks.
         "ptrace" => unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0 },
         // SAFETY: signal 0 only asks.
@@ -67,12 +110,56 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "mount" => rustix::mount::mount("none", "/tmp", "tmpfs", rustix::mount::MountFlags::empty(), None).is_ok(),
         // SAFETY: the process ends right after.
         "namespace" => unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }.is_ok(),
-        "race" => race(path, false),
-        "race-to-write" => race(path, true),
+        "door" => through_descriptors(&arguments[1]),
+        "race" => race(&arguments[1], false),
+        "race-to-write" => race(&arguments[1], true),
         _ => return ExitCode::from(2),
     };
     println!("{}", if found { "found" } else { "nothing" });
     ExitCode::SUCCESS
+}
+
+/// How the files of this machine are named, and those of the tree.
+struct Ways {
+    /// Before a path of the machine, in place of its slash.
+    machine: &'static str,
+    /// Before a path in the tree.
+    tree: &'static str,
+}
+
+impl Ways {
+    /// The translator answers. The working directory is `/`.
+    const OF_IMAGE: Self = Self { machine: "/", tree: "" };
+
+    /// The translator lets everything through: paths are the kernel's from now on.
+    fn without_checks() -> Self {
+        // What nobody has asked for is not there.
+        for path in ["/srv/base", "/tmp"] {
+            fs::metadata(path).expect("of the base");
+        }
+        // SAFETY: numbers only.
+        assert_eq!(unsafe { libc::prctl(cofferdam_exec::NO_MORE_CHECKS, 0, 0, 0, 0) }, 0, "the translator lets go");
+        let exists = |path: &str| fs::exists(path).unwrap_or(false);
+        if !exists("/srv/base") {
+            // Here is where this machine has the tree.
+            assert!(exists("srv/base"));
+            return Self::OF_IMAGE;
+        }
+        // The tree is the real root, out of which a descriptor leads.
+        // SAFETY: numbers only.
+        let door =
+            (3..4096).find(|&number| unsafe { libc::fchdir(number) } == 0 && !exists("srv/base") && exists("proc"));
+        assert!(door.is_some());
+        Self { machine: "", tree: "/" }
+    }
+
+    fn machine(&self, path: &str) -> String {
+        format!("{}{}", self.machine, &path[1..])
+    }
+
+    fn tree(&self, path: &str) -> String {
+        format!("{}{path}", self.tree)
+    }
 }
 
 fn errno() -> i32 {
@@ -81,6 +168,84 @@ fn errno() -> i32 {
 
 fn holds(path: &str) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()))
+}
+
+/// Everything that would change what is at a path, or beside it.
+fn change(path: &str, own: &str) -> bool {
+    let own = std::ffi::CString::new(own).expect("no NUL");
+    let name = std::ffi::CString::new(path).expect("no NUL");
+    let beside = std::ffi::CString::new(format!("{path}-beside")).expect("no NUL");
+    // SAFETY: NUL-terminated strings.
+    unsafe {
+        [
+            libc::open(name.as_ptr(), libc::O_WRONLY | libc::O_APPEND),
+            libc::open(name.as_ptr(), libc::O_RDWR),
+            libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_TRUNC),
+            libc::open(beside.as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600),
+            libc::truncate(name.as_ptr(), 0),
+            libc::mkdir(beside.as_ptr(), 0o700),
+            libc::mkfifo(beside.as_ptr(), 0o600),
+            libc::symlink(c"secret".as_ptr(), beside.as_ptr()),
+            libc::link(own.as_ptr(), beside.as_ptr()),
+            libc::rename(own.as_ptr(), name.as_ptr()),
+            libc::renameat2(libc::AT_FDCWD, own.as_ptr(), libc::AT_FDCWD, name.as_ptr(), libc::RENAME_EXCHANGE),
+            libc::unlink(name.as_ptr()),
+        ]
+        .iter()
+        .any(|result| *result >= 0)
+    }
+}
+
+/// What a domain has no rights for.
+fn attributes(path: &str) -> bool {
+    let name = std::ffi::CString::new(path).expect("no NUL");
+    let times = [libc::timespec { tv_sec: 1, tv_nsec: 0 }; 2];
+    // SAFETY: NUL-terminated strings, and two live times.
+    unsafe {
+        [
+            libc::chmod(name.as_ptr(), 0),
+            libc::chown(name.as_ptr(), 33, 33),
+            libc::utimensat(libc::AT_FDCWD, name.as_ptr(), times.as_ptr(), 0),
+            libc::setxattr(name.as_ptr(), c"user.x".as_ptr(), c"v".as_ptr().cast(), 1, 0),
+            libc::removexattr(name.as_ptr(), c"user.x".as_ptr()),
+        ]
+        .iter()
+        .any(|result| *result >= 0)
+    }
+}
+
+fn execute(path: &str) -> bool {
+    let name = std::ffi::CString::new(path).expect("no NUL");
+    // SAFETY: NUL-terminated strings and a null-terminated list of them; the child does nothing but exec or exit.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::execv(name.as_ptr(), [c"true".as_ptr(), std::ptr::null()].as_ptr());
+            libc::_exit(1);
+        }
+        let mut status = 0;
+        libc::waitpid(child, &mut status, 0);
+        status == 0
+    }
+}
+
+fn parent_of(stat: &str) -> i32 {
+    let stat = fs::read_to_string(stat).unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default();
+    fields.split(' ').nth(1).and_then(|parent| parent.parse().ok()).unwrap_or(0)
+}
+
+/// Opens the path from every descriptor that the process may have without knowing, with what of the path comes after its
+/// slash, and takes each for the working directory and the root.
+fn through_descriptors(path: &str) -> bool {
+    let relative = std::ffi::CString::new(&path[1..]).expect("no NUL");
+    (3..4096).any(|number| {
+        // SAFETY: numbers and a string that is alive; what is opened is closed by the end of the process.
+        unsafe {
+            libc::openat(number, relative.as_ptr(), libc::O_RDONLY) >= 0
+                || libc::fchdir(number) == 0 && (holds(&path[1..]) || libc::chroot(c".".as_ptr()) == 0 && holds(path))
+        }
+    })
 }
 
 /// getpid by the 32-bit entry: were it answered, open would be too.
@@ -118,8 +283,11 @@ fn race(path: &str, to_write: bool) -> bool {
                     if at + 4096 < *end {
                         // SAFETY: the memory is mapped writable and nobody holds a reference into it.
                         unsafe {
-                            if (at as *const u8).read_volatile() == b'/' {
-                                std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len());
+                            match (at as *const u8).read_volatile() {
+                                0 => {}
+                                b'/' => std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()),
+                                // From a descriptor of the machine's root.
+                                _ => std::ptr::copy_nonoverlapping(bytes[1..].as_ptr(), at as *mut u8, bytes.len() - 1),
                             }
                         }
                     }
@@ -129,8 +297,11 @@ fn race(path: &str, to_write: bool) -> bool {
     });
     let begun = Instant::now();
     let (mut found, mut refused) = (false, 0);
+    let mut decoys = ["/tmp/decoy", "/etc/hosts"];
     while begun.elapsed() < Duration::from_secs(2) && !found {
-        match fs::OpenOptions::new().read(!to_write).append(to_write).open("/tmp/decoy") {
+        // The second one is not in the tree, and its path is always exchanged.
+        decoys.rotate_left(1);
+        match fs::OpenOptions::new().read(!to_write).append(to_write).open(decoys[0]) {
             // Whoever planted the file sees whether this came there.
             Ok(mut file) if to_write => file.write_all(b"attacked").expect("what is open can be written"),
             Ok(mut file) => {

@@ -26,6 +26,8 @@ pub const TESTS: &[Test] = &[
     ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
     ("setuid_programs_give_root", setuid_programs_give_root),
     ("mounts_are_seen_and_leave_nothing", mounts_are_seen_and_leave_nothing),
+    ("without_a_network_there_is_a_loopback_where_the_kernel_has_one", without_a_network_there_is_a_loopback),
+    ("programs_for_another_processor_are_told", programs_for_another_processor_are_told),
 ];
 
 fn the_command_is_root_in_its_tree(world: &World) {
@@ -232,4 +234,46 @@ fn mounts_are_seen_and_leave_nothing(world: &World) {
     other.request.mounts = step.request.mounts[..1].to_vec();
     other.request.user = cofferdam_exec::ResolvedUser { uid: 1000, gid: 1000, groups: vec![], home: "/srv".into() };
     assert_eq!(world.output_of(&other), "no\n");
+}
+
+fn without_a_network_there_is_a_loopback(world: &World) {
+    let mut step = world.step(
+        "grep -c : /proc/net/dev; mkfifo /tmp/quiet; nc -l -p 7777 <>/tmp/quiet >/tmp/got & \
+         i=0; until echo hello | nc 127.0.0.1 7777 2>/tmp/error; do i=$((i+1)); test $i -lt 50 || { kill $!; break; }; sleep 0.2; done; \
+         wait; cat /tmp/got; echo x | nc -w 1 192.0.2.1 80 2>/dev/null || echo alone; \
+         cat /tmp/error >&2",
+    );
+    step.request.network = cofferdam_exec::Network::None;
+    // As root of the machine, or of a namespace that is made for it.
+    let unshare = |words: &[&str]| {
+        let unshared = std::process::Command::new("unshare").args(words).arg("true").output();
+        unshared.is_ok_and(|ended| ended.status.success())
+    };
+    let ran = world.run(&step);
+    if unshare(&["-n"]) || unshare(&["-rn"]) {
+        assert_eq!(ran.stdout, "1\nhello\nalone\n", "{}", ran.stderr);
+    } else {
+        assert!(ran.stdout.contains("alone") && ran.stderr.contains("Address family not supported"), "{}", ran.stderr);
+    }
+    // Descriptors are passed to a task by a socket of its network.
+    let mut step = world.program_step(&["__terminals"]);
+    step.request.network = cofferdam_exec::Network::None;
+    let said = world.output_of(&step);
+    assert!(said.contains("\non it: true true true\n"), "{said}");
+}
+
+fn programs_for_another_processor_are_told(world: &World) {
+    // The beginning of a program is enough to know.
+    let header = "\\177ELF\\001\\001\\001\\0\\0\\0\\0\\0\\0\\0\\0\\0\\002\\0\\003\\0\\001\\0\\0\\0";
+    let step = world.step(&format!(
+        "printf '{header}' > /tmp/old; dd if=/dev/zero bs=64 count=1 >> /tmp/old 2>/dev/null; chmod 755 /tmp/old; \
+         /tmp/old 2>/dev/null; echo $?; /tmp/old 2>/dev/null; /bin/busybox true && echo go on"
+    ));
+    let ran = world.run(&step);
+    assert!(ran.stdout.ends_with("go on\n") && !ran.stdout.starts_with("0\n"), "{}", ran.stdout);
+    let notes: Vec<String> = ran.outcome.notes.iter().map(ToString::to_string).collect();
+    assert!(notes.len() == 1 && notes[0].starts_with("`/tmp/old` is for 32-bit x86,"), "{notes:?}");
+    let ran = world.run(&world.program_step(&["__attack", "int80", "/nowhere", "1"]));
+    let notes: Vec<String> = ran.outcome.notes.iter().map(ToString::to_string).collect();
+    assert!(notes.len() == 1 && notes[0].contains("int 0x80"), "{notes:?} {}", ran.stdout);
 }

@@ -21,6 +21,10 @@ pub fn main() -> ExitCode {
         Some("__attack") => return attack::main(&arguments[1..]),
         Some("__operations") => return operations::main(&arguments[1..]),
         Some("__calls") => return calls::main(),
+        Some("__terminals") => {
+            calls::terminals();
+            return ExitCode::SUCCESS;
+        }
         Some("__whoami") => {
             println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
             return ExitCode::SUCCESS;
@@ -34,6 +38,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let directory = std::env::var_os("COFFERDAM_TEST_DIRECTORY").map_or_else(std::env::temp_dir, PathBuf::from);
+    let cofferdam_exec::ProbeReport { chroot, recorded_ids, .. } = cofferdam_exec::probe(&directory);
     harden_process().expect("hardened, as the builder is");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let world = world::World::new(&directory, &busybox);
@@ -46,15 +51,33 @@ pub fn main() -> ExitCode {
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;
     let tests = [behaviour::TESTS, calls::TESTS, isolation::TESTS, same::TESTS].concat();
-    for on_layers in [false, true] {
+    let mut ways = vec![
+        ("", false, TranslatorExecutor::new(Launcher::default())),
+        (" on layers", true, TranslatorExecutor::new(Launcher::default())),
+    ];
+    if chroot.is_ok() {
+        ways.push((" on layers in chroot", true, TranslatorExecutor::with_chroot(Launcher::default())));
+    }
+    // Root has more than one id.
+    if !rustix::process::geteuid().is_root() {
+        match recorded_ids {
+            Some(Ok(())) => {
+                let executor = TranslatorExecutor::with_namespaces(Launcher::default());
+                ways.push((" on layers in namespaces", true, executor));
+            }
+            Some(Err(reason)) => println!("skipped: in namespaces ({reason})"),
+            None => println!("skipped: in namespaces, which don't exist here or have more than one id"),
+        }
+    }
+    for (way, on_layers, executor) in ways {
         world.on_layers.set(on_layers);
+        world.run_by(executor);
         for (name, test) in &tests {
-            if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+            if filter.is_some_and(|filter| !format!("{name}{way}").contains(filter.as_str())) {
                 continue;
             }
             let passed = catch_unwind(AssertUnwindSafe(|| test(&world))).is_ok();
-            let place = if on_layers { " on layers" } else { "" };
-            println!("test {name}{place} ... {}", if passed { "ok" } else { "FAILED" });
+            println!("test {name}{way} ... {}", if passed { "ok" } else { "FAILED" });
             failed += usize::from(!passed);
         }
     }

@@ -25,26 +25,23 @@ impl Layer {
     /// Makes a layer of a directory, which becomes what an ordinary user unpacks: everything can be read and written by its
     /// owner, devices are empty files. `owned` says whether the owners on the disk are those of the image.
     pub fn of(directory: &Path, table_path: PathBuf, owned: bool) -> Self {
-        let root = entry(directory, owned);
-        let table =
-            Below::gather(&root, |path| children(&directory.join(Path::new(std::ffi::OsStr::from_bytes(path))), owned))
-                .expect("a table");
+        let mut entries = BTreeMap::new();
+        make_plain(directory, owned, &mut entries);
+        let below = |path: &[u8]| {
+            let path = directory.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+            let mut children: Vec<(Vec<u8>, BelowEntry)> = fs::read_dir(path)
+                .expect("readable")
+                .map(|found| found.expect("readable"))
+                .filter_map(|found| Some((found.file_name().into_vec(), entries.get(&found.path())?.clone())))
+                .collect();
+            children.sort_by(|one, other| one.0.cmp(&other.0));
+            children
+        };
+        let table = Below::gather(&entries[directory], below).expect("a table");
         table.save(&table_path).expect("writable");
-        plain(directory);
         let below = LayersBelow { table: table_path, directories: vec![directory.to_owned()] };
         Self { table, below }
     }
-}
-
-fn children(directory: &Path, owned: bool) -> Vec<(Vec<u8>, BelowEntry)> {
-    let mut children: Vec<(Vec<u8>, BelowEntry)> = fs::read_dir(directory)
-        .expect("readable")
-        .map(|found| found.expect("readable"))
-        .filter(|found| !found.file_type().expect("readable").is_socket())
-        .map(|found| (found.file_name().into_vec(), entry(&found.path(), owned)))
-        .collect();
-    children.sort_by(|one, other| one.0.cmp(&other.0));
-    children
 }
 
 fn entry(path: &Path, owned: bool) -> BelowEntry {
@@ -73,9 +70,13 @@ fn entry(path: &Path, owned: bool) -> BelowEntry {
     BelowEntry { kind, uid, gid, mode: seen.mode() & 0o7777, mtime, xattrs, links: seen.nlink() as u32 }
 }
 
-fn plain(path: &Path) {
+/// Takes down what everything is, and makes it what an ordinary user can have.
+fn make_plain(path: &Path, owned: bool, entries: &mut BTreeMap<PathBuf, BelowEntry>) {
     let seen = path.symlink_metadata().expect("it exists");
     let kind = seen.file_type();
+    if !kind.is_socket() {
+        entries.insert(path.to_owned(), entry(path, owned));
+    }
     if kind.is_char_device() || kind.is_block_device() {
         fs::remove_file(path).expect("ours");
         fs::write(path, "").expect("writable");
@@ -89,7 +90,7 @@ fn plain(path: &Path) {
     fs::set_permissions(path, PermissionsExt::from_mode(seen.mode() & 0o777 | least)).expect("ours");
     if kind.is_dir() {
         for found in fs::read_dir(path).expect("readable") {
-            plain(&found.expect("readable").path());
+            make_plain(&found.expect("readable").path(), owned, entries);
         }
     }
 }

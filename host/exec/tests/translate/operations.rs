@@ -85,9 +85,9 @@ pub fn main(arguments: &[String]) -> std::process::ExitCode {
         std::fs::create_dir("/w").expect("a directory");
     }
     std::env::set_current_dir("/w").expect("it exists");
-    let mut said = String::new();
+    let (mut said, mut held) = (String::new(), [-1; 4]);
     for number in 0..count.parse::<usize>().expect("a number") {
-        let line = operation(&mut random);
+        let line = operation(&mut random, &mut held);
         let _ = writeln!(said, "{number} {line}");
     }
     // SAFETY: numbers only.
@@ -100,7 +100,7 @@ pub fn main(arguments: &[String]) -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-fn operation(random: &mut Random) -> String {
+fn operation(random: &mut Random, held: &mut [i32; 4]) -> String {
     let (one, two) = (path(random), path(random));
     let (first, second) = (c(&one), c(&two));
     let mode = random.pick(&MODES);
@@ -110,7 +110,7 @@ fn operation(random: &mut Random) -> String {
     // SAFETY: every pointer is to a NUL-terminated string or to a live variable of the size that the call expects.
     unsafe {
         let mut stat: libc::stat = MaybeUninit::zeroed().assume_init();
-        match random.below(34) {
+        match random.below(42) {
             0 | 1 => format!("mkdir {one} {mode:o} = {}", outcome(libc::mkdir(first.as_ptr(), mode).into())),
             2 => format!("rmdir {one} = {}", outcome(libc::rmdir(first.as_ptr()).into())),
             3 => format!("unlink {one} = {}", outcome(libc::unlink(first.as_ptr()).into())),
@@ -231,6 +231,54 @@ fn operation(random: &mut Random) -> String {
                 };
                 format!("become {uid} {gid} = {results:?} {} {}", libc::geteuid(), libc::getegid())
             }
+            33 | 34 => {
+                // Kept, whatever becomes of the name.
+                let slot = random.below(held.len());
+                libc::close(held[slot]);
+                let flags = random.pick(&[libc::O_RDONLY, libc::O_RDONLY, libc::O_RDWR, libc::O_PATH]);
+                held[slot] = libc::open(first.as_ptr(), flags | libc::O_NONBLOCK | libc::O_CLOEXEC);
+                format!("hold {slot} {one} {flags:x} = {}", outcome(i64::from(held[slot]).min(0)))
+            }
+            35..=37 => {
+                let slot = random.below(held.len());
+                on_held(random, held[slot], mode, [uid, gid]).replacen("held", &format!("held {slot}"), 1)
+            }
+            38 => {
+                let list = access_list(random);
+                let name = random.pick(&[c"system.posix_acl_access", c"system.posix_acl_default"]);
+                let result = libc::setxattr(first.as_ptr(), name.as_ptr(), list.as_ptr().cast(), list.len(), 0);
+                format!("setxattr {one} {name:?} {} = {}", list.len(), outcome(result.into()))
+            }
+            39 => {
+                let name = random.pick(&[c"system.posix_acl_access", c"system.posix_acl_default"]);
+                let mut value = [0_u8; 128];
+                let length = libc::getxattr(first.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len());
+                format!("getxattr {one} {name:?} = {} {:?}", outcome(length as i64), &value[..length.max(0) as usize])
+            }
+            40 => {
+                let limits = [
+                    libc::RESOLVE_NO_XDEV,
+                    libc::RESOLVE_NO_MAGICLINKS,
+                    libc::RESOLVE_NO_SYMLINKS,
+                    libc::RESOLVE_BENEATH,
+                    libc::RESOLVE_IN_ROOT,
+                ];
+                let resolve = random.pick(&limits) | if random.below(3) == 0 { random.pick(&limits) } else { 0 };
+                let flags =
+                    random.pick(&[libc::O_RDONLY, libc::O_PATH, libc::O_CREAT | libc::O_RDWR]) | libc::O_CLOEXEC;
+                let flags = flags | if flags & libc::O_PATH == 0 { libc::O_NONBLOCK } else { 0 };
+                let creates = flags & libc::O_CREAT != 0;
+                let how = [flags as u64, if creates { mode.into() } else { 0 }, resolve];
+                let from = if random.below(2) == 0 { here } else { random.pick(held) };
+                let opened = libc::syscall(libc::SYS_openat2, from, first.as_ptr(), how.as_ptr(), size_of_val(&how));
+                let line = format!("openat2 {one} {flags:x} {mode:o} {resolve:x} = {}", outcome(opened.min(0)));
+                if opened < 0 {
+                    return line;
+                }
+                let result = libc::fstat(opened as i32, &mut stat);
+                libc::close(opened as i32);
+                format!("{line} {}", described(result, &stat))
+            }
             _ => {
                 let result = libc::open(first.as_ptr(), libc::O_TMPFILE | libc::O_RDWR, mode);
                 let line = format!("tmpfile {one} = {}", outcome(i64::from(result).min(0)));
@@ -247,8 +295,8 @@ fn operation(random: &mut Random) -> String {
     }
 }
 
-/// Fills a directory with entries of the names that the calls use, of all kinds, owners and modes.
-pub fn fill(directory: &std::path::Path, seed: u64, depth: usize) {
+/// Fills a directory with entries of the names that the calls use, of all kinds and modes and, if `owned`, owners.
+pub fn fill(directory: &std::path::Path, seed: u64, depth: usize, owned: bool) {
     use std::os::unix::fs::symlink;
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for name in NAMES {
@@ -259,14 +307,16 @@ pub fn fill(directory: &std::path::Path, seed: u64, depth: usize) {
             1 => symlink(random.pick(&NAMES), &path).expect("a link"),
             2..=4 if depth > 0 => {
                 std::fs::create_dir(&path).expect("a directory");
-                fill(&path, random.next(), depth - 1);
+                fill(&path, random.next(), depth - 1, owned);
             }
             // SAFETY: a NUL-terminated string.
             5 => assert_eq!(unsafe { libc::mkfifo(text.as_ptr(), 0o600) }, 0),
             _ => std::fs::write(&path, "from the base".repeat(random.below(4))).expect("writable"),
         }
         let (uid, gid) = (random.pick(&[0, 0, 33]), random.pick(&[0, 0, 1000]));
-        std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).expect("root may");
+        if owned {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).expect("root may");
+        }
         if !path.is_symlink() {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(random.pick(&MODES));
             std::fs::set_permissions(&path, mode).expect("ours");
@@ -277,6 +327,61 @@ pub fn fill(directory: &std::path::Path, seed: u64, depth: usize) {
             unsafe { libc::utimensat(libc::AT_FDCWD, text.as_ptr(), [time; 2].as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
         assert_eq!(timed, 0);
     }
+}
+
+/// One call on a descriptor that was opened some time ago, or on none.
+fn on_held(random: &mut Random, file: i32, mode: u32, [uid, gid]: [u32; 2]) -> String {
+    // SAFETY: live variables and buffers of the sizes given with them, and NUL-terminated strings.
+    unsafe {
+        let mut stat: libc::stat = MaybeUninit::zeroed().assume_init();
+        match random.below(8) {
+            0 | 1 => {
+                let result = libc::fstat(file, &mut stat);
+                format!("held fstat {}", described(result, &stat))
+            }
+            2 => format!("held fchmod {mode:o} = {}", outcome(libc::fchmod(file, mode).into())),
+            3 => format!("held fchown {uid} {gid} = {}", outcome(libc::fchown(file, uid, gid).into())),
+            4 => {
+                let time = libc::timespec { tv_sec: 1000 + random.below(1000) as i64, tv_nsec: 0 };
+                format!("held futimens = {}", outcome(libc::futimens(file, [time; 2].as_ptr()).into()))
+            }
+            5 => {
+                let result = libc::fsetxattr(file, c"user.x".as_ptr(), c"v".as_ptr().cast(), 1, 0);
+                format!("held fsetxattr = {}", outcome(result.into()))
+            }
+            6 => {
+                let mut buffer = [0_u8; 64];
+                let result = libc::fgetxattr(file, c"user.x".as_ptr(), buffer.as_mut_ptr().cast(), 64);
+                format!("held fgetxattr = {}", outcome(result as i64))
+            }
+            _ => {
+                let result = libc::fstatat(file, c"".as_ptr(), &mut stat, libc::AT_EMPTY_PATH);
+                format!("held fstatat {}", described(result, &stat))
+            }
+        }
+    }
+}
+
+/// An access control list in the form of its attribute; now and then one that the kernel refuses.
+fn access_list(random: &mut Random) -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let mut entries: Vec<(u16, u32)> = vec![(1, NOBODY), (4, NOBODY), (0x20, NOBODY)];
+    if random.below(2) == 0 {
+        entries.insert(1, (2, random.pick(&[33, 1000])));
+    }
+    if random.below(3) == 0 {
+        entries.insert(entries.len() - 1, (8, random.pick(&[33, 1])));
+    }
+    if entries.len() > 3 && random.below(8) != 0 {
+        entries.insert(entries.len() - 1, (0x10, NOBODY));
+    }
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, id) in entries {
+        bytes.extend_from_slice(&tag.to_le_bytes());
+        bytes.extend_from_slice(&(random.below(8) as u16).to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+    }
+    bytes
 }
 
 /// Everything beneath a directory.

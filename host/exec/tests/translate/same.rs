@@ -29,9 +29,19 @@ const CALLS: usize = 500;
 /// Where root keeps what the kernel gave.
 pub const EXPECTED: &str = "COFFERDAM_TEST_EXPECTED";
 
+/// What the calls find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// Files, directories and links of the base, all of them root's.
+    Base,
+    /// The same, with owners of many kinds, which only root can make.
+    OwnedBase,
+}
+
 /// `COFFERDAM_TEST_SEQUENCES` asks for more than a minute's worth, `COFFERDAM_TEST_SEED` for others.
 fn random_calls_give_what_they_give_to_root(world: &World) {
-    compare(world, false);
+    compare(world, Found::Nothing);
 }
 
 /// The same, where the calls find files, directories and links of the base.
@@ -39,50 +49,61 @@ fn random_calls_on_a_base_give_what_they_give_to_root(world: &World) {
     if !world.on_layers.get() {
         return;
     }
-    // Its files have owners of many kinds, which only root can make.
+    compare(world, Found::Base);
     match has_other_side() {
-        true => compare(world, true),
+        true => compare(world, Found::OwnedBase),
         false => println!("skipped: a base with owners needs root"),
     }
 }
 
-fn compare(world: &World, on_a_base: bool) {
+fn compare(world: &World, what: Found) {
     let asked = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let sequences = asked("COFFERDAM_TEST_SEQUENCES").unwrap_or(10);
     let first = asked("COFFERDAM_TEST_SEED").unwrap_or(1);
+    let (name, place) = match what {
+        Found::Nothing if world.on_layers.get() => ("", "in a tree made of layers"),
+        Found::Nothing => ("", "in a whole tree"),
+        Found::Base => ("base-", "on files of the base"),
+        Found::OwnedBase => ("owned-base-", "on files of the base with owners of many kinds"),
+    };
     let mut differences = Vec::new();
     for seed in first..first + sequences {
         let mut step = world.program_step(&["__operations", &seed.to_string(), &CALLS.to_string()]);
-        step.owned |= on_a_base;
-        let key = if on_a_base { format!("base-{seed}") } else { seed.to_string() };
+        step.owned |= what == Found::OwnedBase;
+        let key = format!("{name}{seed}");
         let base = |root: &Path| {
-            if on_a_base {
-                make_base(root, seed);
+            if what != Found::Nothing {
+                make_base(root, seed, what == Found::OwnedBase);
             }
         };
         let Some(expected) = expected(world, &step, &key, &base) else { return };
         base(&step.tree);
         let found = world.output_of(&step);
-        let differs = expected.lines().zip(found.lines()).position(|(one, other)| one != other);
-        if let Some(at) = differs.or((expected.lines().count() != found.lines().count()).then_some(0)) {
-            let lines: Vec<&str> = expected.lines().collect();
-            let before = lines[at.saturating_sub(8)..at].join("\n");
-            let told = found.lines().nth(at).unwrap_or_default();
-            differences.push(format!("seed {seed}:\n{before}\n  the kernel: {}\n  here:       {told}", lines[at]));
+        if let Some(difference) = difference(&expected, &found) {
+            differences.push(format!("seed {seed}:\n{difference}"));
         }
         for directory in [&step.tree, &step.layer_directory()] {
             let _ = std::fs::remove_dir_all(directory);
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    println!("  {} calls compared", sequences as usize * CALLS);
+    println!("  {} calls compared {place}", sequences as usize * CALLS);
+}
+
+/// The first line that differs, and some before it.
+pub fn difference(expected: &str, found: &str) -> Option<String> {
+    let (lines, told): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
+    let at = (0..lines.len().max(told.len())).find(|&at| lines.get(at) != told.get(at))?;
+    let before = lines[at.min(lines.len()).saturating_sub(8)..at.min(lines.len())].join("\n");
+    let [kernel, here] = [&lines, &told].map(|lines| lines.get(at).copied().unwrap_or_default());
+    Some(format!("{before}\n  the kernel: {kernel}\n  here:       {here}"))
 }
 
 /// What the calls find. On the other side it is not beneath but in the upper directory: overlayfs renames no directory of a
 /// layer (EXDEV), here it can be done.
-fn make_base(root: &Path, seed: u64) {
+fn make_base(root: &Path, seed: u64, owned: bool) {
     std::fs::create_dir(root.join("w")).expect("a directory");
-    operations::fill(&root.join("w"), seed, 2);
+    operations::fill(&root.join("w"), seed, 2, owned);
 }
 
 /// What the kernel gives to a step, from root's own run if this is an ordinary user; `None` (reported as a skip) where

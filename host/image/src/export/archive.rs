@@ -12,13 +12,19 @@ use super::{Parts, directory::copy, entries};
 use crate::{Descriptor, Family, Index, Store, StoreError, json, store::OCI_LAYOUT};
 
 /// Writes an image as a tar archive of an OCI layout. `names` are full references; `image` is a manifest or an index, of
-/// the OCI family: other tools find no Docker manifest in such an archive.
+/// the OCI family: other tools find no Docker manifest in such an archive. `copied` hears of the bytes of blobs, piece by piece.
 ///
 /// # Errors
 /// A blob is missing or damaged (the archive is cut short then), or writing failed.
-pub fn oci_archive(store: &Store, image: &Descriptor, names: &[String], to: impl Write) -> Result<(), StoreError> {
+pub fn oci_archive(
+    store: &Store,
+    image: &Descriptor,
+    names: &[String],
+    to: impl Write,
+    copied: &dyn Fn(u64),
+) -> Result<(), StoreError> {
     let parts = Parts::collect(store, image)?;
-    let mut archive = Archive { store, tar: to };
+    let mut archive = Archive { store, tar: to, copied };
     archive.blobs(&parts.blobs)?;
     let index = Index::new(Family::Oci, entries(image, names));
     archive.file("index.json", &index.to_json())?;
@@ -31,7 +37,13 @@ pub fn oci_archive(store: &Store, image: &Descriptor, names: &[String], to: impl
 ///
 /// # Errors
 /// [`StoreError::SeveralPlatforms`]; else as [`oci_archive`].
-pub fn docker_archive(store: &Store, image: &Descriptor, names: &[String], to: impl Write) -> Result<(), StoreError> {
+pub fn docker_archive(
+    store: &Store,
+    image: &Descriptor,
+    names: &[String],
+    to: impl Write,
+    copied: &dyn Fn(u64),
+) -> Result<(), StoreError> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Item<'a> {
@@ -47,7 +59,7 @@ pub fn docker_archive(store: &Store, image: &Descriptor, names: &[String], to: i
         repo_tags: names,
         layers: manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
     };
-    let mut archive = Archive { store, tar: to };
+    let mut archive = Archive { store, tar: to, copied };
     archive.blobs(&parts.blobs)?;
     let index = Index::new(Family::Oci, entries(image, names));
     archive.file("index.json", &index.to_json())?;
@@ -64,6 +76,7 @@ fn blob_name(digest: &Digest) -> String {
 struct Archive<'a, W> {
     store: &'a Store,
     tar: W,
+    copied: &'a dyn Fn(u64),
 }
 
 impl<W: Write> Archive<'_, W> {
@@ -73,15 +86,15 @@ impl<W: Write> Archive<'_, W> {
         for (digest, descriptor) in blobs {
             let mut source = self.store.open_verified(descriptor)?;
             self.header(&blob_name(digest), tar::EntryType::Regular, descriptor.size)?;
-            let store = self.store;
-            self.content(&mut source, descriptor.size, |error| store.reading(digest, error))?;
+            let (store, copied) = (self.store, self.copied);
+            self.content(&mut source, descriptor.size, copied, |error| store.reading(digest, error))?;
         }
         Ok(())
     }
 
     fn file(&mut self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         self.header(name, tar::EntryType::Regular, content.len() as u64)?;
-        self.content(&mut &content[..], content.len() as u64, writing)
+        self.content(&mut &content[..], content.len() as u64, &|_| (), writing)
     }
 
     fn header(&mut self, name: &str, kind: tar::EntryType, size: u64) -> Result<(), StoreError> {
@@ -101,9 +114,10 @@ impl<W: Write> Archive<'_, W> {
         &mut self,
         source: &mut impl Read,
         size: u64,
+        copied: &dyn Fn(u64),
         reading: impl FnOnce(io::Error) -> StoreError,
     ) -> Result<(), StoreError> {
-        copy(source, &mut self.tar, reading, writing)?;
+        copy(source, &mut self.tar, copied, reading, writing)?;
         let padding = (512 - size % 512) % 512;
         self.write(&[0; 512][..padding as usize])
     }

@@ -10,20 +10,33 @@ use crate::{Descriptor, Family, Index, OciLayout, Store, StoreError, store::OCI_
 /// Writes an image as an OCI layout directory (OCI image specification, image-layout.md), or adds it to the layout that is
 /// there. A tag that another image of that layout had moves to this one.
 ///
-/// `names` are full references; `image` is a manifest or an index in the store.
+/// `names` are full references; `image` is a manifest or an index in the store. `copied` hears of the bytes of blobs, piece by
+/// piece.
 ///
 /// # Errors
 /// A blob is missing or damaged, `directory` holds something else, or the machine refused.
-pub fn oci_directory(store: &Store, image: &Descriptor, names: &[String], directory: &Path) -> Result<(), StoreError> {
+pub fn oci_directory(
+    store: &Store,
+    image: &Descriptor,
+    names: &[String],
+    directory: &Path,
+    copied: &dyn Fn(u64),
+) -> Result<(), StoreError> {
     let new = !directory.exists();
-    let written = write_directory(store, image, names, directory);
+    let written = write_directory(store, image, names, directory, copied);
     if written.is_err() && new {
         drop(fs::remove_dir_all(directory));
     }
     written
 }
 
-fn write_directory(store: &Store, image: &Descriptor, names: &[String], directory: &Path) -> Result<(), StoreError> {
+fn write_directory(
+    store: &Store,
+    image: &Descriptor,
+    names: &[String],
+    directory: &Path,
+    copied: &dyn Fn(u64),
+) -> Result<(), StoreError> {
     let parts = Parts::collect(store, image)?;
     let existing = directory.join("oci-layout").exists();
     let mut index =
@@ -31,7 +44,7 @@ fn write_directory(store: &Store, image: &Descriptor, names: &[String], director
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(StoreError::io("create", &blobs))?;
     for descriptor in parts.blobs.values() {
-        copy_blob(store, descriptor, &blobs)?;
+        copy_blob(store, descriptor, &blobs, copied)?;
     }
     let new = entries(image, names);
     let tag = |entry: &Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).cloned();
@@ -49,22 +62,24 @@ fn write_directory(store: &Store, image: &Descriptor, names: &[String], director
 }
 
 /// A copy, not a link: whoever changes the export must not change the store.
-fn copy_blob(store: &Store, descriptor: &Descriptor, blobs: &Path) -> Result<(), StoreError> {
+fn copy_blob(store: &Store, descriptor: &Descriptor, blobs: &Path, copied: &dyn Fn(u64)) -> Result<(), StoreError> {
     let path = blobs.join(descriptor.digest.hex());
     if fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == descriptor.size) {
+        copied(descriptor.size);
         return Ok(());
     }
     let mut source = store.open_verified(descriptor)?;
     let mut file = NewFile::create(&path)?;
     let reading = |source| store.reading(&descriptor.digest, source);
-    copy(&mut source, &mut file, reading, StoreError::io("write", &path))?;
+    copy(&mut source, &mut file, copied, reading, StoreError::io("write", &path))?;
     file.persist()
 }
 
-/// Copies to the end, and keeps the two sides' errors apart.
+/// Copies to the end, tells of each piece, and keeps the two sides' errors apart.
 pub(super) fn copy(
     source: &mut impl io::Read,
     target: &mut impl io::Write,
+    copied: &dyn Fn(u64),
     reading: impl FnOnce(io::Error) -> StoreError,
     writing: impl FnOnce(io::Error) -> StoreError,
 ) -> Result<(), StoreError> {
@@ -76,6 +91,7 @@ pub(super) fn copy(
                 if let Err(error) = target.write_all(&buffer[..count]) {
                     return Err(writing(error));
                 }
+                copied(count as u64);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(reading(error)),

@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks whether the other one has finished.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// A shorter wait is not worth a word.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
+
 /// A layer that is being unpacked. Dropped without [`UnpackGuard::commit`], it leaves nothing.
 pub struct UnpackGuard {
     directory: TempDir,
@@ -50,13 +53,13 @@ impl Store {
         Ok(is_directory(&place).then_some(place))
     }
 
-    /// Starts to unpack a layer, or waits until the builder or thread that is at it has finished, but not for ever. The same
-    /// thread must not ask twice.
+    /// Starts to unpack a layer, or waits until the builder or thread that is at it has finished, but not for ever. `waits`
+    /// is called once if that takes long. The same thread must not ask twice.
     ///
     /// # Errors
     /// `form` is not a name, or the machine refused.
-    pub fn begin_unpack(&self, form: &str, diff_id: &Digest) -> Result<Unpacking, StoreError> {
-        let (place, lock) = self.lock_unpacked(form, diff_id)?;
+    pub fn begin_unpack(&self, form: &str, diff_id: &Digest, waits: &dyn Fn()) -> Result<Unpacking, StoreError> {
+        let (place, lock) = self.lock_unpacked(form, diff_id, waits)?;
         if is_directory(&place) {
             return Ok(Unpacking::Ready(place));
         }
@@ -70,7 +73,7 @@ impl Store {
     /// # Errors
     /// `form` is not a name, or the machine refused.
     pub fn adopt_unpacked(&self, form: &str, diff_id: &Digest, directory: &Path) -> Result<PathBuf, StoreError> {
-        let (place, _lock) = self.lock_unpacked(form, diff_id)?;
+        let (place, _lock) = self.lock_unpacked(form, diff_id, &|| ())?;
         put(directory, &place)?;
         Ok(place)
     }
@@ -82,7 +85,12 @@ impl Store {
         Ok(self.root.join("unpacked").join(form).join(diff_id.hex()))
     }
 
-    fn lock_unpacked(&self, form: &str, diff_id: &Digest) -> Result<(PathBuf, Option<File>), StoreError> {
+    fn lock_unpacked(
+        &self,
+        form: &str,
+        diff_id: &Digest,
+        waits: &dyn Fn(),
+    ) -> Result<(PathBuf, Option<File>), StoreError> {
         let place = self.unpacked_place(form, diff_id)?;
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
@@ -91,10 +99,17 @@ impl Store {
         let lock_path = place.with_extension("lock");
         let lock = lock_file(&lock_path)?;
         let begun = Instant::now();
+        let mut told = false;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok((place, Some(lock))),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => thread::sleep(LOOK_AGAIN),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                    if !told && begun.elapsed() >= WORTH_TELLING {
+                        waits();
+                        told = true;
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                }
                 Err(TryLockError::WouldBlock) => return Ok((place, None)),
                 Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &lock_path)(error)),
             }

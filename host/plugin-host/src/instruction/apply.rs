@@ -29,7 +29,7 @@ use crate::{
 pub struct ApplyHandles {
     /// Of the stage. The caller takes the changes if the step succeeds, and discards them if not.
     pub rootfs: Arc<Mutex<RootFs>>,
-    /// One for each [`Read::Tree`] of the plan, in their order.
+    /// One for each [`Read::Tree`], [`Read::Url`] and [`Read::Git`] of the plan, in their order.
     pub trees: Vec<Arc<dyn Tree>>,
     /// What runs commands. The plugin gets it only if its manifest wants `exec` and the plan declared the whole root file
     /// system.
@@ -56,7 +56,7 @@ impl PluginHost {
     /// Any [`ApplyError`]; the changes made so far are then to be discarded.
     ///
     /// # Panics
-    /// `handles` has not one tree for each tree read of `planned`.
+    /// `handles` has not one tree for each read of a tree, URL or repository of `planned`.
     pub fn apply(&self, step: &Step, planned: &Planned, handles: ApplyHandles) -> Result<Applied, ApplyError> {
         let Some(plugin) = self.handler(&step.keyword) else {
             let message = format!("no plugin handles {}", step.keyword);
@@ -134,16 +134,19 @@ fn tree_handles(
     trees: Vec<Arc<dyn Tree>>,
 ) -> Result<Vec<(TreeHandle, TreeRead)>, ApplyError> {
     let reads = planned.reads.iter().filter_map(|read| match read {
-        Read::Tree(read) => Some(read.clone()),
-        _ => None,
+        Read::Tree(read) => {
+            let capability = match read.source {
+                TreeSource::Context => Capability::Context,
+                TreeSource::Named(_) => Capability::Stages,
+            };
+            Some((read.clone(), capability))
+        }
+        Read::Url(url) | Read::Git(url) => Some((TreeRead::whole(url), Capability::Fetch)),
+        Read::RootfsPath(_) | Read::WholeRootfs => None,
     });
-    let reads: Vec<TreeRead> = reads.collect();
-    assert_eq!(reads.len(), trees.len(), "one tree for each tree read of the plan");
-    let handle = |(read, tree): (TreeRead, Arc<dyn Tree>)| {
-        let capability = match read.source {
-            TreeSource::Context => Capability::Context,
-            TreeSource::Named(_) => Capability::Stages,
-        };
+    let reads: Vec<(TreeRead, Capability)> = reads.collect();
+    assert_eq!(reads.len(), trees.len(), "one tree for each read of a tree, URL or repository");
+    let handle = |((read, capability), tree): ((TreeRead, Capability), Arc<dyn Tree>)| {
         if !plugin.has(&capability) {
             let message = "its manifest doesn't want it".to_owned();
             return Err(ApplyError::Denied {

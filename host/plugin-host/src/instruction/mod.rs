@@ -130,7 +130,8 @@ fn allowed(plugin: &Plugin, planned: Planned, span: Span) -> PlanResult {
             }
             Read::Tree(_) => wants(Capability::Stages, "a read of a stage or an image"),
             Read::RootfsPath(_) | Read::WholeRootfs => wants(Capability::Rootfs, "a read of the root file system"),
-            Read::Url(_) | Read::Git(_) => {}
+            Read::Url(_) => wants(Capability::Fetch, "a read of a URL"),
+            Read::Git(_) => wants(Capability::Fetch, "a read of a git repository"),
         }
     }
     if planned.effect == Effect::RootFileSystem {

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 
+use cofferdam_digest::HashingWriter;
 use cofferdam_plan::step::{TreeRead, TreeSource};
 use cofferdam_rootfs::{Metadata as EntryMetadata, Owner, RootPath, RootfsError, Timestamp};
 use wasmtime::component::Resource;
@@ -120,6 +121,23 @@ impl HostTree for CallState {
             Ok(reader) => Ok(self.table.push(ReaderHandle(reader))?),
             Err(error) => Err(error),
         })
+    }
+
+    fn digest(&mut self, tree: Resource<TreeHandle>, at: Vec<u8>) -> wasmtime::Result<Result<String, Error>> {
+        self.in_tree(tree, |state, handle| {
+            let at = path(&at)?;
+            let real = handle.reach(state, &at, true, false)?.ok_or_else(|| Error::NotFound(at.to_vec()))?;
+            state.witness.record(&handle.capability.to_string(), || format!("digest {at}"));
+            let mut file = handle.tree.open(&real).map_err(|error| state.answer(error))?;
+            let mut hashing = HashingWriter::new(std::io::sink());
+            let read = std::io::copy(&mut file, &mut hashing);
+            read.map_err(|source| state.answer(RootfsError::Storage { action: format!("read `{at}`"), source }))?;
+            Ok(hashing.finish().1.to_string())
+        })
+    }
+
+    fn revision(&mut self, tree: Resource<TreeHandle>) -> wasmtime::Result<Result<Option<String>, Error>> {
+        self.in_tree(tree, |_, handle| Ok(handle.tree.revision()))
     }
 
     fn drop(&mut self, tree: Resource<TreeHandle>) -> wasmtime::Result<()> {

@@ -56,6 +56,7 @@ pub(super) struct PolicyFile {
     pub(super) plugins: BTreeMap<String, PluginRule>,
     pub(super) pull: Option<Vec<HostPattern>>,
     pub(super) push: Option<Vec<HostPattern>>,
+    pub(super) fetch: Option<Vec<HostPattern>>,
     pub(super) network: RunNetwork,
     memory_mib: Option<u32>,
     deadline_ms: Option<u32>,
@@ -129,6 +130,8 @@ struct Raw {
     #[serde(default)]
     registries: RawRegistries,
     #[serde(default)]
+    sources: RawSources,
+    #[serde(default)]
     run: RawRun,
     #[serde(default)]
     limits: RawLimits,
@@ -150,6 +153,12 @@ struct RawRegistries {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
+struct RawSources {
+    fetch: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 struct RawRun {
     network: Option<RunNetwork>,
 }
@@ -166,6 +175,7 @@ impl Raw {
         let mut file = PolicyFile {
             pull: hosts("registries.pull", self.registries.pull)?,
             push: hosts("registries.push", self.registries.push)?,
+            fetch: hosts("sources.fetch", self.sources.fetch)?,
             network: self.run.network.unwrap_or_default(),
             memory_mib: self.limits.memory_mib,
             deadline_ms: self.limits.deadline_ms,

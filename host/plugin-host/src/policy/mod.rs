@@ -95,6 +95,11 @@ impl Policy {
         self.layers().all(|layer| covers(layer.file.push.as_deref(), host))
     }
 
+    /// Whether the host may fetch what steps name from a server (`host` or `host:port`).
+    pub fn may_fetch(&self, host: &str) -> bool {
+        self.layers().all(|layer| covers(layer.file.fetch.as_deref(), host))
+    }
+
     /// The most that RUN may have of the network.
     pub fn run_network(&self) -> RunNetwork {
         self.layers().map(|layer| layer.file.network).min().unwrap_or(RunNetwork::Host)
@@ -157,6 +162,9 @@ mod tests {
         assert!(!policy.may_pull("a.corp.example.evil.example") && !policy.may_pull("ghcr.io"));
         assert!(!policy.may_push("docker.io"));
         assert!(Policy::default().may_push("docker.io"));
+        let policy = Policy::parse("[sources]\nfetch = [\"*.corp.example\"]\n").unwrap();
+        assert!(policy.may_fetch("git.corp.example") && !policy.may_fetch("corp.example.evil.example"));
+        assert!(Policy::default().may_fetch("example.org"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn each_instruction_has_a_handler_that_imports_nothing_but_our_packages() {
     }
     assert_eq!(host.facts("COPY").unwrap().syntax, Syntax::Words);
     assert!(host.plugins().iter().all(|plugin| plugin.origin == Origin::Embedded));
-    assert_eq!(host.tag_policies(), ["tags-explicit", "tags-git"]);
+    assert_eq!(host.tag_policies(), ["tags-explicit", "tags-git", "tags-gitlab", "tags-metadata", "tags-semver"]);
 }
 
 #[test]
@@ -152,12 +152,13 @@ fn tags_follow_from_git() {
         ci: None,
         date: Timestamp::default(),
         digest: None,
+        published: Vec::new(),
     };
     let requested = Requested { repository: "registry.example/app".into(), tags: Vec::new(), options: Vec::new() };
     let host = host();
     for name in ["git", "tags-git"] {
-        let Decision::Tags(tags) = host.decide(name, &facts, &requested).unwrap() else { panic!("refused") };
-        assert!(tags.contains(&"latest".to_owned()), "{tags:?}");
+        let Decision::Push(naming) = host.decide(name, &facts, &requested).unwrap() else { panic!("refused") };
+        assert!(naming.tags.contains(&"latest".to_owned()), "{naming:?}");
     }
     let error = host.decide("none", &facts, &requested).unwrap_err();
     assert!(error.to_string().contains("tags-explicit, tags-git"), "{error}");

@@ -68,6 +68,9 @@ const DIRECTORY: Attributes = Attributes { mode: 0o755, owner: ROOT, mtime: None
 #[derive(Debug, Clone, Default)]
 pub struct MemoryTree {
     entries: Entries,
+    /// What every file's digest is said to be.
+    digest: String,
+    revision: Option<String>,
 }
 
 impl MemoryTree {
@@ -89,6 +92,18 @@ impl MemoryTree {
     /// Adds anything.
     pub fn add(&mut self, path: &[u8], entry: Entry) -> &mut Self {
         put(&mut self.entries, path, entry);
+        self
+    }
+
+    /// Says what the digest of every file is.
+    pub fn set_digest(&mut self, digest: &str) -> &mut Self {
+        self.digest = digest.to_owned();
+        self
+    }
+
+    /// Says which commit the tree is.
+    pub fn set_revision(&mut self, revision: &str) -> &mut Self {
+        self.revision = Some(revision.to_owned());
         self
     }
 
@@ -146,6 +161,14 @@ impl Tree for MemoryTree {
             Kind::File => Ok(Box::new(MemoryReader { content: entry.content.clone(), position: Cell::new(0) })),
             _ => Err(Error::IsADirectory(path.to_vec())),
         }
+    }
+
+    fn digest(&self, path: &[u8]) -> Result<String, Error> {
+        self.open(path).map(|_| self.digest.clone())
+    }
+
+    fn revision(&self) -> Result<Option<String>, Error> {
+        Ok(self.revision.clone())
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -208,11 +231,11 @@ impl RootFs for MemoryRoot {
     }
 
     fn stat(&self, path: &[u8], follow: bool) -> Result<Option<Metadata>, Error> {
-        MemoryTree { entries: self.entries.borrow().clone() }.stat(path, follow)
+        MemoryTree { entries: self.entries.borrow().clone(), ..MemoryTree::default() }.stat(path, follow)
     }
 
     fn read_file(&self, path: &[u8], limit: u32) -> Result<Vec<u8>, Error> {
-        let tree = MemoryTree { entries: self.entries.borrow().clone() };
+        let tree = MemoryTree { entries: self.entries.borrow().clone(), ..MemoryTree::default() };
         let (_, entry) = tree.find(path, true).ok_or_else(|| Error::NotFound(path.to_vec()))?;
         match entry.content.len() as u64 > u64::from(limit) {
             true => Err(Error::TooLarge(u64::from(limit))),

@@ -3,11 +3,13 @@
 //! They keep the promises of `wit/fs` as far as a handler can tell: in-root resolution of the last symlink, replaced
 //! entries, files that exist only once they are finished. They do not check reads: the host does that.
 
+mod facts;
 mod memory;
 mod steps;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
+pub use facts::{COMMIT, FactsBuilder, MOMENT, requested};
 pub use memory::{Entry, MemoryRoot, MemoryTree};
 pub use steps::{StepBuilder, step};
 

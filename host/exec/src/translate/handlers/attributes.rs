@@ -7,7 +7,6 @@ use rustix::{
 };
 
 use super::find_node;
-use crate::journal::{Seen, mode_on_disk};
 use crate::translate::{
     access,
     calls::Outcome,
@@ -18,6 +17,10 @@ use crate::translate::{
     resolve::{Start, own_path},
     tracee::Task,
     tracer::Tracer,
+};
+use crate::{
+    Recorded, acl,
+    journal::{Seen, mode_on_disk},
 };
 
 /// chmod(2), fchmodat(2), fchmodat2(2).
@@ -55,7 +58,11 @@ fn open_file(tracer: &Tracer, task: &Task, number: u64) -> Result<(OwnedFd, Seen
     Ok((file, seen))
 }
 
-fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mode: u32) -> Result<Outcome, Errno> {
+/// Changes the mode of what was found, if the task may.
+///
+/// # Errors
+/// As chmod(2).
+pub fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mode: u32) -> Result<Outcome, Errno> {
     if seen.is_symlink() {
         return Err(Errno::OPNOTSUPP);
     }
@@ -64,10 +71,16 @@ fn change_mode(tracer: &mut Tracer, task: &Task, file: &OwnedFd, seen: &Seen, mo
     if !task.identity.is_in_group(seen.gid) && !task.identity.can(capability::FSETID) {
         mode &= !libc::S_ISGID;
     }
-    if is_of_tree(tracer, seen) {
+    if !tracer.journal.change_bound(seen, |recorded| recorded.mode = mode) && is_of_tree(tracer, seen) {
         tracer.end_watch(Some(seen.inode));
         rustix::fs::chmod(own_path(file), Mode::from_raw_mode(mode_on_disk(mode, seen.is_directory())))?;
-        tracer.journal.change(seen, |recorded| recorded.mode = mode);
+        tracer.journal.change(seen, |recorded| {
+            recorded.mode = mode;
+            if let Some(mut list) = seen.acl.clone() {
+                list.set_mode(mode);
+                recorded.xattrs.insert(acl::ACCESS.to_vec(), list.to_bytes());
+            }
+        });
     }
     Ok(Outcome::Return(0))
 }
@@ -114,7 +127,15 @@ fn change_owner(
             return Err(Errno::PERM);
         }
     }
-    if !is_of_tree(tracer, seen) {
+    let change = |recorded: &mut Recorded| {
+        if uid != u32::MAX {
+            recorded.uid = uid;
+        }
+        if gid != u32::MAX {
+            recorded.gid = gid;
+        }
+    };
+    if tracer.journal.change_bound(seen, change) || !is_of_tree(tracer, seen) {
         return Ok(Outcome::Return(0));
     }
     tracer.end_watch(Some(seen.inode));
@@ -125,12 +146,7 @@ fn change_owner(
         access::check_owner(&task.identity, seen)?;
     }
     tracer.journal.change(seen, |recorded| {
-        if uid != u32::MAX {
-            recorded.uid = uid;
-        }
-        if gid != u32::MAX {
-            recorded.gid = gid;
-        }
+        change(recorded);
         if special {
             recorded.mode &= !loss.bits;
             recorded.xattrs.remove(b"security.capability".as_slice());
@@ -216,18 +232,32 @@ fn set_times_of_descriptor(
     number: u64,
     times: Option<[Timespec; 2]>,
 ) -> Result<Outcome, Errno> {
-    let Some(lazy) = tracer.journal.lazy() else { return Ok(Outcome::Native) };
     let file = match super::open_descriptor(task, number as i32) {
         // The kernel has the error.
         Err(_) => return Ok(Outcome::Native),
         Ok(file) => file,
     };
-    let Some(stub) = lazy.stub_of(file.as_fd())? else { return Ok(Outcome::Native) };
-    tracer.journal.touch(&tracer.journal.look(stub.as_fd())?);
+    let stub = tracer.journal.lazy().map_or(Ok(None), |lazy| lazy.stub_of(file.as_fd()))?;
+    let seen = tracer.journal.look(stub.as_ref().unwrap_or(&file).as_fd())?;
     let times = times.unwrap_or([NOW, NOW]);
+    if is_of_tree(tracer, &seen) {
+        may_set_times(task, &seen, &times)?;
+    }
+    let Some(stub) = stub else { return Ok(Outcome::Native) };
+    tracer.journal.touch(&seen);
     let timestamps = Timestamps { last_access: times[0], last_modification: times[1] };
     rustix::fs::utimensat(rustix::fs::CWD, own_path(&stub), &timestamps, AtFlags::empty())?;
     Ok(Outcome::Return(0))
+}
+
+/// Whether a task may set times: its own files', and to now those of any file that it may write to.
+fn may_set_times(task: &Task, seen: &Seen, times: &[Timespec; 2]) -> Result<(), Errno> {
+    let all = |what| times.iter().all(|time| time.tv_nsec == what);
+    match access::check_owner(&task.identity, seen) {
+        Err(_) if all(libc::UTIME_OMIT) => Ok(()),
+        Err(_) if all(libc::UTIME_NOW) => access::check(&task.identity, seen, access::WRITE),
+        result => result,
+    }
 }
 
 fn set_times(
@@ -248,16 +278,9 @@ fn set_times(
     if times.iter().all(|time| time.tv_nsec == libc::UTIME_OMIT) {
         return Ok(Outcome::Return(0));
     }
-    let may = |seen: &Seen| {
-        let now = times.iter().all(|time| time.tv_nsec == libc::UTIME_NOW);
-        match access::check_owner(&task.identity, seen) {
-            Err(_) if now => access::check(&task.identity, seen, access::WRITE),
-            result => result,
-        }
-    };
     if string.is_empty() && flags & libc::AT_EMPTY_PATH as u64 != 0 {
         let (file, seen) = find_node(tracer, task, start, path, flags, follow)?;
-        may(&seen)?;
+        may_set_times(task, &seen, &times)?;
         tracer.journal.touch(&seen);
         rustix::fs::utimensat(rustix::fs::CWD, own_path(&file), &timestamps, AtFlags::empty())?;
         return Ok(Outcome::Return(0));
@@ -265,7 +288,7 @@ fn set_times(
     let found = tracer.resolve(task, start, &string, follow)?;
     super::check_writable(tracer, &found)?;
     let (file, seen) = found.existing()?;
-    may(seen)?;
+    may_set_times(task, seen, &times)?;
     tracer.journal.touch(seen);
     match found.named() {
         // The only way to a symlink itself.

@@ -7,6 +7,7 @@ use crate::translate::{
     access,
     bindings::is_beneath,
     calls::Outcome,
+    footing::Aim,
     identity::capability,
     memory,
     registers::Registers,
@@ -16,16 +17,24 @@ use crate::translate::{
 };
 
 /// chdir(2): the kernel keeps the working directory.
-pub fn chdir(tracer: &mut Tracer, task: &Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+pub fn chdir(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
     let found = find(tracer, task, Start::Here, registers.argument(0), true)?;
     let (_, seen) = found.existing()?;
     if !seen.is_directory() {
         return Err(Errno::NOTDIR);
     }
     access::check(&task.identity, seen, access::EXECUTE)?;
-    let original = registers.clone();
-    rewrite(tracer, task, registers, 0, &found, Start::Here)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    if let Aim::Door(_, path) = tracer.aim(&found) {
+        // Out of the real root lead descriptors alone.
+        let original = registers.clone();
+        let directory = tracer.open_for(task, registers, &[b"/", path.as_slice()].concat())?;
+        registers.set_number(libc::SYS_fchdir);
+        registers.set_argument(0, directory as u64);
+        let after = After { close: Some(directory), ..*After::restore(&original) };
+        tracer.call_again(task, registers, Box::new(after))?;
+        return Ok(Outcome::Native);
+    }
+    rewrite(tracer, task, registers, 0, &found)
 }
 
 /// fchdir(2).

@@ -12,7 +12,7 @@ use crate::translate::{
     memory::{self, PATH_LIMIT_BYTES},
     registers::{RED_ZONE_BYTES, Registers},
     resolve::{Found, Start},
-    tracee::{After, SLOT_BYTES, Task},
+    tracee::{After, Running, SLOT_BYTES, Task},
     tracer::Tracer,
 };
 
@@ -82,15 +82,19 @@ fn start(
         words = replaced;
         path = line.interpreter;
     };
+    if let Some(processor) = elf::other_processor(&header) {
+        tracer.note_other_processor(&found.path, processor);
+    }
     let program = elf::parse(&header)?;
     let (_, seen) = found.existing()?;
+    let program_file = seen.key();
     let owner = (
         (seen.mode & libc::S_ISUID != 0).then_some(seen.uid),
         (seen.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP).then_some(seen.gid),
     );
-    let outside = outside(tracer, &found)?;
+    let itself = to_run(tracer, &found)?;
     let (started, entry, relocatable, to_map) = match program.interpreter {
-        None => (outside, program.entry, program.relocatable, None),
+        None => (itself, program.entry, program.relocatable, None),
         Some((offset, length)) => {
             let loader = loader_path(&file, offset, length)?;
             let loader = tracer.resolve(task, Start::Here, &loader, true)?;
@@ -99,40 +103,57 @@ fn start(
             if parsed.interpreter.is_some() {
                 return Err(Errno::LIBBAD);
             }
-            let started = self::outside(tracer, &loader)?;
-            (started, parsed.entry, parsed.relocatable, Some(ToMap { outside, program }))
+            if tracer.footing.finds(&loader) {
+                if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &loader.node) {
+                    lazy.bring(file.as_fd(), seen)?;
+                }
+                (itself, program.entry, program.relocatable, None)
+            } else {
+                let started = to_run(tracer, &loader)?;
+                (started, parsed.entry, parsed.relocatable, Some(ToMap { place: itself, program }))
+            }
         }
     };
-    let address = tracer.lend_path(task, registers, 0, &started)?;
-    registers.set_argument(0, address);
     if !words.is_empty() {
         let arguments = with_words(tracer, task, registers, &words)?;
         registers.set_argument(1, arguments);
+    }
+    let (directory, path) = started;
+    let address = tracer.lend_path(task, registers, 0, &path)?;
+    if directory == libc::AT_FDCWD as u64 {
+        registers.set_argument(0, address);
+    } else {
+        let (arguments, environment) = (registers.argument(1), registers.argument(2));
+        registers.set_number(libc::SYS_execveat);
+        for (index, value) in [directory, address, arguments, environment, 0].into_iter().enumerate() {
+            registers.set_argument(index, value);
+        }
     }
     task.exec = Some(Box::new(PendingExec {
         entry,
         relocatable,
         to_map,
         name: name.to_vec(),
-        program: found.path,
+        program: Running { path: found.path, file: program_file },
         owner: if depth == 0 { owner } else { (None, None) },
     }));
     Ok(())
 }
 
-/// The path on this machine of something that is to be run. A file of the layers is run where it is, unless its mode there
-/// forbids that.
-fn outside(tracer: &Tracer, found: &Found) -> Result<Vec<u8>, Errno> {
+/// How the task gets to something that is to be run: a directory, and a path from there. A file of the layers is run where
+/// it is, unless its mode there forbids that.
+fn to_run(tracer: &Tracer, found: &Found) -> Result<(u64, Vec<u8>), Errno> {
+    let here = libc::AT_FDCWD as u64;
     if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node)
         && let Some(content) = lazy.content(seen)
         && lazy.stub_of(file.as_fd())?.is_none()
     {
         if lazy.is_executable_below(seen) {
-            return Ok(content);
+            return Ok(tracer.footing.outside(content).directory_of((here, Vec::new())));
         }
         lazy.fill(file.as_fd(), seen)?;
     }
-    Ok(found.magic.clone().unwrap_or_else(|| tracer.bindings.outside(&found.path)))
+    Ok(tracer.aim(found).directory_of((here, found.path.clone())))
 }
 
 /// Opens something that is to be run, and reads its beginning.

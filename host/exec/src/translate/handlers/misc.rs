@@ -18,22 +18,34 @@ use crate::{
 
 /// A call whose only concern is a path of something that exists.
 pub fn with_path(
-    tracer: &Tracer,
-    task: &Task,
+    tracer: &mut Tracer,
+    task: &mut Task,
     registers: &mut Registers,
-    start: Start,
     index: usize,
-    follow: bool,
 ) -> Result<Outcome, Errno> {
-    let found = find(tracer, task, start, registers.argument(index), follow)?;
+    let found = find(tracer, task, Start::Here, registers.argument(index), true)?;
     found.existing()?;
-    let original = registers.clone();
-    rewrite(tracer, task, registers, index, &found, start)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    rewrite(tracer, task, registers, index, &found)
+}
+
+/// close_range(2), which may not close the door ([`crate::translate::footing`]).
+pub fn close_range(tracer: &Tracer, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let Some(door) = tracer.footing.door() else { return Ok(Outcome::Native) };
+    let (first, last) = (registers.argument(0) as u32, registers.argument(1) as u32);
+    let door = door as u32;
+    if !(first..=last).contains(&door) {
+        return Ok(Outcome::Native);
+    }
+    if first == door {
+        return Ok(Outcome::Return(0));
+    }
+    let after = After::restore(registers);
+    registers.set_argument(1, u64::from(door - 1));
+    Ok(Outcome::Rewritten(after))
 }
 
 /// inotify_add_watch(2).
-pub fn inotify_add_watch(tracer: &Tracer, task: &Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+pub fn inotify_add_watch(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
     let follow = registers.argument(2) as u32 & libc::IN_DONT_FOLLOW == 0;
     let found = find(tracer, task, Start::Here, registers.argument(1), follow)?;
     let (file, seen) = found.existing()?;
@@ -42,9 +54,7 @@ pub fn inotify_add_watch(tracer: &Tracer, task: &Task, registers: &mut Registers
         // What is made of it later would be told as new.
         tracer.journal.complete(file.as_fd())?;
     }
-    let original = registers.clone();
-    rewrite(tracer, task, registers, 1, &found, Start::Here)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    rewrite(tracer, task, registers, 1, &found)
 }
 
 /// uname(2), with the name that commands see everywhere.

@@ -11,6 +11,8 @@ pub mod open;
 pub mod socket;
 pub mod xattr;
 
+use std::collections::BTreeMap;
+
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{Mode, OFlags},
@@ -19,6 +21,7 @@ use rustix::{
 
 use crate::{
     DeviceNode, Recorded,
+    acl::{self, AccessList},
     journal::{Seen, mode_on_disk},
 };
 
@@ -107,17 +110,33 @@ pub struct Newborn {
 }
 
 impl Newborn {
-    /// `mode` before the mask; the group follows a setgid directory (inode(7)).
-    pub fn new(task: &Task, parent: &Seen, mode: u32, directory: bool) -> Self {
-        let mut mode = mode & 0o7777 & !task.place.borrow().mask;
+    /// `mode` before the mask; the group follows a setgid directory (inode(7)), and a list of the directory stands for the
+    /// mask (acl(5), "Object creation and default ACLs").
+    pub fn new(tracer: &Tracer, task: &Task, parent: &Seen, mode: u32, directory: bool) -> Self {
+        let mut xattrs = BTreeMap::new();
+        let default = tracer.journal.get(parent).and_then(|recorded| recorded.xattrs.get(acl::DEFAULT));
+        let mut mode = mode & 0o7777;
+        match default.and_then(|value| AccessList::parse(value).ok()?) {
+            Some(list) => {
+                let own = list.for_new(mode);
+                mode = mode & 0o7000 | own.mode();
+                if !own.is_mode() {
+                    xattrs.insert(acl::ACCESS.to_vec(), own.to_bytes());
+                }
+                if directory {
+                    xattrs.insert(acl::DEFAULT.to_vec(), list.to_bytes());
+                }
+            }
+            None => mode &= !task.place.borrow().mask,
+        }
         let inherits = parent.mode & libc::S_ISGID != 0;
         let gid = if inherits { parent.gid } else { task.identity.group.file };
         if inherits && directory {
             mode |= libc::S_ISGID;
         }
         let uid = task.identity.user.file;
-        let plain = uid == 0 && gid == 0 && mode_on_disk(mode, directory) == mode;
-        let recorded = Recorded { uid, gid, mode, device: None, xattrs: Default::default() };
+        let plain = uid == 0 && gid == 0 && mode_on_disk(mode, directory) == mode && default.is_none();
+        let recorded = Recorded { uid, gid, mode, device: None, xattrs };
         Self { recorded, plain }
     }
 

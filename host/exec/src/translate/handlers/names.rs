@@ -5,7 +5,7 @@ use rustix::{
     fs::{AtFlags, Dev, FileType, Mode, OFlags, RenameFlags},
     io::Errno,
 };
-use std::os::unix::ffi::OsStrExt;
+use std::{collections::HashSet, os::unix::ffi::OsStrExt};
 
 use super::{Newborn, check_writable, find_node, without_slashes};
 use crate::translate::{
@@ -18,7 +18,7 @@ use crate::translate::{
     tracee::Task,
     tracer::Tracer,
 };
-use crate::{DeviceNode, journal::Seen};
+use crate::{DeviceNode, journal::Seen, lazy::FileKey};
 
 /// Checks that something may be made where nothing is, and answers what it will belong to.
 fn newborn(tracer: &Tracer, task: &Task, found: &Found, mode: u32, directory: bool) -> Result<Newborn, Errno> {
@@ -32,7 +32,7 @@ fn newborn(tracer: &Tracer, task: &Task, found: &Found, mode: u32, directory: bo
     let above = tracer.journal.look(parent.as_fd())?;
     check_writable(tracer, found)?;
     access::check(&task.identity, &above, access::WRITE | access::EXECUTE)?;
-    Ok(Newborn::new(task, &above, mode, directory))
+    Ok(Newborn::new(tracer, task, &above, mode, directory))
 }
 
 /// mkdir(2), mkdirat(2).
@@ -186,7 +186,7 @@ pub fn unlink(tracer: &mut Tracer, task: &Task, start: Start, path: u64, flags: 
     }
     let how = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     rustix::fs::unlinkat(parent, name, how)?;
-    forget_if_gone(tracer, &found);
+    lost_name(tracer, task, &found);
     Ok(Outcome::Return(0))
 }
 
@@ -235,12 +235,20 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     if new.node.as_ref().is_some_and(|(_, other)| (other.device, other.inode) == (seen.device, seen.inode)) {
         return Ok(Outcome::Return(0));
     }
-    let above = tracer.journal.look(old_parent.as_fd())?;
-    access::check_removal(&task.identity, &above, seen)?;
+    let above_old = tracer.journal.look(old_parent.as_fd())?;
+    access::check_removal(&task.identity, &above_old, seen)?;
     let above = tracer.journal.look(new_parent.as_fd())?;
-    match &new.node {
-        Some((_, replaced)) => access::check_removal(&task.identity, &above, replaced)?,
+    let replaced = new.node.as_ref().map(|(_, replaced)| replaced);
+    match replaced {
+        Some(replaced) => access::check_removal(&task.identity, &above, replaced)?,
         None => access::check(&task.identity, &above, access::WRITE | access::EXECUTE)?,
+    }
+    if (above_old.device, above_old.inode) != (above.device, above.inode) {
+        // The `..` of a directory changes (fs/namei.c, vfs_rename).
+        let exchanged = replaced.filter(|_| how.contains(RenameFlags::EXCHANGE));
+        for directory in [Some(seen), exchanged].into_iter().flatten().filter(|seen| seen.is_directory()) {
+            access::check(&task.identity, directory, access::WRITE)?;
+        }
     }
     if [&old, &new].iter().any(|found| tracer.bindings.is_busy(&found.path)) {
         return Err(Errno::BUSY);
@@ -251,16 +259,56 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
         tracer.journal.complete(replaced.as_fd())?;
     }
     rustix::fs::renameat_with(old_parent, old_name, new_parent, new_name, how)?;
-    if !how.contains(RenameFlags::EXCHANGE) {
-        forget_if_gone(tracer, &new);
+    tracer.moved(task, &old);
+    if how.contains(RenameFlags::EXCHANGE) {
+        tracer.moved(task, &new);
+    } else {
+        lost_name(tracer, task, &new);
     }
     Ok(Outcome::Return(0))
 }
 
 /// What has no name left is for those who have it open only.
-fn forget_if_gone(tracer: &mut Tracer, found: &Found) {
+fn lost_name(tracer: &mut Tracer, task: &Task, found: &Found) {
+    tracer.moved(task, found);
     let Some((file, seen)) = &found.node else { return };
     if tracer.journal.look(file.as_fd()).is_ok_and(|now| now.links == 0) {
         tracer.journal.lose_name(seen.number());
+    }
+}
+
+impl Tracer {
+    /// Something is not where it was found any more: who has it open still means it.
+    fn moved(&self, task: &Task, found: &Found) {
+        let (Some(lazy), Some((file, seen))) = (self.journal.lazy(), &found.node) else { return };
+        self.let_go_of_moved(task);
+        lazy.moves(file.as_fd(), seen);
+    }
+
+    /// Keeps what is held of moved files to those that are open.
+    pub fn let_go_of_moved(&self, task: &Task) {
+        if let Some(lazy) = self.journal.lazy().filter(|lazy| lazy.holds_many()) {
+            lazy.let_go(&self.open_files(task));
+        }
+    }
+
+    /// Every file that a task of the command has open.
+    fn open_files(&self, current: &Task) -> HashSet<FileKey> {
+        let mut open = HashSet::new();
+        for task in self.tasks.keys().chain([&current.id]) {
+            let directory = format!("/proc/{}/fd", task.as_raw_nonzero());
+            let Ok(entries) = rustix::fs::open(&*directory, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+                .and_then(rustix::fs::Dir::new)
+            else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                if let Ok(stat) = rustix::fs::stat([directory.as_bytes(), b"/", entry.file_name().to_bytes()].concat())
+                {
+                    open.insert((libc::major(stat.st_dev), libc::minor(stat.st_dev), stat.st_ino));
+                }
+            }
+        }
+        open
     }
 }

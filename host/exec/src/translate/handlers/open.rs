@@ -9,45 +9,169 @@ use rustix::{
 };
 
 use super::{Newborn, check_writable, find};
+use crate::journal::Seen;
 use crate::translate::{
     access,
     calls::Outcome,
+    footing::Aim,
     memory,
     registers::Registers,
-    resolve::{Found, Purpose, Start, own_path},
+    resolve::{Found, Purpose, Scope, Start, own_path},
     tracee::{After, Task},
     tracer::Tracer,
 };
 
-/// open(2) and openat(2); `index` is that of the path.
+/// Where in the scratch memory of a task a second path goes.
+const SECOND_PATH: u64 = memory::PATH_LIMIT_BYTES as u64;
+
+/// open(2), creat(2).
 pub fn open(
     tracer: &mut Tracer,
     task: &mut Task,
     registers: &mut Registers,
-    start: Start,
-    index: usize,
     flags: u64,
     mode: u64,
 ) -> Result<Outcome, Errno> {
     let original = registers.clone();
+    let path = registers.argument(0);
+    registers.set_number(libc::SYS_openat);
+    for (index, value) in [libc::AT_FDCWD as u64, path, flags, mode].into_iter().enumerate() {
+        registers.set_argument(index, value);
+    }
+    let outcome = openat(tracer, task, registers)?;
+    Ok(as_if_called_by(original, outcome))
+}
+
+/// openat(2).
+pub fn openat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    open_within(tracer, task, registers, Scope::default())
+}
+
+/// Version 0 of `struct open_how`: flags, mode and RESOLVE_*.
+const HOW_BYTES: usize = 24;
+
+/// As much as a later version may have.
+const HOW_LIMIT_BYTES: usize = 4096;
+
+/// Every O_* that the kernel knows (fcntl(2), VALID_OPEN_FLAGS).
+const KNOWN_FLAGS: i32 = libc::O_ACCMODE
+    | libc::O_CREAT
+    | libc::O_EXCL
+    | libc::O_NOCTTY
+    | libc::O_TRUNC
+    | libc::O_APPEND
+    | libc::O_NONBLOCK
+    | libc::O_SYNC
+    | libc::O_DSYNC
+    | libc::O_ASYNC
+    | libc::O_DIRECT
+    | 0o100_000 // O_LARGEFILE, which is 0 for C
+    | libc::O_DIRECTORY
+    | libc::O_NOFOLLOW
+    | libc::O_NOATIME
+    | libc::O_CLOEXEC
+    | libc::O_PATH
+    | libc::O_TMPFILE;
+
+/// openat2(2), which becomes openat(2).
+pub fn openat2(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
+    let size = registers.argument(3) as usize;
+    if size < HOW_BYTES {
+        return Err(Errno::INVAL);
+    }
+    if size > HOW_LIMIT_BYTES {
+        return Err(Errno::TOOBIG);
+    }
+    let mut how = vec![0; size];
+    memory::read(task.id, registers.argument(2), &mut how)?;
+    if how[HOW_BYTES..].iter().any(|&byte| byte != 0) {
+        return Err(Errno::TOOBIG);
+    }
+    let word = |at: usize| u64::from_ne_bytes(how[at..at + 8].try_into().expect("eight bytes"));
+    let (flags, mode, resolve) = (word(0), word(8), word(16));
+    check_how(flags, mode, resolve)?;
+    if resolve & libc::RESOLVE_CACHED != 0 {
+        // Nothing is known without asking, which the kernel may always say.
+        return Err(Errno::AGAIN);
+    }
+    let has = |flag: u64| resolve & flag != 0;
+    let scope = Scope {
+        beneath: has(libc::RESOLVE_BENEATH),
+        in_root: has(libc::RESOLVE_IN_ROOT),
+        one_device: has(libc::RESOLVE_NO_XDEV),
+        no_symlinks: has(libc::RESOLVE_NO_SYMLINKS),
+        no_magic_links: has(libc::RESOLVE_NO_MAGICLINKS),
+    };
+    let original = registers.clone();
+    registers.set_number(libc::SYS_openat);
+    registers.set_argument(2, flags);
+    registers.set_argument(3, mode);
+    let outcome = open_within(tracer, task, registers, scope)?;
+    Ok(as_if_called_by(original, outcome))
+}
+
+/// The call became another one: what is put back is the first.
+fn as_if_called_by(original: Registers, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Rewritten(after) => Outcome::Rewritten(Box::new(After { original, ..*after })),
+        outcome => outcome,
+    }
+}
+
+/// What openat2(2) refuses that openat(2) overlooks (fs/open.c, build_open_flags).
+fn check_how(flags: u64, mode: u64, resolve: u64) -> Result<(), Errno> {
+    let known = libc::RESOLVE_NO_XDEV
+        | libc::RESOLVE_NO_MAGICLINKS
+        | libc::RESOLVE_NO_SYMLINKS
+        | libc::RESOLVE_BENEATH
+        | libc::RESOLVE_IN_ROOT
+        | libc::RESOLVE_CACHED;
+    let scoped = libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT;
+    if flags & !(KNOWN_FLAGS as u64) != 0 || resolve & !known != 0 || resolve & scoped == scoped {
+        return Err(Errno::INVAL);
+    }
+    let flags = flags as i32;
+    let temporary = flags & libc::O_TMPFILE & !libc::O_DIRECTORY != 0;
+    let allowed = if flags & libc::O_CREAT != 0 || temporary { 0o7777 } else { 0 };
+    let of_path = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH | libc::O_CLOEXEC;
+    let odd = temporary && flags & libc::O_DIRECTORY == 0 || flags & libc::O_PATH != 0 && flags & !of_path != 0;
+    if mode & !allowed != 0 || odd { Err(Errno::INVAL) } else { Ok(()) }
+}
+
+/// Opens as openat(2), within limits.
+fn open_within(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    registers: &mut Registers,
+    scope: Scope,
+) -> Result<Outcome, Errno> {
+    let original = registers.clone();
+    let start = Start::from_argument(registers.argument(0));
+    let (flags, mode) = (registers.argument(2), registers.argument(3));
     let flags = flags as i32;
     check_flags(flags)?;
     let exclusive = flags & (libc::O_CREAT | libc::O_EXCL | libc::O_PATH) == libc::O_CREAT | libc::O_EXCL;
     let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
-    let path = memory::read_path(task.id, registers.argument(index))?;
+    let path = memory::read_path(task.id, registers.argument(1))?;
     let creates = flags & (libc::O_CREAT | libc::O_PATH) == libc::O_CREAT;
     let purpose = if creates { Purpose::Create } else { Purpose::Look };
-    let mut found = tracer.resolve_for(task, start, &path, follow, purpose)?;
+    let mut found = tracer.resolve_for(task, start, &path, follow, purpose, scope)?;
     let flags_now = check(tracer, task, &found, flags, mode as u32)?;
-    prepare(tracer, &mut found, flags)?;
+    if flags & libc::O_PATH == 0
+        && let Some(opened) = tracer.open_terminal(task, &original, &found, flags)?
+    {
+        return Ok(opened);
+    }
+    prepare(tracer, task, &mut found, flags)?;
     let copy =
         if flags & (libc::O_PATH | libc::O_ACCMODE) == libc::O_RDONLY { tracer.view(task, &found)? } else { None };
     if let Some(copy) = &copy {
         found.magic = Some(copy.as_os_str().as_bytes().to_vec());
     }
-    rewrite(tracer, task, registers, index, &found, start)?;
+    let mut changed = rewrite_directory_of(tracer, task, registers, &found)?;
     if flags_now != flags {
-        registers.set_argument(index + 1, flags_now as u64);
+        registers.set_argument(2, flags_now as u64);
+        changed = true;
     }
     let mut after = After::restore(&original);
     after.remove = copy;
@@ -55,11 +179,12 @@ pub fn open(
         && let Some((_, directory)) = &found.node
     {
         // A file without a name is the kernel's to make; what it can't have is recorded when it is there.
-        let newborn = Newborn::new(task, directory, mode as u32, false);
-        registers.set_argument(index + 2, newborn.mode_on_disk(false).as_raw_mode().into());
+        let newborn = Newborn::new(tracer, task, directory, mode as u32, false);
+        changed = true;
+        registers.set_argument(3, newborn.mode_on_disk(false).as_raw_mode().into());
         after.born = Some(newborn);
     }
-    Ok(Outcome::Rewritten(after))
+    Ok(if changed { Outcome::Rewritten(after) } else { Outcome::Native })
 }
 
 /// What the kernel refuses before it looks at the path (fs/open.c, build_open_flags).
@@ -76,17 +201,6 @@ fn check_flags(flags: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// creat(2).
-pub fn creat(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
-    let original = registers.clone();
-    let mode = registers.argument(1);
-    registers.set_number(libc::SYS_open);
-    registers.set_argument(1, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64);
-    registers.set_argument(2, mode);
-    open(tracer, task, registers, Start::Here, 0, registers.argument(1), mode)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
-}
-
 /// truncate(2).
 pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
     let found = find(tracer, task, Start::Here, registers.argument(0), true)?;
@@ -100,17 +214,16 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
     check_writable(tracer, &found)?;
     access::check(&task.identity, seen, access::WRITE)?;
     if let Some((file, seen)) = &found.node {
+        check_not_running(tracer, task, seen)?;
         tracer.will_be_written(&task.identity, file, seen, true)?;
     }
     fill(tracer, &found)?;
-    let original = registers.clone();
-    rewrite(tracer, task, registers, 0, &found, Start::Here)?;
-    Ok(Outcome::Rewritten(After::restore(&original)))
+    rewrite(tracer, task, registers, 0, &found)
 }
 
 /// Sees to it that what is opened is there: the names of a directory, and the bytes of a file that may be written to. A file
 /// that is only read is read where its layer was unpacked.
-fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> {
+fn prepare(tracer: &Tracer, task: &Task, found: &mut Found, flags: i32) -> Result<(), Errno> {
     let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node) else { return Ok(()) };
     if seen.is_directory() {
         // A descriptor for the path alone can be opened again.
@@ -128,8 +241,11 @@ fn prepare(tracer: &Tracer, found: &mut Found, flags: i32) -> Result<(), Errno> 
         } else {
             lazy.fill(file.as_fd(), seen)?;
         }
-    } else if let Some(content) = lazy.content(seen) {
-        found.magic = Some(content);
+    } else {
+        tracer.let_go_of_moved(task);
+        if let Some(content) = lazy.open_content(file.as_fd(), seen, &found.path) {
+            found.magic = Some(content);
+        }
     }
     Ok(())
 }
@@ -142,29 +258,44 @@ fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
     }
 }
 
-/// Exchanges a path argument for the path on this machine.
+/// Exchanges the first two arguments, a directory and a path from there, for what leads to the same on this machine; answers
+/// whether that was necessary.
+fn rewrite_directory_of(tracer: &Tracer, task: &Task, registers: &mut Registers, found: &Found) -> Result<bool, Errno> {
+    let aim = tracer.aim(found);
+    if let Aim::AsIs = aim {
+        return Ok(false);
+    }
+    let (directory, path) = aim.directory_of((0, Vec::new()));
+    let address = tracer.lend_path(task, registers, 0, &path)?;
+    registers.set_argument(0, directory);
+    registers.set_argument(1, address);
+    Ok(true)
+}
+
+/// Exchanges the path argument with this index, of a call that takes a path alone.
 pub fn rewrite(
-    tracer: &Tracer,
-    task: &Task,
+    tracer: &mut Tracer,
+    task: &mut Task,
     registers: &mut Registers,
     index: usize,
     found: &Found,
-    start: Start,
-) -> Result<(), Errno> {
-    let mut outside = match &found.magic {
-        Some(link) => link.clone(),
-        None => tracer.bindings.outside(&found.path),
+) -> Result<Outcome, Errno> {
+    let original = registers.clone();
+    let path = match tracer.aim(found) {
+        Aim::AsIs => return Ok(Outcome::Native),
+        Aim::Path(path) => path,
+        Aim::Door(_, path) => {
+            let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            let above = [b"/", &path[..name]].concat();
+            let address = tracer.lend_path(task, registers, SECOND_PATH, &path[name..])?;
+            registers.set_argument(index, address);
+            tracer.call_from(task, registers, &above, &original)?;
+            return Ok(Outcome::Native);
+        }
     };
-    if found.slash && found.magic.is_none() {
-        outside.push(b'/');
-    }
-    let address = tracer.lend_path(task, registers, 0, &outside)?;
+    let address = tracer.lend_path(task, registers, 0, &path)?;
     registers.set_argument(index, address);
-    // An absolute path makes the directory not matter, but for a wrong one being an error of its own.
-    if index == 1 && start != Start::Here {
-        registers.set_argument(0, libc::AT_FDCWD as u64);
-    }
-    Ok(())
+    Ok(Outcome::Rewritten(After::restore(&original)))
 }
 
 /// Checks what the kernel can't, and makes a new file that is not to be what it would make of it. Answers the flags to open
@@ -226,6 +357,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
             access::check_owner(&task.identity, seen)?;
         }
         if wants_write && seen.is_file() {
+            check_not_running(tracer, task, seen)?;
             tracer.will_be_written(&task.identity, file, seen, flags & libc::O_TRUNC != 0)?;
         }
         return Ok(flags);
@@ -240,7 +372,7 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
     if directory.links == 0 {
         return Err(Errno::NOENT);
     }
-    let newborn = Newborn::new(task, &directory, mode, false);
+    let newborn = Newborn::new(tracer, task, &directory, mode, false);
     if newborn.is_plain() && !tracer.journal.has_waiting(&directory) {
         return Ok(flags);
     }
@@ -259,6 +391,14 @@ fn check(tracer: &mut Tracer, task: &Task, found: &Found, flags: i32, mode: u32)
         Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => Ok(flags),
         Err(error) => Err(error),
     }
+}
+
+/// Nobody writes to a program while it runs (execve(2), ETXTBSY). The kernel knows of those alone that it started itself, and
+/// where their layers are.
+fn check_not_running(tracer: &Tracer, task: &Task, seen: &Seen) -> Result<(), Errno> {
+    let key = seen.key();
+    let runs = tracer.tasks.values().chain([task]).any(|task| task.program.borrow().file == key);
+    if runs { Err(Errno::TXTBSY) } else { Ok(()) }
 }
 
 /// Opens a file that was found, for reading it here.

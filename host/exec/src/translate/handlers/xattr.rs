@@ -6,7 +6,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{find_node, open_descriptor};
+use super::{attributes, find_node, open_descriptor};
+use crate::acl::{self, AccessList};
 use crate::journal::Seen;
 use crate::translate::{
     access,
@@ -60,16 +61,25 @@ enum Kept {
     Disk,
     /// In the journal.
     Journal,
+    /// In the journal, as long as the command runs, and in part in the mode.
+    AccessList,
 }
 
-/// Where, if the task may know of it at all.
-fn kept(name: &[u8], seen: &Seen) -> Result<Kept, Errno> {
+/// Where, if the task may know of it at all; `wanted` is what it is about to do (fs/xattr.c, xattr_permission).
+fn kept(who: &Identity, name: &[u8], seen: &Seen, wanted: u32) -> Result<Kept, Errno> {
     if name.starts_with(b"user.") {
         // xattr(7), "Extended user attributes".
         return if seen.is_file() || seen.is_directory() { Ok(Kept::Disk) } else { Err(Errno::PERM) };
     }
     if name.starts_with(b"security.") || name.starts_with(b"trusted.") {
         return Ok(Kept::Journal);
+    }
+    // acl(5): whatever has a mode of its own.
+    if [acl::ACCESS, acl::DEFAULT].contains(&name) && !seen.is_symlink() {
+        return Ok(Kept::AccessList);
+    }
+    if !name.starts_with(b"system.") {
+        access::check(who, seen, wanted)?;
     }
     Err(Errno::OPNOTSUPP)
 }
@@ -98,10 +108,15 @@ pub fn set(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Which
     memory::read(task.id, registers.argument(2), &mut value)?;
     let flags = XattrFlags::from_bits(registers.argument(4) as u32).ok_or(Errno::INVAL)?;
     let (file, seen) = file(tracer, task, registers, which)?;
-    let kept = kept(&name, &seen)?;
+    let kept = kept(&task.identity, &name, &seen, access::WRITE)?;
+    if let Kept::AccessList = kept {
+        set_list(tracer, task, &file, &seen, name, AccessList::parse(&value)?)?;
+        return Ok(Outcome::Return(0));
+    }
     check_change(&task.identity, &name, &seen)?;
     tracer.journal.touch(&seen);
     match kept {
+        Kept::AccessList => {}
         Kept::Disk => rustix::fs::setxattr(own_path(&file), &*name, &value, flags)?,
         Kept::Journal => {
             let known = tracer.journal.get(&seen).is_some_and(|recorded| recorded.xattrs.contains_key(&name));
@@ -119,11 +134,40 @@ pub fn set(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Which
     Ok(Outcome::Return(0))
 }
 
+/// Sets or removes a list (fs/posix_acl.c, set_posix_acl and posix_acl_update_mode).
+fn set_list(
+    tracer: &mut Tracer,
+    task: &Task,
+    file: &OwnedFd,
+    seen: &Seen,
+    name: Vec<u8>,
+    list: Option<AccessList>,
+) -> Result<(), Errno> {
+    let is_default = name == acl::DEFAULT;
+    if is_default && !seen.is_directory() {
+        return if list.is_some() { Err(Errno::ACCESS) } else { Ok(()) };
+    }
+    access::check_owner(&task.identity, seen)?;
+    list.as_ref().map_or(Ok(()), AccessList::check)?;
+    if let (false, Some(list)) = (is_default, &list) {
+        let mode = seen.mode & 0o7000 | list.mode();
+        attributes::change_mode(tracer, task, file, seen, mode)?;
+    }
+    let seen = tracer.journal.look(file.as_fd())?;
+    tracer.journal.change(&seen, |recorded| {
+        match list.filter(|list| is_default || !list.is_mode()) {
+            Some(list) => recorded.xattrs.insert(name, list.to_bytes()),
+            None => recorded.xattrs.remove(&name),
+        };
+    });
+    Ok(())
+}
+
 /// getxattr(2) and its kin.
 pub fn get(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Which) -> Result<Outcome, Errno> {
     let name = name(task, registers.argument(1))?;
     let (file, seen) = file(tracer, task, registers, which)?;
-    let value = match kept(&name, &seen) {
+    let value = match kept(&task.identity, &name, &seen, access::READ) {
         Err(Errno::PERM) => return Err(Errno::NODATA),
         Err(error) => return Err(error),
         Ok(Kept::Disk) => {
@@ -133,7 +177,7 @@ pub fn get(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Which
             value.truncate(length);
             value
         }
-        Ok(Kept::Journal) => {
+        Ok(Kept::Journal | Kept::AccessList) => {
             let recorded = tracer.journal.get(&seen).and_then(|recorded| recorded.xattrs.get(&name));
             recorded.cloned().ok_or(Errno::NODATA)?
         }
@@ -165,10 +209,15 @@ pub fn list(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Whic
 pub fn remove(tracer: &mut Tracer, task: &Task, registers: &Registers, which: Which) -> Result<Outcome, Errno> {
     let name = name(task, registers.argument(1))?;
     let (file, seen) = file(tracer, task, registers, which)?;
-    let kept = kept(&name, &seen)?;
+    let kept = kept(&task.identity, &name, &seen, access::WRITE)?;
+    if let Kept::AccessList = kept {
+        set_list(tracer, task, &file, &seen, name, None)?;
+        return Ok(Outcome::Return(0));
+    }
     check_change(&task.identity, &name, &seen)?;
     tracer.journal.touch(&seen);
     match kept {
+        Kept::AccessList => {}
         Kept::Disk => rustix::fs::removexattr(own_path(&file), &*name)?,
         Kept::Journal => {
             let known = tracer.journal.get(&seen).is_some_and(|recorded| recorded.xattrs.contains_key(&name));
