@@ -3,7 +3,7 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
-# The long forms of `kills`, `faults` and `calls` write benches/results/NAME.md.
+# The long forms of `fuzz`, `differential`, `kills`, `faults` and `calls` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
@@ -16,9 +16,81 @@ mutations() {
         cargo test --release --locked --workspace --test properties
 }
 
+fuzz() {
+    # Each target of fuzz/ for ten minutes (COFFERDAM_FUZZ_SECONDS), guided by the code that an input reaches. The flags are those
+    # of `cargo fuzz run --sanitizer none`: our readers are safe Rust, so what there is to find are panics, overflows, failed
+    # assertions, and time and memory without end.
+    seconds=${COFFERDAM_FUZZ_SECONDS:-$([ -n "$short" ] && echo 10 || echo 600)}
+    target=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
+    flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+    flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+    flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
+    triple=$(rustc -vV | sed -n 's/^host: //p')
+    # With a target named, the flags are not those of build scripts.
+    (cd fuzz && RUSTFLAGS=$flags cargo build --release --locked --target "$triple" --target-dir "$target")
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    seeds_of_fuzz "$work"
+    lines=
+    for name in dockerfile expansion ignore archive; do
+        mkdir -p "$work/$name" "$target/artifacts/$name"
+        # What it finds stays in artifacts/; a case of a test is made of it.
+        "$target/$triple/release/$name" "$work/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+            -max_len=8192 -artifact_prefix="$target/artifacts/$name/" -print_final_stats=1 >"$work/$name.log" 2>&1 || {
+            tail -40 "$work/$name.log" >&2
+            echo "fuzz: $name failed; its input is in $target/artifacts/$name" >&2
+            return 1
+        }
+        runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log")
+        reached=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$work/$name.log" | tail -1)
+        line="- $name: $seconds seconds, $runs inputs, $reached places of the code reached, nothing found"
+        echo "$line"
+        lines="$lines$line
+"
+    done
+    rm -rf "$work"
+    trap - EXIT
+    [ -z "$short" ] || return 0
+    {
+        echo "# Campaign \`fuzz\`"
+        echo
+        echo "Made by \`scripts/campaign.sh fuzz\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+        echo
+        printf %s "$lines"
+    } >benches/results/fuzz.md
+}
+
+# Where the targets begin: the project's own Dockerfiles, and archives in every compression that ADD knows.
+seeds_of_fuzz() {
+    mkdir -p "$1/dockerfile" "$1/archive" "$1/tree/d"
+    cp host/dockerfile/tests/corpus/*.dockerfile host/plan/tests/corpus/*.dockerfile "$1/dockerfile"
+    echo text >"$1/tree/d/file"
+    ln -s file "$1/tree/d/link"
+    ln "$1/tree/d/file" "$1/tree/hard"
+    mkfifo "$1/tree/pipe"
+    # Too long for the first form of names: a directory of 90 bytes more.
+    long=$1/tree/$(printf '%090d' 0)
+    mkdir "$long"
+    echo x >"$long/long"
+    for format in ustar gnu posix; do
+        tar -C "$1/tree" --format=$format -cf "$1/$format.tar" .
+        # The first byte chooses the reader.
+        for form in 0 1 2; do
+            { printf "\\$form"; cat "$1/$format.tar"; } >"$1/archive/$format-$form"
+        done
+    done
+    for tool in gzip bzip2 xz zstd; do
+        if command -v $tool >/dev/null; then
+            for form in 0 2; do
+                { printf "\\$form"; $tool -c <"$1/ustar.tar"; } >"$1/archive/$tool-$form"
+            done
+        fi
+    done
+}
+
 bench() {
     # CPU, time, memory and bytes next to buildah (benches/README.md). The short form holds ratios only and keeps no report.
-    scripts/install-test-tools.sh bench
+    scripts/install-test-tools.sh
     cargo build --release --locked --workspace
     program=${CARGO_TARGET_DIR:-target}/release/cofferdam-bench
     if [ -n "$short" ]; then
@@ -30,14 +102,20 @@ bench() {
     echo "the report is in $report; commit it" >&2
 }
 
+differential() {
+    # Random sequences of COPY, ADD and RUN, built here and by Debian's buildah: the file systems are compared.
+    scripts/install-test-tools.sh
+    campaigns_of conformance differential differential::campaign
+}
+
 kills() {
     # Signals at hundreds of moments of a build, and builders that are killed while others share their store.
-    faults_of kills kills::campaign sharing::campaign
+    campaigns_of faults kills kills::campaign sharing::campaign
 }
 
 faults() {
     # Every kind of request of a pull and a push with every fault, and disks of hundreds of sizes.
-    faults_of faults registry::campaign disk::campaign
+    campaigns_of faults faults registry::campaign disk::campaign
 }
 
 calls() {
@@ -59,17 +137,18 @@ calls() {
     } >benches/results/calls.md
 }
 
-# NAME TEST…: runs campaigns among the tests of faults; what each reports becomes a part of NAME.md.
-faults_of() {
-    name=$1
-    shift
+# TARGET NAME TEST…: runs campaigns among the tests of a target; what each reports becomes a part of NAME.md.
+campaigns_of() {
+    target=$1
+    name=$2
+    shift 2
     parts=$(mktemp -d)
     trap 'rm -rf "$parts"' EXIT
     # Built before the clock starts.
-    cargo test --release --locked --workspace --test faults --no-run
+    cargo test --release --locked --workspace --test "$target" --no-run
     status=0
     COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
-        cargo test --release --locked --workspace --test faults -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
+        cargo test --release --locked --workspace --test "$target" -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
     if [ $status = 0 ] && [ -z "$short" ]; then
         mkdir -p benches/results
         {
@@ -93,15 +172,19 @@ machine() {
 
 case ${1-} in
 --list)
-    echo "mutations   arbitrary and damaged Dockerfiles, patterns and layers"
-    echo "kills       signals at any moment, and builders that share a store"
-    echo "faults      registries that fail in every request, disks that run full at any point"
-    echo "calls       random file system calls under the translator and for root of a namespace"
-    echo "bench       CPU, time, memory and bytes next to buildah"
+    echo "mutations     arbitrary and damaged Dockerfiles, patterns and layers"
+    echo "fuzz          inputs guided by the code that they reach: Dockerfiles, words, ignore files, archives"
+    echo "differential  random COPY, ADD and RUN here and with buildah"
+    echo "kills         signals at any moment, and builders that share a store"
+    echo "faults        registries that fail in every request, disks that run full at any point"
+    echo "calls         random file system calls under the translator and for root of a namespace"
+    echo "bench         CPU, time, memory and bytes next to buildah"
     ;;
-mutations | kills | faults | calls | bench) "$1" ;;
+mutations | fuzz | differential | kills | faults | calls | bench) "$1" ;;
 all)
     mutations
+    fuzz
+    differential
     kills
     faults
     calls

@@ -1,7 +1,6 @@
 #!/bin/sh
 # Installs what the tests need beyond the Rust toolchain: Debian packages only, and only those that are missing. Run as root on
 # Debian or Ubuntu; anywhere else it says what is missing and leaves the machine alone. A second run does nothing.
-#   scripts/install-test-tools.sh [bench]     `bench` adds what only the benchmark needs
 #
 # No service is started: Debian's docker-registry would start one, so packages are installed with services held back.
 set -eu
@@ -10,6 +9,7 @@ set -eu
 needed='
 apache2-utils htpasswd password files of the test registry
 btrfs-progs mkfs.btrfs disks with a quota
+buildah buildah the builder that results and costs are compared with
 busybox-static busybox the base image alpine
 docker-registry docker-registry the registry that images are pushed to and pulled from
 git git checkouts whose facts are compared
@@ -24,15 +24,10 @@ uidmap newuidmap user namespaces with subordinate ids
 umoci umoci unpacking exported images
 '
 
-case ${1-} in
-'') ;;
-bench)
-    needed="$needed
-buildah buildah the builder that the benchmark compares with
-"
-    ;;
-*) echo "usage: scripts/install-test-tools.sh [bench]" >&2; exit 2 ;;
-esac
+if [ $# != 0 ]; then
+    echo "usage: scripts/install-test-tools.sh" >&2
+    exit 2
+fi
 
 # docker-registry and newuidmap may lie where an ordinary user does not look.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

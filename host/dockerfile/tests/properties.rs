@@ -1,9 +1,13 @@
 //! What must hold for any input.
 
+#[path = "common/spans.rs"]
+mod places;
+
 use cofferdam_dockerfile::expand::Expander;
 use cofferdam_dockerfile::glob::Pattern;
 use cofferdam_dockerfile::ignore::{IgnorePatterns, ParentMatches};
-use cofferdam_dockerfile::{Instruction, JsonForm, KEYWORDS, Position, Span, check, json_form, parse, render};
+use cofferdam_dockerfile::{JsonForm, KEYWORDS, check, json_form, parse, render};
+use places::{inside, spans};
 use proptest::prelude::*;
 
 /// Lines made of the pieces that mean something, so that they meet.
@@ -68,33 +72,6 @@ fn dockerfile() -> impl Strategy<Value = Vec<u8>> {
         1 => proptest::collection::vec(any::<u8>(), 1..4),
     ];
     proptest::collection::vec(piece, 0..80).prop_map(|pieces| pieces.concat())
-}
-
-fn inside(span: Span, source: &str) -> bool {
-    let lines: Vec<&str> = source.split('\n').collect();
-    let on_line = |place: Position| {
-        let line = lines.get((place.line as usize).wrapping_sub(1));
-        place.column >= 1 && line.is_some_and(|line| place.column as usize <= line.len() + 1)
-    };
-    span.start <= span.end && on_line(span.start) && on_line(span.end)
-}
-
-fn spans(instruction: &Instruction) -> Vec<Span> {
-    let mut spans = vec![instruction.span, instruction.keyword_span, instruction.text.whole()];
-    spans.extend(instruction.flags.iter().map(|flag| flag.span));
-    spans.extend(instruction.heredocs.iter().flat_map(|heredoc| [heredoc.span, heredoc.body]));
-    spans.extend(instruction.words().into_iter().map(|word| word.span));
-    spans.extend(instruction.blank_separated().into_iter().map(|word| word.span));
-    spans.extend(instruction.list().into_iter().flat_map(|list| list.words).map(|word| word.span));
-    spans.extend(instruction.pairs().into_iter().flatten().map(|pair| pair.span));
-    spans.extend(instruction.from_clause().into_iter().map(|from| from.image.span));
-    if let Ok(Some(check)) = instruction.healthcheck() {
-        spans.push(check.kind.span);
-    }
-    if let Ok(trigger) = instruction.trigger() {
-        spans.extend([trigger.span, trigger.keyword_span, trigger.text.whole()]);
-    }
-    spans
 }
 
 proptest! {

@@ -83,7 +83,7 @@ fn append_history(
     }
     let mut layers = result.layers[result.base_layers..].iter();
     for (step, made_layer) in stage.steps.iter().zip(&result.made_layer) {
-        let entry = history(step.created_by.clone());
+        let Some(entry) = step.created_by.clone().map(history) else { continue };
         match made_layer.then(|| layers.next()).flatten() {
             Some(layer) => config.push_layer(layer.blob().diff_id, entry),
             None => config.push_empty(entry),

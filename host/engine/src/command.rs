@@ -15,7 +15,7 @@ use cofferdam_plugin_host::{
     Command, CommandMount, Exit as CommandExit, Network as CommandNetwork, RunCommand, RunCommandError,
 };
 use cofferdam_rootfs::{
-    ChangeSet, ConfinedDir, LayerIndex, RootFs, RootPath, RootfsError, UnpackForm, Unpacker,
+    Attributes, ChangeSet, ConfinedDir, LayerIndex, Owner, RootFs, RootPath, RootfsError, UnpackForm, Unpacker,
     upper::{self, OwnerSource},
 };
 
@@ -30,6 +30,10 @@ use crate::{
 
 /// The files of the image that name users and groups are not larger than this, in bytes.
 const ACCOUNTS_LIMIT_BYTES: u64 = 1 << 20;
+
+/// What every command sees mounted. Where the image lacks one of these directories it has it from then on, as it has from
+/// BuildKit and every other engine; other mount points leave nothing.
+const SYSTEM_DIRECTORIES: [&str; 3] = ["dev", "proc", "sys"];
 
 /// The name of the machine that commands see: the same everywhere.
 const HOSTNAME: &str = "cofferdam";
@@ -146,6 +150,9 @@ impl RunCommand for SharedCommands {
 
 impl StepCommands {
     fn run(&mut self, command: Command, mounts: &[CommandMount]) -> Result<Exit, StepError> {
+        if self.mounted.is_none() && self.flat.is_none() {
+            self.make_system_directories()?;
+        }
         match self.executor.form() {
             RootForm::Overlay if self.mounted.is_none() => self.mounted = Some(self.mount()?),
             RootForm::Flat if self.flat.is_none() => self.flat = Some(self.begin_flat()?),
@@ -180,6 +187,18 @@ impl StepCommands {
         }
         self.last = Some((outcome.exit, outcome.notes));
         Ok(outcome.exit)
+    }
+
+    fn make_system_directories(&self) -> Result<(), StepError> {
+        let mut rootfs = self.rootfs.lock().unwrap_or_else(PoisonError::into_inner);
+        let attributes = Attributes { mode: 0o755, owner: Owner::default(), mtime: None };
+        for name in SYSTEM_DIRECTORIES {
+            let path = RootPath::new(name).map_err(RootfsError::from)?;
+            if rootfs.stat(&path, false)?.is_none() {
+                rootfs.put_directory(&path, &attributes)?;
+            }
+        }
+        Ok(())
     }
 
     /// The layers unpacked, and what the handler itself changed so far written on top.

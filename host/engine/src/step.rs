@@ -7,7 +7,7 @@ use cofferdam_digest::Digest;
 use cofferdam_image::LayerBlob;
 use cofferdam_layer::{Compression, EarlierBlocks, WriteOptions, archive_size_bytes, write_layer_again};
 use cofferdam_plan::{
-    Action, DefinitionKey, InputTree, PlannedStep, key,
+    Action, DefinitionKey, Input, InputTree, PlannedStep, key,
     step::{TreeRead, TreeSource},
 };
 use cofferdam_plugin_host::{ApplyError, ApplyHandles, CallError, Exit as CommandExit, RunCommand};
@@ -77,10 +77,14 @@ pub fn carry_out(
         })?);
     }
     let before = stages.rooted(DefinitionKey(state(below.layers))).0;
-    let reads = || action.inputs.iter().map(|input| &input.read).zip(&inputs);
+    let reads = || action.inputs.iter().zip(&inputs);
     // The same step on the same state, reached another way: another Dockerfile, a rebuilt stage with the same result.
     if stages.sighted(&action.recipe, &before) {
-        let found = reads().map(|(read, tree)| trees::first_hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
+        let found = reads().map(|(input, tree)| match whole_hash(stages, input) {
+            Some(hash) => Ok(hash),
+            None => trees::first_hash(tree, &input.read),
+        });
+        let found = found.collect::<Result<Vec<_>, _>>()?;
         let hashes = digests(&found);
         let content = key::content(&action.recipe, &before, &hashes);
         if let Some(entry) = packing::lookup(builder, &content, below.compression) {
@@ -94,17 +98,33 @@ pub fn carry_out(
     let rootfs = standing_on(stages, below, work)?;
     work.carry_out();
     let layer = apply(stages, action, below, &inputs, rootfs, work)?;
-    let found = reads().map(|(read, tree)| trees::hash(tree, read)).collect::<Result<Vec<_>, _>>()?;
+    let found = reads().map(|(input, tree)| match whole_hash(stages, input) {
+        Some(hash) => Ok(hash),
+        None => trees::hash(tree, &input.read),
+    });
+    let found = found.collect::<Result<Vec<_>, _>>()?;
     let hashes = digests(&found);
     if !is_steady(stages, &found) || known.as_ref().is_some_and(|known| differ(action, known, &hashes)) {
         let text = "warning: the context changed during the build: this step is not kept for later builds";
         work.note(text.to_owned());
-        return Ok(Outcome { key: unrepeatable(&before, layer.as_deref()), layer, cached: false });
+        return Ok(Outcome { key: unrepeatable(&before, &layer), layer: Some(layer), cached: false });
     }
     let key = definition(stages, action, below, known.as_deref(), &hashes);
     let content = key::content(&action.recipe, &before, &hashes);
-    remember(stages, &planned.created_by, layer.as_deref(), &[key.0, content], &action.recipe, &[below.key.0, before]);
-    Ok(Outcome { layer, key, cached: false })
+    let created_by = planned.created_by.as_deref().unwrap_or_default();
+    remember(stages, created_by, &layer, &[key.0, content], &action.recipe, &[below.key.0, before]);
+    Ok(Outcome { layer: Some(layer), key, cached: false })
+}
+
+/// The hash of the whole of a stage or an image, which its DiffIDs are: no file has to be read for it.
+fn whole_hash(stages: &Stages<'_>, input: &Input) -> Option<TreeHash> {
+    if !input.read.is_whole() {
+        return None;
+    }
+    let layers = stages.layers(&input.tree)?;
+    let mut hasher = key::KeyHasher::new("whole");
+    hasher.digest(&state(&layers));
+    Some(TreeHash { digest: hasher.finish(), changed_ns: None })
 }
 
 fn digests(hashes: &[TreeHash]) -> Vec<Digest> {
@@ -125,12 +145,9 @@ fn differ(action: &Action, known: &[Digest], hashes: &[Digest]) -> bool {
 }
 
 /// The key of a result that nothing leads to again: the steps above it must not be found under the key of another state.
-fn unrepeatable(before: &Digest, layer: Option<&StageLayer>) -> DefinitionKey {
+fn unrepeatable(before: &Digest, layer: &StageLayer) -> DefinitionKey {
     let mut hasher = key::KeyHasher::new("unrepeatable");
-    hasher.digest(before);
-    if let Some(layer) = layer {
-        hasher.digest(&layer.blob().diff_id);
-    }
+    hasher.digest(before).digest(&layer.blob().diff_id);
     DefinitionKey(hasher.finish())
 }
 
@@ -159,12 +176,12 @@ fn definition(
 fn remember(
     stages: &Stages<'_>,
     created_by: &str,
-    layer: Option<&StageLayer>,
+    layer: &StageLayer,
     keys: &[Digest],
     recipe: &Digest,
     sighted_on: &[Digest],
 ) {
-    let entry = CacheEntry { layer: layer.map(|layer| (*layer.blob()).into()), created_by: created_by.to_owned() };
+    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: created_by.to_owned() };
     stages.builder.remember(keys, &entry);
     let sightings: Vec<Digest> = sighted_on.iter().map(|parent| key::sighting(recipe, parent)).collect();
     stages.builder.remember(&sightings, &CacheEntry { layer: None, created_by: String::new() });
@@ -197,7 +214,7 @@ fn apply(
     inputs: &[Arc<HashedTree>],
     rootfs: RootFs,
     work: &Work,
-) -> Result<Option<Arc<StageLayer>>, StepError> {
+) -> Result<Arc<StageLayer>, StepError> {
     let builder = stages.builder;
     let rootfs = Arc::new(Mutex::new(rootfs));
     let trees = inputs.iter().map(|tree| {
@@ -250,14 +267,12 @@ fn apply(
         Some(commands) => commands.changes()?,
         None => rootfs.lock().unwrap_or_else(PoisonError::into_inner).take_changes(),
     };
-    let Some((layer, index)) = write(stages, &changes, &action.recipe, below.compression, work)? else {
-        return Ok(None);
-    };
+    let (layer, index) = write(stages, &changes, &action.recipe, below.compression, work)?;
     drop(changes);
     if let Some(commands) = &mut commands {
         commands.hand_over(&layer, &index)?;
     }
-    Ok(Some(layer))
+    Ok(layer)
 }
 
 /// What the mounts of a step's commands may show.
@@ -288,17 +303,15 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
 /// A layer and its index.
 type Written = (Arc<StageLayer>, Arc<LayerIndex>);
 
-/// Changes become a blob of the store: one pass over the bytes.
+/// Changes become a blob of the store: one pass over the bytes. No change is a layer too: history and layers of an image are
+/// those that BuildKit makes, where every step that works on the file system has one.
 fn write(
     stages: &Stages<'_>,
     changes: &ChangeSet,
     recipe: &Digest,
     compression: Compression,
     work: &Work,
-) -> Result<Option<Written>, StepError> {
-    if changes.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Written, StepError> {
     let builder = stages.builder;
     let store = &builder.files.store;
     let (meter, total_bytes) = (Meter::new(), archive_size_bytes(changes));
@@ -320,7 +333,7 @@ fn write(
     work.event(|vertex| Event::Layer { vertex, digest: blob.digest, size_bytes: blob.size });
     let index = Arc::new(written.index);
     let layer = StageLayer::written(blob, index.clone(), builder.files.clone());
-    Ok(Some((Arc::new(layer), index)))
+    Ok((Arc::new(layer), index))
 }
 
 fn step_error(
@@ -385,14 +398,13 @@ pub fn copy_directory(
     let from: Arc<dyn Tree> = tree.clone();
     let mut rootfs = root(stages, &[])?;
     rootfs.copy_tree(&from, &RootPath::root(), &RootPath::root(), &CopyOptions::default())?;
-    let written = write(stages, &rootfs.take_changes(), &directory_recipe(), compression, work)?;
-    let layer = written.map(|(layer, _)| layer);
+    let (layer, _) = write(stages, &rootfs.take_changes(), &directory_recipe(), compression, work)?;
     let hash = trees::hash(&tree, &whole())?;
     if !hash.is_steady_since(stages.builder.start_ns()) {
         work.note("warning: the directory changed during the build: this step is not kept for later builds".to_owned());
-        return Ok(Outcome { key: unrepeatable(&hash.digest, layer.as_deref()), layer, cached: false });
+        return Ok(Outcome { key: unrepeatable(&hash.digest, &layer), layer: Some(layer), cached: false });
     }
     let key = stages.rooted(DefinitionKey::directory(&hash.digest));
-    remember(stages, "FROM directory", layer.as_deref(), &[key.0], &directory_recipe(), &[state(&[])]);
-    Ok(Outcome { layer, key, cached: false })
+    remember(stages, "FROM directory", &layer, &[key.0], &directory_recipe(), &[state(&[])]);
+    Ok(Outcome { layer: Some(layer), key, cached: false })
 }

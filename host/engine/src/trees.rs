@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cofferdam_digest::Digest;
 use cofferdam_plan::{key::KeyHasher, step::TreeRead};
 use cofferdam_plugin_host::{Coverage, CoverageError};
-use cofferdam_rootfs::{Kind, RootPath, RootfsError};
+use cofferdam_rootfs::{Kind, Metadata, RootPath, RootfsError, Tree};
 
 use crate::hashed_tree::HashedTree;
 
@@ -59,14 +59,17 @@ pub fn hash(tree: &HashedTree, read: &TreeRead) -> Result<TreeHash, HashError> {
     let mut changed_ns = None;
     let coverage = Coverage::new(read)?;
     let mut links: HashMap<u64, RootPath> = HashMap::new();
+    // `COPY --parents` gives what it makes the modes and owners of directories that nothing else of them counts.
+    for path in coverage.above(tree)? {
+        let Some(entry) = tree.resolve(&path)?.map(|real| tree.entry(&real)).transpose()?.flatten() else { continue };
+        // When they changed is not asked: whatever is made in them, read or not, changes that.
+        hash_attributes(&mut hasher, "above", &path, &entry.metadata);
+    }
     coverage.visit::<HashError>(tree, &mut |covered| {
         let entry = &covered.entry;
         changed_ns = changed_ns.max(entry.changed_ns);
         let metadata = &entry.metadata;
-        hasher.part("entry").part(covered.path.as_bytes()).part(metadata.mode.to_le_bytes());
-        hasher.part(metadata.owner.uid.to_le_bytes()).part(metadata.owner.gid.to_le_bytes());
-        let attributes: Vec<&Vec<u8>> = metadata.xattrs.iter().flat_map(|(name, value)| [name, value]).collect();
-        hasher.list(attributes.into_iter());
+        hash_attributes(&mut hasher, "entry", &covered.path, metadata);
         match &metadata.kind {
             Kind::File { .. } => {
                 // Hard links are kept as such, so which names belong together counts.
@@ -90,4 +93,11 @@ pub fn hash(tree: &HashedTree, read: &TreeRead) -> Result<TreeHash, HashError> {
         Ok(())
     })?;
     Ok(TreeHash { digest: hasher.finish(), changed_ns })
+}
+
+fn hash_attributes(hasher: &mut KeyHasher, what: &str, path: &RootPath, metadata: &Metadata) {
+    hasher.part(what).part(path.as_bytes()).part(metadata.mode.to_le_bytes());
+    hasher.part(metadata.owner.uid.to_le_bytes()).part(metadata.owner.gid.to_le_bytes());
+    let attributes: Vec<&Vec<u8>> = metadata.xattrs.iter().flat_map(|(name, value)| [name, value]).collect();
+    hasher.list(attributes.into_iter());
 }

@@ -76,8 +76,8 @@ pub struct PlannedStep {
     pub title: String,
     /// Where it stands.
     pub span: Span,
-    /// For the image's history.
-    pub created_by: String,
+    /// For the image's history; what leaves no line there has none.
+    pub created_by: Option<String>,
     /// What must be done; `None` if only the configuration changes.
     pub action: Option<Action>,
     /// The configuration after the step.

@@ -1,38 +1,38 @@
 //! The `created_by` texts of an image's history, in the form that Docker's own builder writes, because tools read them.
 
-use crate::step::{ConfigChange, Effect, Planned, Step};
+use crate::step::{ConfigChange, Effect, KeyValue, Planned, Step};
 
 /// What follows the text of an instruction that made a layer.
 const LAYER_MARK: &str = " # buildkit";
 
-/// The text for a step.
-pub fn created_by(step: &Step, planned: &Planned) -> String {
+/// The text for a step, in a stage in which these arguments were declared.
+pub fn created_by(step: &Step, planned: &Planned, declared: &[KeyValue]) -> String {
     let mut text = match (step.keyword.as_str(), planned.effect) {
-        ("RUN", _) => run(step),
+        ("RUN", _) => run(step, declared),
         ("COPY" | "ADD", _) => copy(step),
         (_, Effect::RootFileSystem) => working_directory(planned).unwrap_or_else(|| as_written(step)),
         (_, Effect::Configuration) => configuration(step, planned),
     };
-    if planned.effect == Effect::RootFileSystem {
+    // WORKDIR makes a layer, and has no mark.
+    if planned.effect == Effect::RootFileSystem && working_directory(planned).is_none() {
         text.push_str(LAYER_MARK);
     }
     text
 }
 
-/// The text for an ARG.
+/// The part of an ARG's text for one of its names.
 pub fn argument(name: &str, value: Option<&str>) -> String {
     match value {
-        Some(value) => format!("ARG {name}={value}"),
-        None => format!("ARG {name}"),
+        Some(value) => format!(" {name}={value}"),
+        None => format!(" {name}"),
     }
 }
 
-fn run(step: &Step) -> String {
+fn run(step: &Step, declared: &[KeyValue]) -> String {
     let mut text = "RUN".to_owned();
-    let arguments = &step.state.build_arguments;
-    if !arguments.is_empty() {
-        text.push_str(&format!(" |{}", arguments.len()));
-        for pair in arguments {
+    if !declared.is_empty() {
+        text.push_str(&format!(" |{}", declared.len()));
+        for pair in declared {
             text.push_str(&format!(" {}={}", pair.key, pair.value));
         }
     }
@@ -41,23 +41,49 @@ fn run(step: &Step) -> String {
     } else {
         text.extend(step.state.shell.iter().flat_map(|word| [" ", word.as_str()]));
         text.push(' ');
-        text.push_str(&step.arguments.text);
-    }
-    for heredoc in &step.heredocs {
-        text.push_str(&format!("\n{}{}\n", heredoc.content, heredoc.name));
+        text.push_str(&script(step));
     }
     text
 }
 
+/// What the shell is given: the text with its here-documents behind it, or the one document that is all of it. One that names
+/// its interpreter is a file.
+fn script(step: &Step) -> String {
+    let text = step.arguments.text.trim();
+    match step.heredocs.as_slice() {
+        [only] if heredoc_name(text) == Some(&only.name) => match only.content.starts_with("#!") {
+            true => format!("/dev/pipes/{}", only.name),
+            false => only.content.clone(),
+        },
+        heredocs => {
+            let parts = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+            text.to_owned() + &parts.collect::<String>()
+        }
+    }
+}
+
+/// The name in a here-document's operator, if the word is nothing else: `<<EOF`, `3<<-'EOF'`.
+fn heredoc_name(word: &str) -> Option<&str> {
+    let word = word.trim_start_matches(|character: char| character.is_ascii_digit()).strip_prefix("<<")?;
+    let word = word.strip_prefix('-').unwrap_or(word);
+    Some(['"', '\''].iter().find_map(|quote| word.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(word))
+}
+
 fn copy(step: &Step) -> String {
     let mut text = step.keyword.clone();
-    for name in ["chown", "chmod", "link", "parents", "exclude"] {
-        for flag in step.flags.iter().filter(|flag| flag.name == name) {
+    for name in ["parents", "chown", "chmod"] {
+        for flag in step.flags.iter().filter(|flag| flag.name == name && flag.value.as_deref() != Some("false")) {
             text.push_str(&format!(" --{name}"));
             flag.value.iter().for_each(|value| text.push_str(&format!("={value}")));
         }
     }
-    text.extend(step.arguments.words.iter().flat_map(|word| [" ", word]));
+    let Some((destination, sources)) = step.arguments.words.split_last() else { return text };
+    let document =
+        |word: &str| step.heredocs.iter().find(|heredoc| heredoc_name(word) == Some(&heredoc.name)).map(|it| &it.name);
+    text.extend(sources.iter().filter(|word| document(word).is_none()).flat_map(|word| [" ", word]));
+    text.extend(sources.iter().filter_map(|word| document(word)).flat_map(|name| [" <<", name]));
+    text.push(' ');
+    text.push_str(destination);
     text
 }
 

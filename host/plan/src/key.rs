@@ -9,7 +9,7 @@ use cofferdam_digest::{Digest, Sha256};
 use crate::step::{HandlerFacts, KeyValue, Planned, Read, Step, TreeSource};
 
 /// Changes with every change of what is hashed, so that an old record is never read as a new one.
-const FORMAT: &[u8] = b"cofferdam-key-1";
+const FORMAT: &[u8] = b"cofferdam-key-2";
 
 /// A hash over parts, each with its length before it.
 pub struct KeyHasher(Sha256);

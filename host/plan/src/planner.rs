@@ -160,6 +160,8 @@ struct Run<'a> {
     sources: Vec<StageSource<'a>>,
     /// `None` while the stage is being planned (a second visit then is a cycle), or if it could not be.
     stages: RefCell<BTreeMap<StageNumber, Option<PlannedStage>>>,
+    /// The variables at the ends of planned stages, for those that go on from there.
+    scopes: RefCell<BTreeMap<StageNumber, Scope>>,
     under_way: RefCell<BTreeSet<StageNumber>>,
     needs: RefCell<BTreeSet<ImageName>>,
     findings: RefCell<Vec<Diagnostic>>,
@@ -174,6 +176,7 @@ impl<'a> Run<'a> {
             globals: Scope::global(planner.options),
             sources: Vec::new(),
             stages: RefCell::default(),
+            scopes: RefCell::default(),
             under_way: RefCell::default(),
             needs: RefCell::default(),
             findings: RefCell::default(),
@@ -271,7 +274,11 @@ impl<'a> Run<'a> {
         let platform = self.platform(source)?;
         let (base, base_config) = self.base(number, &platform)?;
         let mut config = base_config.inherited();
-        let mut scope = Scope::stage(&self.globals, &config);
+        let inherited = match &base {
+            Base::Stage(number) => self.scopes.borrow().get(number).cloned(),
+            _ => None,
+        };
+        let mut scope = inherited.unwrap_or_else(|| Scope::stage(&self.globals, &config));
         let mut walk = Walk { number, platform: &platform, config: &mut config, scope: &mut scope, steps: Vec::new() };
         for trigger in &base_config.on_build {
             let parsed = words::trigger(trigger, source.span);
@@ -283,6 +290,7 @@ impl<'a> Run<'a> {
             self.step(&mut walk, instruction);
         }
         let steps = walk.steps;
+        self.scopes.borrow_mut().insert(number, scope);
         Some(PlannedStage {
             number,
             name: source.from.name.as_ref().map(|name| name.text.clone()),
@@ -311,7 +319,12 @@ impl<'a> Run<'a> {
         let escape = self.planner.parsed.directives.escape;
         let name = self.report(words::expand(&source.from.image.text, escape, &self.globals, source.span))?;
         if self.mode == Mode::Check {
-            // What the base says is not known yet, but a local stage's own words are.
+            // What the base says is not known yet, but a local stage's own words are, and that it must not need this one.
+            if !self.planner.options.contexts.contains_key(&name)
+                && let Some(stage) = self.stage_named(&name, number)
+            {
+                self.needs_stage(number, source.span, &name, stage);
+            }
             return Some((Base::Scratch, Config::default()));
         }
         if name.is_empty() {
@@ -329,7 +342,9 @@ impl<'a> Run<'a> {
                 NamedContext::Image => {}
             }
         } else if let Some(stage) = self.stage_named(&name, number) {
-            self.stage(stage);
+            if !self.needs_stage(number, source.span, &name, stage) {
+                return None;
+            }
             let stages = self.stages.borrow();
             let planned = stages.get(&stage)?.as_ref()?;
             return Some((Base::Stage(stage), planned.config().clone()));
@@ -388,7 +403,7 @@ impl<'a> Run<'a> {
             walk.config.apply(change);
             walk.scope.observe(change);
         }
-        let created_by = history::created_by(&step, &planned);
+        let created_by = history::created_by(&step, &planned, &walk.scope.declared());
         let action = match planned.effect {
             Effect::Configuration => None,
             Effect::RootFileSystem => {
@@ -396,6 +411,8 @@ impl<'a> Run<'a> {
                 Some(Action { handler, step, planned, inputs, recipe })
             }
         };
+        // What a trigger leaves in an image is the trigger.
+        let created_by = Some(created_by).filter(|_| instruction.keyword != "ONBUILD");
         walk.push(instruction, created_by, action);
     }
 
@@ -404,11 +421,13 @@ impl<'a> Run<'a> {
         if self.mode == Mode::Check && declared.is_err() {
             return;
         }
-        for (name, default) in self.report(declared).into_iter().flatten() {
+        let Some(declared) = self.report(declared) else { return };
+        let mut created_by = "ARG".to_owned();
+        for (name, default) in declared {
             walk.scope.declare(&name, default, self.planner.options, &self.globals);
-            let created_by = history::argument(&name, walk.scope.lookup(&name));
-            walk.push(instruction, created_by, None);
+            created_by.push_str(&history::argument(&name, walk.scope.lookup(&name)));
         }
+        walk.push(instruction, Some(created_by), None);
     }
 
     /// The trees behind the reads. An image whose facts are missing is noted as a need and left out: the plan is not
@@ -432,7 +451,14 @@ impl<'a> Run<'a> {
                 TreeSource::Context => Some(InputTree::Context),
                 TreeSource::Named(name) => {
                     let named = self.named(*span, name);
-                    named.filter(|_| self.mode == Mode::Plan).and_then(|named| self.tree(walk, *span, name, named))
+                    match (self.mode, named) {
+                        (Mode::Plan, Some(named)) => self.tree(walk, *span, name, named),
+                        (Mode::Check, Some(Named::Stage(stage))) => {
+                            self.needs_stage(walk.number, *span, name, stage);
+                            None
+                        }
+                        _ => None,
+                    }
                 }
             };
             inputs.extend(tree.map(|tree| Input { tree, read: read.clone() }));
@@ -470,7 +496,7 @@ impl<'a> Run<'a> {
     fn tree(&self, walk: &Walk, span: Span, name: &str, named: Named) -> Option<InputTree> {
         match named {
             Named::Directory => Some(InputTree::Directory(name.to_owned())),
-            Named::Stage(stage) => self.stage_tree(walk, span, name, stage),
+            Named::Stage(stage) => self.needs_stage(walk.number, span, name, stage).then_some(InputTree::Stage(stage)),
             Named::Image => {
                 let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
                 let facts = self.image(&image, span)?;
@@ -479,19 +505,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn stage_tree(&self, walk: &Walk, span: Span, name: &str, stage: StageNumber) -> Option<InputTree> {
-        if stage == walk.number || self.under_way.borrow().contains(&stage) {
-            let message = format!("stage `{name}` can't be copied from here: it is this stage, or is built from it");
-            self.error(
-                span,
-                "CircularDependency",
-                message,
-                Some("copy from a stage that does not need this one".to_owned()),
-            );
-            return None;
+    /// Plans a stage that the stage `number` needs, and says whether it can: no stage may need itself.
+    fn needs_stage(&self, number: StageNumber, span: Span, name: &str, stage: StageNumber) -> bool {
+        if stage == number || self.under_way.borrow().contains(&stage) {
+            let message = format!("stage `{name}` can't be used here: it is this stage, or needs what is built here");
+            let help = "start and copy from stages that do not need this one".to_owned();
+            self.error(span, "CircularDependency", message, Some(help));
+            return false;
         }
         self.stage(stage);
-        Some(InputTree::Stage(stage))
+        true
     }
 }
 
@@ -505,7 +528,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn push(&mut self, instruction: &Instruction, created_by: String, action: Option<Action>) {
+    fn push(&mut self, instruction: &Instruction, created_by: Option<String>, action: Option<Action>) {
         self.steps.push(PlannedStep {
             title: words::title(instruction),
             span: instruction.span,

@@ -18,6 +18,8 @@ pub struct Scope {
     values: BTreeMap<String, String>,
     /// Arguments that no later ENV hides, in the order of their declaration.
     arguments: Vec<KeyValue>,
+    /// Every name that was declared, in the order of first declaration.
+    declared: Vec<String>,
     /// Arguments that have a value without being declared in a stage; ARG NAME brings it in.
     offered: BTreeMap<String, String>,
 }
@@ -63,16 +65,20 @@ impl Scope {
         }
     }
 
-    /// The scope at the start of a stage: the base's environment, and nothing of other stages' arguments.
+    /// The scope at the start of a stage that starts from an image: its environment, and nothing of other stages' arguments. One
+    /// that starts from a stage goes on with that stage's.
     ///
     /// `TARGETPLATFORM` and its kin stay those of the build, whatever `FROM --platform` says.
     pub fn stage(globals: &Self, config: &Config) -> Self {
         let values = config.environment.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
-        Self { values, arguments: Vec::new(), offered: globals.offered.clone() }
+        Self { values, offered: globals.offered.clone(), ..Self::default() }
     }
 
     /// ARG in a stage. Without a value from anywhere the name stays unset.
     pub fn declare(&mut self, name: &str, default: Option<String>, options: &Options, globals: &Self) {
+        if !self.declared.iter().any(|known| known == name) {
+            self.declared.push(name.to_owned());
+        }
         let given = options.build_arguments.get(name).cloned();
         let offered = self.offered.get(name).or_else(|| globals.offered.get(name)).cloned();
         let Some(value) = given.or(default).or(offered) else {
@@ -103,6 +109,13 @@ impl Scope {
     /// The names that have a value, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
+    }
+
+    /// What the history tells of the arguments: every name that was declared, with its value, be it of a later ENV, or empty.
+    pub fn declared(&self) -> Vec<KeyValue> {
+        let pair =
+            |name: &String| KeyValue { key: name.clone(), value: self.lookup(name).unwrap_or_default().to_owned() };
+        self.declared.iter().map(pair).collect()
     }
 
     /// The build arguments that a command sees, in the order of their declaration.

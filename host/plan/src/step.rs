@@ -107,6 +107,17 @@ impl TreeRead {
     pub fn whole(name: &str) -> Self {
         Self { source: TreeSource::Named(name.to_owned()), patterns: vec![b"/".to_vec()], exclude: Vec::new() }
     }
+
+    /// Whether everything of the tree is read.
+    pub fn is_whole(&self) -> bool {
+        let is_root =
+            |pattern: &Vec<u8>| pattern.iter().all(|byte| matches!(byte, b'/' | b'.')) && !has_parent(pattern);
+        self.exclude.is_empty() && self.patterns.iter().any(is_root)
+    }
+}
+
+fn has_parent(pattern: &[u8]) -> bool {
+    pattern.split(|byte| *byte == b'/').any(|component| component.len() > 1)
 }
 
 /// Something that `apply` will look at.

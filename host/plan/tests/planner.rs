@@ -136,7 +136,13 @@ fn a_later_stage_may_be_copied_from_but_not_in_a_circle() {
     let target = Options { target: Some("one".to_owned()), ..options() };
     assert_eq!(plan(text, &target).stages.len(), 2);
     let circle = "FROM scratch AS one\nCOPY --from=two / /\nFROM one AS two\nCOPY . /\n";
-    assert_eq!(codes(circle, &options()), [("CircularDependency".to_owned(), 2)]);
+    assert_eq!(codes(circle, &options()), [("CircularDependency".to_owned(), 3)]);
+    // Without a build too, and where the target does not need it.
+    let text = format!("{circle}FROM scratch\nCOPY . /\n");
+    assert_eq!(codes(&text, &options()), [("CircularDependency".to_owned(), 3)]);
+    let checked =
+        Planner::new(&cofferdam_dockerfile::parse(text.as_bytes()), &Few, &options()).check(&Facts::default());
+    assert!(checked.iter().any(|finding| finding.code == "CircularDependency"), "{checked:?}");
     assert_eq!(codes("FROM scratch AS me\nCOPY --from=me / /\n", &options()), [("CircularDependency".to_owned(), 2)]);
 }
 

@@ -134,6 +134,31 @@ impl Coverage {
         Ok(found)
     }
 
+    /// The directories above matches that may be looked at though they are not covered, sorted: their attributes are part of
+    /// what is read. The root is not among them: nothing of it is told.
+    ///
+    /// # Errors
+    /// The tree can't be read.
+    pub fn above(&self, tree: &dyn Tree) -> Result<Vec<RootPath>, RootfsError> {
+        let mut found = Vec::new();
+        for declared in &self.patterns {
+            match &declared.literal {
+                Some(path) => {
+                    let mut parent = path.parent();
+                    while let Some(directory) = parent.filter(|directory| !directory.is_root()) {
+                        parent = directory.parent();
+                        found.push(directory);
+                    }
+                }
+                None => walk_above(tree, &declared.pattern, RootPath::root(), &mut found)?,
+            }
+        }
+        found.retain(|path| self.classify(path) == Place::Above);
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
     /// Everything that the read covers, each match followed by what lies beneath it. Paths may come twice where one pattern
     /// matches beneath another's match.
     ///
@@ -232,6 +257,22 @@ fn walk(tree: &dyn Tree, pattern: &Pattern, directory: RootPath, found: &mut Vec
         let enter = pattern.could_match_below(&path) && tree.metadata(&path, true)?.is_some_and(|it| it.is_directory());
         if enter {
             walk(tree, pattern, path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn walk_above(
+    tree: &dyn Tree,
+    pattern: &Pattern,
+    directory: RootPath,
+    found: &mut Vec<RootPath>,
+) -> Result<(), RootfsError> {
+    for name in tree.read_directory(&directory)? {
+        let path = directory.child(&name)?;
+        if pattern.could_match_below(&path) && tree.metadata(&path, true)?.is_some_and(|it| it.is_directory()) {
+            found.push(path.clone());
+            walk_above(tree, pattern, path, found)?;
         }
     }
     Ok(())

@@ -283,9 +283,9 @@ impl<'u> Walk<'u> {
         }
         if metadata.is_directory() {
             // overlayfs marks new directories too, where there is nothing to hide.
-            let replaces = was.as_ref().is_some_and(|was| marked || !was.is_directory());
-            let change = put(metadata, None, replaces);
-            if (changed || replaces) && !left_out {
+            let hides = marked && was.as_ref().is_some_and(|was| was.is_directory());
+            let change = put(metadata, None, hides);
+            if (changed || hides) && !left_out {
                 self.changes.insert(path.clone(), change);
             } else {
                 self.unchanged_directories.insert(path.clone(), change);

@@ -175,3 +175,48 @@ fn flags_of_remote_sources_are_errors_without_one() {
     assert_eq!(codes(step("ADD", "plain /x").flag("from", Some("base"))), ["UnknownFlag"]);
     assert_eq!(codes(step("ADD", "plain /x").flag("unpack", Some("maybe"))), ["InvalidFlagValue"]);
 }
+
+/// One entry of a tar archive without content (ustar, POSIX.1-1988).
+fn entry(name: &str, kind: u8, target: &str) -> Vec<u8> {
+    let mut header = vec![0_u8; 512];
+    let mut field = |offset: usize, text: &str| header[offset..offset + text.len()].copy_from_slice(text.as_bytes());
+    field(0, name);
+    field(100, "0000755\0");
+    field(108, "0000000\0");
+    field(116, "0000000\0");
+    field(124, "00000000000\0");
+    field(136, "00000000000\0");
+    field(148, "        ");
+    field(156, std::str::from_utf8(&[kind]).unwrap());
+    field(157, target);
+    field(257, "ustar\0");
+    field(263, "00");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+#[test]
+fn to_an_archive_the_destination_is_the_root() {
+    let unpacked = |entries: &[Vec<u8>]| {
+        let archive = [entries.concat(), vec![0; 1024]].concat();
+        run(step("ADD", "some.file /opt/new"), &archive)
+    };
+    let root = unpacked(&[
+        entry("up", b'2', "../.."),
+        entry("up/etc/x", b'0', ""),
+        entry("etc/here", b'2', "/etc/up"),
+        entry("etc/up", b'2', "../srv"),
+        entry("etc/here/y", b'0', ""),
+        entry("etc/here/z", b'1', "up/etc/x"),
+        entry("up", b'5', ""),
+        entry("up/own", b'0', ""),
+    ]);
+    let paths = root.unwrap().paths();
+    let of = |name: &str| paths.iter().any(|path| path == name);
+    assert!(of("/opt/new/etc/x") && of("/opt/new/srv/y") && of("/opt/new/srv/z") && of("/opt/new/up/own"), "{paths:?}");
+    assert!(paths.iter().all(|path| path == "/opt" || path.starts_with("/opt/new")), "{paths:?}");
+    let circle = unpacked(&[entry("a", b'2', "b"), entry("b", b'2', "a"), entry("a/x", b'0', "")]);
+    let Err(Error::Invalid(finding)) = circle else { panic!() };
+    assert!(finding.message.contains("too many symbolic links"), "{}", finding.message);
+}

@@ -1,6 +1,9 @@
 //! Unpacks an archive into the root file system as its bytes stream by.
 
-use std::io::{self, Read};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+};
 
 use cofferdam_archive::{Archive, Entry, EntryKind, Error as ArchiveError};
 use cofferdam_plugin_sdk::{
@@ -26,18 +29,86 @@ pub fn unpack(arrival: &Arrival) -> Result<bool, Error> {
         let owner = arrival.owner.unwrap_or(ROOT);
         arrival.rootfs.create_directories(arrival.destination, Attributes { mode: 0o755, owner, mtime: None })?;
     }
+    let mut links = Links::default();
     while let Some(entry) = archive.next_entry().map_err(failed)? {
         // The archive's own root says nothing about the destination.
         if !entry.name.is_empty() {
-            put(arrival, &mut archive, &entry)?;
+            put(arrival, &mut archive, &entry, &mut links).map_err(|error| match error {
+                PutError::Loop(name) => explain(&arrival.shown, ArchiveError::Malformed(loops(&name))),
+                PutError::Other(error) => error,
+            })?;
         }
     }
     Ok(true)
 }
 
-fn put<R: Read>(arrival: &Arrival, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Error> {
+/// As many symlinks as the kernel follows.
+const SYMLINK_LIMIT: usize = 40;
+
+fn loops(name: &[u8]) -> String {
+    format!("too many symbolic links lead to the entry `{}`", String::from_utf8_lossy(name))
+}
+
+enum PutError {
+    /// The symlinks of the archive lead in a circle.
+    Loop(Vec<u8>),
+    Other(Error),
+}
+
+impl<E: Into<Error>> From<E> for PutError {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// The symlinks that the archive made so far, by their names relative to the destination. To what is unpacked the destination
+/// is the root: `..` stops there, and an absolute link starts there.
+#[derive(Default)]
+struct Links(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Links {
+    /// Where an entry really goes: its parents followed, the last component not.
+    fn place(&self, name: &[u8]) -> Result<Vec<u8>, PutError> {
+        let split = |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut ahead: Vec<Vec<u8>> = split(name);
+        ahead.reverse();
+        let mut place: Vec<Vec<u8>> = Vec::new();
+        let mut followed = 0;
+        while let Some(component) = ahead.pop() {
+            match component.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    place.pop();
+                    continue;
+                }
+                _ => place.push(component),
+            }
+            if ahead.is_empty() {
+                break;
+            }
+            let Some(target) = self.0.get(&place.join(&b'/')) else { continue };
+            followed += 1;
+            if followed > SYMLINK_LIMIT {
+                return Err(PutError::Loop(name.to_vec()));
+            }
+            place.pop();
+            if target.starts_with(b"/") {
+                place.clear();
+            }
+            ahead.extend(split(target).into_iter().rev());
+        }
+        Ok(place.join(&b'/'))
+    }
+}
+
+fn put<R: Read>(arrival: &Arrival, archive: &mut Archive<R>, entry: &Entry, links: &mut Links) -> Result<(), PutError> {
     let rootfs = arrival.rootfs;
-    let path = paths::join(arrival.destination, &entry.name);
+    let place = links.place(&entry.name)?;
+    if place.is_empty() {
+        return Ok(());
+    }
+    let path = paths::join(arrival.destination, &place);
+    links.0.remove(&place);
     let (seconds, nanoseconds) = entry.mtime;
     let attributes = Attributes {
         mode: entry.mode,
@@ -47,9 +118,13 @@ fn put<R: Read>(arrival: &Arrival, archive: &mut Archive<R>, entry: &Entry) -> R
     match &entry.kind {
         EntryKind::File(_) => put_file(arrival, archive, &path, attributes)?,
         EntryKind::Directory => rootfs.put_directory(&path, attributes)?,
-        EntryKind::Symlink(target) => rootfs.put_symlink(&path, target, attributes)?,
+        EntryKind::Symlink(target) => {
+            rootfs.put_symlink(&path, target, attributes)?;
+            links.0.insert(place, target.clone());
+        }
         EntryKind::HardLink(target) => {
-            return Ok(rootfs.put_hard_link(&path, &paths::join(arrival.destination, target))?);
+            let target = paths::join(arrival.destination, &links.place(target)?);
+            return Ok(rootfs.put_hard_link(&path, &target)?);
         }
         EntryKind::CharacterDevice(major, minor) => {
             rootfs.put_node(&path, Kind::CharacterDevice, *major, *minor, attributes)?;
@@ -59,7 +134,7 @@ fn put<R: Read>(arrival: &Arrival, archive: &mut Archive<R>, entry: &Entry) -> R
         }
         EntryKind::Fifo => rootfs.put_node(&path, Kind::Fifo, 0, 0, attributes)?,
     }
-    set_xattrs(rootfs, &path, entry)
+    Ok(set_xattrs(rootfs, &path, entry)?)
 }
 
 fn put_file<R: Read>(

@@ -56,8 +56,31 @@ fn several_sources_make_a_directory() {
     let root = run(step("COPY", "a.txt dir b.txt /x"));
     assert_eq!(root.content(b"/x/a.txt").unwrap(), b"a");
     assert_eq!(root.content(b"/x/d").unwrap(), b"d");
-    assert_eq!(run(step("COPY", "*.txt /x")).content(b"/x/b.txt").unwrap(), b"b");
     assert_eq!(run(step("COPY", "a*.txt /x")).content(b"/x").unwrap(), b"a");
+}
+
+#[test]
+fn several_files_of_one_pattern_replace_each_other_unless_there_is_a_directory() {
+    let root = MemoryRoot::default();
+    let warnings = run_on(step("COPY", "[ab].txt /x"), &root).unwrap();
+    assert_eq!(root.content(b"/x").unwrap(), b"b");
+    assert_eq!((warnings.len(), warnings[0].code.as_str()), (1, "CopyOverwrites"));
+    assert_eq!(warnings[0].message, "`b.txt` replaces `a.txt`");
+    let root = run(step("COPY", "d* /x"));
+    assert_eq!(root.paths(), ["/x", "/x/d", "/x/link", "/x/sub", "/x/sub/c"]);
+    let root = MemoryRoot::default();
+    root.add_file(b"/x/y", b"");
+    assert!(run_on(step("COPY", "[ab].txt /x"), &root).unwrap().is_empty());
+    assert_eq!(root.content(b"/x/b.txt").unwrap(), b"b");
+}
+
+#[test]
+fn an_empty_source_is_the_whole_context() {
+    let copy = step("COPY", "").json(&["", "/x"]);
+    assert_eq!(code(step("COPY", "").json(&["", "/x"])), "EmptyArgument");
+    let root = MemoryRoot::default();
+    run_on(copy, &root).unwrap();
+    assert_eq!(root.content(b"/x/dir/d").unwrap(), b"d");
 }
 
 #[test]
@@ -168,7 +191,6 @@ fn only_what_matters_is_read() {
 #[test]
 fn mistakes_have_names() {
     assert_eq!(code(step("COPY", "a")), "MissingArgument");
-    assert_eq!(code(step("COPY", "").json(&["", "/x"])), "EmptyArgument");
     assert_eq!(code(step("COPY", "a b").flag("parents", Some("some"))), "InvalidFlagValue");
     assert_eq!(code(step("COPY", "a b").flag("unpack", None)), "UnknownFlag");
     assert_eq!(code(step("COPY", "a b").flag("from", Some(""))), "MissingFlagValue");

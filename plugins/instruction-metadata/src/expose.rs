@@ -12,7 +12,10 @@ pub fn read(step: &Step, reading: &mut Reading) {
     if step.arguments.words.is_empty() {
         reading.findings.push(missing(step, "at least one port"));
     }
-    for word in &step.arguments.words {
+    // BuildKit sorts them as texts, which the history shows.
+    let mut words: Vec<&String> = step.arguments.words.iter().collect();
+    words.sort();
+    for word in words {
         match ports(word) {
             Ok(ports) => reading.changes.extend(ports.into_iter().map(ConfigChange::Expose)),
             Err(finding) => reading.findings.push(finding),
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn ports_are_normalised() {
-        assert_eq!(exposed("80 53/UDP 90/"), ["80/tcp", "53/udp", "90/tcp"]);
+        assert_eq!(exposed("80 53/UDP 90/"), ["53/udp", "80/tcp", "90/tcp"]);
         assert_eq!(exposed("8000-8002/udp"), ["8000/udp", "8001/udp", "8002/udp"]);
     }
 

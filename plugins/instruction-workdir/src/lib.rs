@@ -2,8 +2,8 @@
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt, InstructionHandler,
-    accounts::Account,
-    diagnostics::error,
+    accounts::{Account, UNKNOWN},
+    diagnostics::{error, warning},
     flags::Flags,
     fs::{Attributes, Executor, ROOT, RootFs, Tree},
     instruction::{ConfigChange, Effect, Error, Planned, Read, Step, refuse},
@@ -41,8 +41,13 @@ impl InstructionHandler for Workdir {
         if let Some(user) = user(step)? {
             reads.extend(user.reads().into_iter().map(|path| Read::RootfsPath(path.to_vec())));
         }
-        let changes = vec![ConfigChange::WorkingDirectory(directory(step))];
-        Ok(Planned { reads, changes, effect: Effect::RootFileSystem })
+        let directory = directory(step);
+        // The root is there whatever the image: nothing to be made, and as in BuildKit no layer.
+        let effect = if directory == "/" { Effect::Configuration } else { Effect::RootFileSystem };
+        if effect == Effect::Configuration {
+            reads.clear();
+        }
+        Ok(Planned { reads, changes: vec![ConfigChange::WorkingDirectory(directory)], effect })
     }
 
     fn apply(
@@ -52,12 +57,22 @@ impl InstructionHandler for Workdir {
         _executor: Option<&dyn Executor>,
     ) -> Result<Vec<Diagnostic>, Error> {
         let directory = directory(step);
+        let mut warnings = Vec::new();
         if directory != "/" {
-            // Missing directories belong to the USER in force, as BuildKit makes them.
-            let owner = user(step)?.map(|user| user.resolve(rootfs)).transpose()?.unwrap_or(ROOT);
+            // Missing directories belong to the USER in force, as BuildKit makes them. It takes a name that the image does
+            // not know for root; RUN will refuse it.
+            let owner = match user(step)?.map(|user| user.resolve(rootfs)).transpose() {
+                Ok(owner) => owner.unwrap_or(ROOT),
+                Err(Error::Invalid(unknown)) if unknown.code == UNKNOWN => {
+                    let message = format!("{}: if `{directory}` is missing, root will own it", unknown.message);
+                    warnings.push(warning(UNKNOWN, message).help("add the user in an earlier step"));
+                    ROOT
+                }
+                Err(error) => return Err(error),
+            };
             rootfs.create_directories(directory.as_bytes(), Attributes { mode: 0o755, owner, mtime: None })?;
         }
-        Ok(Vec::new())
+        Ok(warnings)
     }
 }
 
@@ -100,8 +115,19 @@ mod tests {
     #[test]
     fn the_root_is_never_made() {
         let root = MemoryRoot::default();
-        Workdir::apply(&step("WORKDIR", "/a/..").build(), &root, &[], None).unwrap();
+        let step = step("WORKDIR", "/a/..").build();
+        assert_eq!(Workdir::plan(&step).unwrap().effect, Effect::Configuration);
+        Workdir::apply(&step, &root, &[], None).unwrap();
         assert!(root.paths().is_empty());
+    }
+
+    #[test]
+    fn a_user_that_the_image_does_not_know_is_a_warning() {
+        let step = step("WORKDIR", "/srv").state(|state| state.user = "ghost".into()).build();
+        let root = MemoryRoot::default();
+        let warnings = Workdir::apply(&step, &root, &[], None).unwrap();
+        assert_eq!(warnings[0].code, UNKNOWN);
+        assert_eq!(root.entry(b"/srv").unwrap().owner, ROOT);
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub const PASSWD: &[u8] = b"/etc/passwd";
 /// Where groups stand (group(5)).
 pub const GROUP: &[u8] = b"/etc/group";
 
+/// The code of the finding about a name that the image does not have.
+pub const UNKNOWN: &str = "UnknownAccount";
+
 /// `user`, `uid`, `user:group`, `uid:gid` and what lies between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -113,7 +116,7 @@ fn look_up<T>(
         return Ok(roots);
     }
     let file = String::from_utf8_lossy(path);
-    Err(error("UnknownAccount", format!("the image has no {what} `{name}` in {file}"))
+    Err(error(UNKNOWN, format!("the image has no {what} `{name}` in {file}"))
         .help(format!("add the {what} in an earlier step, or write the numeric id"))
         .into())
 }

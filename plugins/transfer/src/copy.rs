@@ -3,12 +3,15 @@
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
     diagnostics::{error, warning},
-    fs::{Attributes, CopyOptions, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
+    fs::{Attributes, CopyOptions, Error as FsError, Kind, Owner, Path, ROOT, RootFs, Tree, write_file},
     instruction::Error,
     paths,
 };
 
 use crate::{FETCHED, Origin, Source, Transfer, dangling, mode, not_found};
+
+/// As many symlinks as the kernel follows.
+const SYMLINK_LIMIT: usize = 40;
 
 /// Takes a file that should arrive otherwise than by being copied: ADD's archives.
 pub type Unpack<'a> = &'a dyn Fn(&Arrival) -> Result<bool, Error>;
@@ -46,8 +49,7 @@ pub fn copy(
     if transfer.link {
         rootfs.stand_alone()?;
     }
-    let (items, warnings) = found(transfer, trees)?;
-    let into_directory = goes_into_directory(transfer, &items, rootfs)?;
+    let (items, mut warnings) = found(transfer, trees)?;
     let destination = transfer.destination.path.as_slice();
     let options = CopyOptions {
         owner,
@@ -56,11 +58,17 @@ pub fn copy(
         // Files of the context belong to root (Dockerfile reference, "COPY --chown"); those of other trees keep theirs.
         keep_owner: owner.is_none() && transfer.origin != Origin::Context,
     };
-    let target = |name: &[u8]| if into_directory { paths::join(destination, name) } else { destination.to_vec() };
+    let mut made_directory = false;
+    let mut taken_by: Option<&[u8]> = None;
     for item in &items {
+        // Asked for each: an earlier one may have made the destination.
+        let into_directory = made_directory || goes_into_directory(transfer, item, rootfs)?;
         match item {
             Item::Heredoc { name, content } => {
-                let target = target(name.as_bytes());
+                let target = match into_directory {
+                    true => paths::join(destination, name.as_bytes()),
+                    false => followed(transfer, rootfs)?,
+                };
                 let owner = owner.unwrap_or(ROOT);
                 make_parent(rootfs, &target, owner)?;
                 let mode = mode::applied(transfer.mode.as_ref(), 0o644);
@@ -76,6 +84,7 @@ pub fn copy(
             }
             Item::Directory { tree, path, kept: None } => {
                 rootfs.copy_tree(*tree, path, destination, &options)?;
+                made_directory = true;
             }
             Item::Fetched { tree, url, name } => {
                 let arrival = Arrival {
@@ -87,21 +96,30 @@ pub fn copy(
                     owner,
                     rootfs,
                 };
-                if !unpack(&arrival)? {
-                    let name = match name {
-                        Some(name) => name.as_slice(),
-                        None if into_directory => return Err(nameless(url).into()),
-                        None => b"",
-                    };
-                    rootfs.copy_tree(*tree, FETCHED, &target(name), &options)?;
+                if unpack(&arrival)? {
+                    continue;
                 }
+                let target = match (name, into_directory) {
+                    (Some(name), true) => paths::join(destination, name),
+                    (None, true) => return Err(nameless(url).into()),
+                    (_, false) => destination.to_vec(),
+                };
+                rootfs.copy_tree(*tree, FETCHED, &target, &options)?;
             }
             Item::File { tree, path, kept: None } => {
                 let shown = paths::shown(path);
                 let arrival = Arrival { tree: *tree, path, shown, is_fetched: false, destination, owner, rootfs };
-                if !unpack(&arrival)? {
-                    rootfs.copy_tree(*tree, path, &target(paths::base_name(path)), &options)?;
+                if unpack(&arrival)? {
+                    continue;
                 }
+                if into_directory {
+                    rootfs.copy_tree(*tree, path, &paths::join(destination, b""), &options)?;
+                    continue;
+                }
+                if let Some(earlier) = taken_by.replace(path) {
+                    warnings.push(overwritten(earlier, path, destination));
+                }
+                rootfs.copy_tree(*tree, path, destination, &options)?;
             }
         }
     }
@@ -225,19 +243,19 @@ fn nowhere(tree: &dyn Tree, written: &str, path: &[u8], origin: &Origin) -> Diag
     not_found(written, origin)
 }
 
-/// Whether files get their own names beneath the destination.
-fn goes_into_directory(transfer: &Transfer, items: &[Item], rootfs: &dyn RootFs) -> Result<bool, Error> {
-    if transfer.destination.is_directory || transfer.sources.len() > 1 || items.len() > 1 {
+/// Whether a file gets its own name beneath the destination.
+fn goes_into_directory(transfer: &Transfer, item: &Item, rootfs: &dyn RootFs) -> Result<bool, Error> {
+    if transfer.destination.is_directory || transfer.sources.len() > 1 {
         return Ok(true);
     }
-    match items {
+    match item {
         // What is below does not count, and what keeps its parents has its place.
         _ if transfer.link || transfer.parents => Ok(false),
-        [Item::File { .. } | Item::Fetched { .. } | Item::Heredoc { .. }] => {
+        Item::File { .. } | Item::Fetched { .. } | Item::Heredoc { .. } => {
             let existing = rootfs.stat(&transfer.destination.path, true)?;
             Ok(existing.is_some_and(|metadata| metadata.kind == Kind::Directory))
         }
-        _ => Ok(false),
+        Item::Directory { .. } => Ok(false),
     }
 }
 
@@ -245,6 +263,33 @@ fn goes_into_directory(transfer: &Transfer, items: &[Item], rootfs: &dyn RootFs)
 pub fn nameless(url: &str) -> Diagnostic {
     error("NoFileName", format!("`{url}` names no file that could be put into a directory"))
         .help("write the file's name at the end of the destination")
+}
+
+/// Where the destination leads if it is a symlink: what was named is written through, as BuildKit does; what has a name in a
+/// directory is replaced.
+fn followed(transfer: &Transfer, rootfs: &dyn RootFs) -> Result<Path, Error> {
+    let mut place = transfer.destination.path.clone();
+    if transfer.link {
+        return Ok(place);
+    }
+    for _ in 0..SYMLINK_LIMIT {
+        match rootfs.stat(&place, false) {
+            Ok(Some(metadata)) if metadata.kind == Kind::Symlink => {
+                place = paths::resolve(&paths::resolve(&place, b".."), &metadata.link_target);
+            }
+            // A link in the middle of several, which the step did not ask for.
+            Ok(_) | Err(FsError::Denied(_)) => return Ok(place),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(FsError::SymlinkLoop(place).into())
+}
+
+/// A pattern that matched several files, and a destination that is no directory: as in BuildKit the last one stays.
+fn overwritten(earlier: &[u8], path: &[u8], destination: &[u8]) -> Diagnostic {
+    let message = format!("`{}` replaces `{}`", paths::shown(path), paths::shown(earlier));
+    let help = format!("write `{}/` if it is to be a directory", String::from_utf8_lossy(destination));
+    warning("CopyOverwrites", message).help(help)
 }
 
 /// The last pattern that fits decides, and `!` takes back.

@@ -18,7 +18,7 @@ pub const FETCHED: &[u8] = b"/content";
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
     accounts::Account,
-    diagnostics::error,
+    diagnostics::{error, warning},
     flags::Flags,
     fs::ModeChange,
     instruction::{Effect, Planned, Read, Step, TreeRead, TreeSource},
@@ -63,9 +63,10 @@ pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> 
             return None;
         }
     };
+    // To BuildKit an empty source is the whole tree, and an empty destination the working directory.
     if step.arguments.words.iter().any(String::is_empty) {
         let message = format!("an argument of `{}` is empty", step.keyword);
-        flags.push(error("EmptyArgument", message).help("check that the variables in it are set"));
+        flags.push(warning("EmptyArgument", message).help("check that the variables in it are set"));
     }
     Some(Transfer {
         origin,

@@ -58,10 +58,11 @@ pub enum Source {
     },
 }
 
-/// The sources among the words of a step; `<<NAME` stands for the next here-document of that name.
+/// The sources among the words of a step; `<<NAME` stands for the next here-document of that name. As in BuildKit
+/// here-documents come after the others, wherever they stand.
 pub(crate) fn read(words: &[String], step: &Step) -> Vec<Source> {
     let mut heredocs: Vec<_> = step.heredocs.iter().collect();
-    words
+    let mut sources: Vec<Source> = words
         .iter()
         .map(|word| {
             let name = word.strip_prefix("<<").map(|rest| rest.strip_prefix('-').unwrap_or(rest));
@@ -75,5 +76,7 @@ pub(crate) fn read(words: &[String], step: &Step) -> Vec<Source> {
             let pivot = before.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
             Source::Pattern { written: word.clone(), pattern: paths::clean(word.as_bytes()), pivot, wildcards }
         })
-        .collect()
+        .collect();
+    sources.sort_by_key(|source| matches!(source, Source::Heredoc { .. }));
+    sources
 }

@@ -225,3 +225,41 @@ fn a_step_with_an_edited_file_gives_the_image_of_an_empty_store() {
     let fresh = site.build(&["--store", elsewhere.to_str().expect("UTF-8")]).success();
     assert_eq!(damaged.digest(), fresh.digest());
 }
+
+#[test]
+fn modes_of_directories_that_parents_keeps_are_seen() {
+    if !cofferdam_tests::is_root() {
+        cofferdam_tests::skip("owners can be unpacked as root only");
+        return;
+    }
+    let site = Site::new();
+    site.file("a/b/file", "f").file("other/x", "").mode("a/b", 0o750);
+    site.dockerfile(
+        "FROM scratch\nCOPY --parents a/b/file /literal/\nCOPY --parents a/*/f* /pattern/\nCOPY other /other\n",
+    );
+    let image = site.image(&[]);
+    assert_eq!(
+        (image.entry("/literal/a/b"), image.entry("/pattern/a/b")),
+        ("dir 750 0:0".into(), "dir 750 0:0".into())
+    );
+    assert_cached(&site.build(&[]).success(), &[true; 3]);
+    site.mode("a", 0o711);
+    assert_cached(&site.build(&[]).success(), &[false; 3]);
+    let image = site.image(&[]);
+    assert_eq!((image.entry("/literal/a"), image.entry("/pattern/a")), ("dir 711 0:0".into(), "dir 711 0:0".into()));
+    // A directory that is above nothing that is read does not count, nor does the context itself.
+    site.mode("other", 0o700).mode(".", 0o711);
+    assert_cached(&site.build(&[]).success(), &[true, true, false]);
+}
+
+#[test]
+fn a_mount_of_a_whole_stage_shows_the_times_that_it_has_now() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.dockerfile(
+        "FROM base AS parts\nARG TIME\nRUN touch -d @$TIME /file\n\
+         FROM base\nRUN --mount=from=parts,target=/parts stat -c %Y /parts/file > /time\n",
+    );
+    assert_eq!(site.image(&["--build-arg", "TIME=1000"]).content("/time"), "1000\n");
+    assert_eq!(site.image(&["--build-arg", "TIME=2000"]).content("/time"), "2000\n");
+    assert_cached(&site.build(&["--build-arg", "TIME=1000"]).success(), &[true]);
+}

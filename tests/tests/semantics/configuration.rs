@@ -59,7 +59,7 @@ ONBUILD COPY . /src
     assert_eq!(image.config("OnBuild"), json!(["RUN make", "COPY . /src"]));
     assert_eq!(image.layer_count(), 0, "nothing changed a file");
     let history = image.document()["history"].as_array().expect("history").clone();
-    assert_eq!(history.len(), 16, "one entry for each instruction after FROM: {history:#?}");
+    assert_eq!(history.len(), 14, "one entry for each instruction after FROM that is no trigger: {history:#?}");
     assert!(history.iter().all(|entry| entry["empty_layer"] == true));
 }
 
@@ -139,4 +139,55 @@ fn the_platform_and_the_epoch_are_in_the_document() {
     let image = site.image(&["--platform", "linux/arm/v7", "--build-arg", "SOURCE_DATE_EPOCH=86400"]);
     assert_eq!(image.document()["variant"], "v7");
     assert_eq!(image.document()["created"], "1970-01-02T00:00:00Z");
+}
+
+#[test]
+fn the_history_is_buildkits() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.file("a", "").file("b", "");
+    site.dockerfile(
+        "FROM base
+ARG x y=1 z
+EXPOSE 9000 80-81/udp 443
+ONBUILD RUN true
+WORKDIR /
+WORKDIR /w
+COPY --link --chmod=600 --chown=1 --exclude=b a b /x/
+COPY <<-\"one\" a <<two /y/
+one
+two
+RUN <<EOF
+true
+EOF
+RUN <<EOF
+#!/bin/sh
+EOF
+RUN cat <<A <<B
+a
+A
+b
+B
+RUN [\"true\", \"x\"]
+",
+    );
+    let document = site.image(&[]).document().clone();
+    let history = document["history"].as_array().expect("history")[1..].iter();
+    let lines: Vec<(&str, bool)> =
+        history.map(|line| (line["created_by"].as_str().expect("a text"), line["empty_layer"] == true)).collect();
+    let of_run = "RUN |3 x= y=1 z= ";
+    let run = |text: &str| format!("{of_run}{text} # buildkit");
+    let expected: Vec<(String, bool)> = vec![
+        ("ARG x y=1 z".into(), true),
+        ("EXPOSE [443/tcp 80/udp 81/udp 9000/tcp]".into(), true),
+        ("WORKDIR /".into(), true),
+        ("WORKDIR /w".into(), false),
+        ("COPY --chown=1 --chmod=600 a b /x/ # buildkit".into(), false),
+        ("COPY a <<one <<two /y/ # buildkit".into(), false),
+        (run("/bin/sh -c true\n"), false),
+        (run("/bin/sh -c /dev/pipes/EOF"), false),
+        (run("/bin/sh -c cat <<A <<B\na\nA\nb\nB"), false),
+        (run("true x"), false),
+    ];
+    let expected: Vec<(&str, bool)> = expected.iter().map(|(text, empty)| (text.as_str(), *empty)).collect();
+    assert_eq!(lines, expected);
 }

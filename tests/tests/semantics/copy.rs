@@ -202,10 +202,23 @@ COPY a.txt /relative/
 COPY b.txt /absolute/b.txt
 COPY dir/sub /absolute
 COPY a.txt /file
+COPY <<absolute.txt /elsewhere
+document
+absolute.txt
+COPY a.txt /relative/
 ",
     );
+    site.file("tree/real/target", "old").link("tree/elsewhere", "/real/target").file("tree/real/victim", "safe");
+    site.link("tree/real/a.txt", "victim");
     let image = site.image(&[]);
-    assert_eq!(image.names("/real"), "a.txt b.txt d.txt here");
+    assert_eq!(
+        (image.content("/real/target"), image.entry("/elsewhere")),
+        ("document\n".into(), "link /real/target".into())
+    );
+    // What is named is written through; what gets its name in a directory takes the place of a link.
+    assert_eq!((image.content("/real/a.txt"), image.content("/real/victim")), ("a".into(), "safe".into()));
+    assert_eq!(image.content("/real/here"), "a");
+    assert_eq!(image.names("/real"), "a.txt b.txt d.txt here target victim");
     assert_eq!(image.entry("/relative"), "link real");
     assert_eq!(image.entry("/absolute"), "link /real");
 }

@@ -88,7 +88,8 @@ RUN touch /gone && rm /gone
     assert!(first.contains(&"tree/.wh.a".to_owned()), "{first:?}");
     assert!(first.contains(&"tree/sub/.wh..wh..opq".to_owned()), "{first:?}");
     assert!(first.contains(&"old".to_owned()) && !first.iter().any(|name| name.starts_with("old/")), "{first:?}");
-    assert_eq!(image.layer_count(), 5, "a command that changed nothing makes no layer");
+    // As in BuildKit, a command that changed nothing has a layer with nothing in it.
+    assert_eq!((image.layer_count(), image.layer_names(5)), (6, Vec::new()));
 }
 
 #[test]

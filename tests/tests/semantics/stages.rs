@@ -43,10 +43,10 @@ fn stages_that_the_target_does_not_need_do_not_run() {
 fn a_stage_goes_on_where_another_ended() {
     let Some(site) = Site::with_base("alpine") else { return };
     site.dockerfile(
-        "FROM base AS one\nENV A=1\nARG GONE=x\nWORKDIR /w\nUSER nobody\nFROM one AS two\nUSER root\nRUN echo \"$A$GONE\" > file\n",
+        "FROM base AS one\nENV A=1\nARG GOES=x\nWORKDIR /w\nUSER nobody\nFROM one AS two\nUSER root\nRUN echo \"$A$GOES\" > file\n",
     );
     let image = site.image(&[]);
-    assert_eq!(image.content("/w/file"), "1\n");
+    assert_eq!(image.content("/w/file"), "1x\n");
     assert!(image.config("Env").to_string().contains("A=1"));
 }
 

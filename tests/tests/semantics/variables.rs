@@ -89,6 +89,28 @@ ENV last=[$DEFAULTED][$EMPTY]
 }
 
 #[test]
+fn a_stage_that_starts_from_a_stage_has_its_arguments() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.dockerfile(
+        "FROM base AS parent
+ARG SET=default UNSET
+FROM parent AS child
+ENV seen=$SET
+RUN echo \"$SET ${UNSET-unset}\" > /seen
+FROM base
+ENV stranger=[$SET]
+COPY --from=child /seen /seen
+",
+    );
+    let image = site.image(&["--build-arg", "SET=given"]);
+    assert_eq!((image.content("/seen"), environment(&image)), ("given unset\n".into(), vec!["stranger=[]".into()]));
+    let child = site.image(&["--target", "child"]);
+    assert_eq!((child.content("/seen"), environment(&child)), ("default unset\n".into(), vec!["seen=default".into()]));
+    let document = child.document().to_string();
+    assert!(document.contains("RUN |2 SET=default UNSET= /bin/sh -c"), "{document}");
+}
+
+#[test]
 fn a_variable_wins_over_an_argument() {
     let site = Site::new();
     // The reference, "Using ARG variables".

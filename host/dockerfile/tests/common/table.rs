@@ -23,7 +23,7 @@ static LOCK: Mutex<()> = Mutex::new(());
 /// Notes the figures of a set. `exceptions` are the rows that differ, with the reason for each.
 pub fn record(set: &str, what: &str, passed: usize, exceptions: &[(String, &str)]) {
     let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/README.md");
+    let file = repository_root().join("tests/conformance/README.md");
     let text = fs::read_to_string(&file).unwrap_or_default();
     let (mut rows, mut lists) = read(&text);
     let key = format!("| {set} | {what} |");
@@ -49,6 +49,12 @@ pub fn record(set: &str, what: &str, passed: usize, exceptions: &[(String, &str)
     }
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(file, text).unwrap();
+}
+
+/// The directory above this crate that has the lock file.
+fn repository_root() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().find(|place| place.join("Cargo.lock").is_file()).expect("crates lie in the repository").to_owned()
 }
 
 /// Rows by their first two cells, lists of exceptions by their titles.

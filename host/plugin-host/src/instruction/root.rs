@@ -173,17 +173,22 @@ impl HostRootfs for CallState {
         &mut self,
         root: Resource<RootHandle>,
         from: Resource<TreeHandle>,
-        source: Vec<u8>,
+        source_name: Vec<u8>,
         destination: Vec<u8>,
         options: root::CopyOptions,
     ) -> Answer<Copied> {
         let prepared = self.in_host(|state| {
             let handle = state.table.get(&from)?.share();
-            let prepared = copy_source(state, &handle, &source, &options);
+            let prepared = copy_source(state, &handle, &source_name, &options);
             Ok::<_, wasmtime::Error>(prepared.map(|(source, left_out)| (handle.tree, source, left_out)))
         })?;
         let (tree, source, left_out) = match prepared {
             Ok(prepared) => prepared,
+            Err(error) => return Ok(Err(error)),
+        };
+        // The name is the one that was asked for, wherever a symlink of that name leads.
+        let into_directory = match destination.ends_with(b"/").then(|| path(&source_name)).transpose() {
+            Ok(named) => named,
             Err(error) => return Ok(Err(error)),
         };
         let mut copied = Copied { entries: 0, bytes: 0 };
@@ -194,10 +199,13 @@ impl HostRootfs for CallState {
                 keep_owner: options.keep_owner,
                 exclude: Some(&left_out),
             };
-            let done = rootfs.copy_tree(&tree, &source, at, &options)?;
+            let (done, made) = match into_directory {
+                Some(named) => rootfs.copy_into(&tree, &named, at, &options)?,
+                None => (rootfs.copy_tree(&tree, &source, at, &options)?, at.clone()),
+            };
             copied = Copied { entries: done.entries, bytes: done.bytes };
             // What lay in the destination before is still not declared: only the entry itself is the step's.
-            Ok(rootfs.resolve(at)?.into_iter().collect())
+            Ok(rootfs.resolve(&made)?.into_iter().collect())
         })?;
         Ok(answer.map(|()| copied))
     }

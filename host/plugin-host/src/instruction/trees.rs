@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use cofferdam_digest::HashingWriter;
 use cofferdam_plan::step::{TreeRead, TreeSource};
-use cofferdam_rootfs::{RootPath, RootfsError};
+use cofferdam_rootfs::{Metadata as EntryMetadata, Owner, RootPath, RootfsError, Timestamp};
 use wasmtime::component::Resource;
 
 use super::{
@@ -78,6 +78,13 @@ impl HostTree for CallState {
             let at = path(&at)?;
             let Some(real) = handle.reach(state, &at, follow, true)? else { return Ok(None) };
             let metadata = handle.tree.metadata(&real, false).map_err(|error| state.answer(error))?;
+            let metadata = metadata.map(|metadata| match handle.coverage.classify(&at) {
+                // What a checkout's directory is, is in no key where the read does not cover it.
+                Place::Above if at.is_root() => {
+                    EntryMetadata { mode: 0o755, owner: Owner::default(), mtime: Timestamp::default(), ..metadata }
+                }
+                _ => metadata,
+            });
             Ok(metadata.as_ref().map(convert::metadata))
         })
     }

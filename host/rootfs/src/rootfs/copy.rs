@@ -83,6 +83,43 @@ impl RootFs {
         }
         Ok(copier.copied)
     }
+
+    /// As [`RootFs::copy_tree`], but a source that is no directory goes into the directory `destination` under its own name.
+    /// Whatever has that name there is replaced, a symlink too. Answers also where the copy is.
+    ///
+    /// # Errors
+    /// As for [`RootFs::copy_tree`]; a directory has the name, or `destination` is none.
+    pub fn copy_into(
+        &mut self,
+        from: &Arc<dyn Tree>,
+        source: &RootPath,
+        destination: &RootPath,
+        options: &CopyOptions<'_>,
+    ) -> Result<(Copied, RootPath), RootfsError> {
+        let missing = || RootfsError::NotFound(source.clone());
+        let real = from.resolve(source)?.ok_or_else(missing)?;
+        let entry = from.entry(&real)?.ok_or_else(missing)?;
+        let name = match source.file_name() {
+            Some(name) if !entry.metadata.is_directory() => name,
+            _ => {
+                let copied = self.copy_tree(from, source, destination, options)?;
+                return Ok((copied, self.walk(destination, true)?.path));
+            }
+        };
+        let directory = self.walk(destination, true)?;
+        if let Some(blocking) = directory.blocked_by {
+            return Err(RootfsError::NotADirectory(blocking));
+        }
+        let place = directory.path.child(name)?;
+        self.make_parents(&place, options.owner.unwrap_or_default())?;
+        if self.is_directory(&place) {
+            return Err(RootfsError::IsADirectory(place));
+        }
+        let mut copier =
+            Copier { rootfs: self, from, options, links: HashMap::new(), copied: Copied::default(), open: Vec::new() };
+        copier.copy_entry(&real, place.clone(), entry)?;
+        Ok((copier.copied, place))
+    }
 }
 
 struct Copier<'c> {

@@ -271,8 +271,8 @@ impl RootFs {
             }
             _ => (false, true),
         };
-        // What is below, removed or of another kind, must not show through in what is made now.
-        let opaque = opaque || (replaces && self.below_has(&place));
+        // What was in a directory below must not show through in what is made now; in anything else there is nothing.
+        let opaque = opaque || (replaces && self.below_has_directory(&place));
         self.pending.put(place, PendingEntry { metadata, content: None, link: None, opaque });
     }
 
@@ -300,6 +300,11 @@ impl RootFs {
     /// Whether the layers have something at a path that no change of a parent hides.
     pub(super) fn below_has(&self, path: &RootPath) -> bool {
         self.pending.shows_through(path) && self.below.index().lookup(path).is_some()
+    }
+
+    fn below_has_directory(&self, path: &RootPath) -> bool {
+        let below = || self.below.index().lookup(path);
+        self.pending.shows_through(path) && below().is_some_and(|found| found.to_metadata().is_directory())
     }
 
     /// The entry at a path as one of this step; what the layers have is taken over.

@@ -324,7 +324,14 @@ impl RootFs for MemoryRoot {
         };
         let found = tree.find(source, true);
         match found {
-            Some((_, entry)) if entry.kind != Kind::Directory => copy(destination, entry),
+            Some((_, entry)) if entry.kind != Kind::Directory => match destination.ends_with(b"/") {
+                true => {
+                    let owner = options.owner.unwrap_or(ROOT);
+                    self.create_directories(destination, Attributes { owner, ..DIRECTORY })?;
+                    copy(&paths::join(destination, paths::base_name(source)), entry);
+                }
+                false => copy(destination, entry),
+            },
             None if paths::clean(source) != b"/" => return Err(Error::NotFound(source.to_vec())),
             found => {
                 self.create_directories(destination, Attributes { owner: options.owner.unwrap_or(ROOT), ..DIRECTORY })?;
