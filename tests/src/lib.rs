@@ -17,7 +17,7 @@ mod site;
 mod terminal;
 
 pub use bases::base;
-pub use campaign::{is_short, report};
+pub use campaign::{children_seconds, is_short, report};
 pub use events::Events;
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
