@@ -51,11 +51,19 @@ calls() {
     {
         echo "# Campaign \`calls\`"
         echo
-        echo "Made by \`scripts/campaign.sh calls\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+        echo "Made by \`scripts/campaign.sh calls\`: commit $(git rev-parse --short HEAD)$(changes), $(date -u +%F), $(machine)."
         echo
         echo "$sequences sequences of each kind, no difference. As root:"
         echo
-        echo "$said" | sed -n 's/^  \(.* calls compared .*\)$/- \1/p; s/^again as user.*/\nAs an ordinary user:\n/p'
+        # The way comes after what was compared in it.
+        echo "$said" | awk '
+            / calls compared / { sub(/^ +/, ""); lines[count++] = $0 }
+            /^test .* ok$/ {
+                way = match($0, / in [a-z]+ \.\.\. ok$/) ? "," substr($0, RSTART, RLENGTH - length(" ... ok")) : ""
+                for (number = 0; number < count; number++) print "- " lines[number] way
+                count = 0
+            }
+            /^again as user/ { print "\nAs an ordinary user:\n" }'
     } >benches/results/calls.md
 }
 
@@ -99,7 +107,7 @@ tests_of() {
         {
             echo "# Campaign \`$name\`"
             echo
-            echo "Made by \`scripts/campaign.sh $name\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+            echo "Made by \`scripts/campaign.sh $name\`: commit $(git rev-parse --short HEAD)$(changes), $(date -u +%F), $(machine)."
             for part in "$parts"/*; do
                 echo
                 cat "$part"
@@ -109,6 +117,11 @@ tests_of() {
     rm -rf "$parts"
     trap - EXIT
     return $status
+}
+
+# Whether what ran is the commit; the reports themselves are none of it.
+changes() {
+    [ -z "$(git status --porcelain -- . ':!benches/results')" ] || echo ' with changes'
 }
 
 machine() {
