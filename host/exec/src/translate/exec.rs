@@ -384,7 +384,7 @@ fn word(bytes: &[u8]) -> u64 {
 mod tests {
     #[test]
     fn the_calls_that_lists_wait_for_are_stopped_by_the_filter() {
-        let handled = crate::translate::calls::table();
+        let handled = crate::translate::calls::table(crate::translate::footing::Footing::Machine);
         for number in [libc::SYS_openat, libc::SYS_prctl, libc::SYS_getuid] {
             assert!(handled[number as usize].is_some(), "{number}");
         }
