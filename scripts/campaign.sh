@@ -3,7 +3,7 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
-# The long forms of `fuzz`, `differential`, `kills`, `faults` and `calls` write benches/results/NAME.md.
+# The long forms of all but `mutations` and `bench` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
@@ -105,17 +105,17 @@ bench() {
 differential() {
     # Random sequences of COPY, ADD and RUN, built here and by Debian's buildah: the file systems are compared.
     scripts/install-test-tools.sh
-    campaigns_of conformance differential differential::campaign
+    tests_of differential 'conformance differential::campaign'
 }
 
 kills() {
     # Signals at hundreds of moments of a build, and builders that are killed while others share their store.
-    campaigns_of faults kills kills::campaign sharing::campaign
+    tests_of kills 'faults kills::campaign sharing::campaign'
 }
 
 faults() {
     # Every kind of request of a pull and a push with every fault, and disks of hundreds of sizes.
-    campaigns_of faults faults registry::campaign disk::campaign
+    tests_of faults 'faults registry::campaign disk::campaign'
 }
 
 calls() {
@@ -129,32 +129,63 @@ calls() {
     {
         echo "# Campaign \`calls\`"
         echo
-        echo "Made by \`scripts/campaign.sh calls\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+        echo "Made by \`scripts/campaign.sh calls\`: commit $(git rev-parse --short HEAD)$(changes), $(date -u +%F), $(machine)."
         echo
         echo "$sequences sequences of each kind, no difference. As root:"
         echo
-        echo "$said" | sed -n 's/^  \(.* calls compared .*\)$/- \1/p; s/^again as user.*/\nAs an ordinary user:\n/p'
+        # The way comes after what was compared in it.
+        echo "$said" | awk '
+            / calls compared / { sub(/^ +/, ""); lines[count++] = $0 }
+            /^test .* ok$/ {
+                way = match($0, / in [a-z]+ \.\.\. ok$/) ? "," substr($0, RSTART, RLENGTH - length(" ... ok")) : ""
+                for (number = 0; number < count; number++) print "- " lines[number] way
+                count = 0
+            }
+            /^again as user/ { print "\nAs an ordinary user:\n" }'
     } >benches/results/calls.md
 }
 
-# TARGET NAME TEST…: runs campaigns among the tests of a target; what each reports becomes a part of NAME.md.
-campaigns_of() {
-    target=$1
-    name=$2
-    shift 2
+runners() {
+    # The integration tests and the tutorials in each runner environment, beside native root. With COFFERDAM_BLESS=1 the long form
+    # also writes what docs/runners.md says of them; without, it compares.
+    tests_of runners 'tutorials campaign' 'runners suites::campaign'
+}
+
+packages() {
+    # Packages and compilers in RUN, in each runner environment, with the machine's own apt: layers are native root's. The short
+    # form is nginx in a restricted pod.
+    tests_of packages 'runners packages::campaign'
+}
+
+cost() {
+    # CPU seconds of execs, tar, apt-get and go build under the translator, and for native root. The short form fails if the
+    # first two cost more than they may.
+    tests_of cost 'runners cost::campaign'
+}
+
+# NAME 'TARGET TEST…' …: runs campaigns among the tests of targets; what each reports becomes a part of NAME.md.
+tests_of() {
+    name=$1
+    shift
     parts=$(mktemp -d)
     trap 'rm -rf "$parts"' EXIT
     # Built before the clock starts.
-    cargo test --release --locked --workspace --test "$target" --no-run
+    for tests; do
+        cargo test --release --locked --workspace --test "${tests%% *}" --no-run
+    done
     status=0
-    COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
-        cargo test --release --locked --workspace --test "$target" -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
+    for tests; do
+        target=${tests%% *}
+        # shellcheck disable=SC2086 # names of tests, without blanks
+        COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
+            cargo test --release --locked --workspace --test "$target" -- --ignored --exact --nocapture --test-threads 1 ${tests#* } || status=$?
+    done
     if [ $status = 0 ] && [ -z "$short" ]; then
         mkdir -p benches/results
         {
             echo "# Campaign \`$name\`"
             echo
-            echo "Made by \`scripts/campaign.sh $name\`: commit $(git rev-parse --short HEAD)$([ -z "$(git status --porcelain)" ] || echo ' with changes'), $(date -u +%F), $(machine)."
+            echo "Made by \`scripts/campaign.sh $name\`: commit $(git rev-parse --short HEAD)$(changes), $(date -u +%F), $(machine)."
             for part in "$parts"/*; do
                 echo
                 cat "$part"
@@ -164,6 +195,11 @@ campaigns_of() {
     rm -rf "$parts"
     trap - EXIT
     return $status
+}
+
+# Whether what ran is the commit; the reports themselves are none of it.
+changes() {
+    [ -z "$(git status --porcelain -- . ':!benches/results')" ] || echo ' with changes'
 }
 
 machine() {
@@ -178,9 +214,12 @@ case ${1-} in
     echo "kills         signals at any moment, and builders that share a store"
     echo "faults        registries that fail in every request, disks that run full at any point"
     echo "calls         random file system calls under the translator and for root of a namespace"
+    echo "runners       the integration tests and the tutorials in each runner environment, and for native root"
+    echo "packages      packages and compilers in each runner environment, and for native root"
+    echo "cost          CPU seconds of commands under the translator, and for native root"
     echo "bench         CPU, time, memory and bytes next to buildah"
     ;;
-mutations | fuzz | differential | kills | faults | calls | bench) "$1" ;;
+mutations | fuzz | differential | kills | faults | calls | runners | packages | cost | bench) "$1" ;;
 all)
     mutations
     fuzz
@@ -188,6 +227,9 @@ all)
     kills
     faults
     calls
+    runners
+    packages
+    cost
     bench
     ;;
 *) echo "usage: scripts/campaign.sh --list | [--short] NAME|all" >&2; exit 2 ;;
