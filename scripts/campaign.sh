@@ -3,7 +3,7 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
-# The long forms of `kills`, `faults` and `calls` write benches/results/NAME.md.
+# The long forms of `kills`, `faults`, `calls` and `runners` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
@@ -32,12 +32,12 @@ bench() {
 
 kills() {
     # Signals at hundreds of moments of a build, and builders that are killed while others share their store.
-    faults_of kills kills::campaign sharing::campaign
+    tests_of kills 'faults kills::campaign sharing::campaign'
 }
 
 faults() {
     # Every kind of request of a pull and a push with every fault, and disks of hundreds of sizes.
-    faults_of faults registry::campaign disk::campaign
+    tests_of faults 'faults registry::campaign disk::campaign'
 }
 
 calls() {
@@ -59,17 +59,29 @@ calls() {
     } >benches/results/calls.md
 }
 
-# NAME TEST…: runs campaigns among the tests of faults; what each reports becomes a part of NAME.md.
-faults_of() {
+runners() {
+    # The integration tests and the tutorials in each runner environment, beside native root. With COFFERDAM_BLESS=1 the long form
+    # also writes what docs/runners.md says of them; without, it compares.
+    tests_of runners 'tutorials campaign' 'runners suites::campaign'
+}
+
+# NAME 'TARGET TEST…' …: runs campaigns among the tests of targets; what each reports becomes a part of NAME.md.
+tests_of() {
     name=$1
     shift
     parts=$(mktemp -d)
     trap 'rm -rf "$parts"' EXIT
     # Built before the clock starts.
-    cargo test --release --locked --workspace --test faults --no-run
+    for tests; do
+        cargo test --release --locked --workspace --test "${tests%% *}" --no-run
+    done
     status=0
-    COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
-        cargo test --release --locked --workspace --test faults -- --ignored --exact --nocapture --test-threads 1 "$@" || status=$?
+    for tests; do
+        target=${tests%% *}
+        # shellcheck disable=SC2086 # names of tests, without blanks
+        COFFERDAM_CAMPAIGN_SHORT=$short COFFERDAM_CAMPAIGN_RESULTS=$parts \
+            cargo test --release --locked --workspace --test "$target" -- --ignored --exact --nocapture --test-threads 1 ${tests#* } || status=$?
+    done
     if [ $status = 0 ] && [ -z "$short" ]; then
         mkdir -p benches/results
         {
@@ -97,14 +109,16 @@ case ${1-} in
     echo "kills       signals at any moment, and builders that share a store"
     echo "faults      registries that fail in every request, disks that run full at any point"
     echo "calls       random file system calls under the translator and for root of a namespace"
+    echo "runners     the integration tests and the tutorials in each runner environment, and for native root"
     echo "bench       CPU, time, memory and bytes next to buildah"
     ;;
-mutations | kills | faults | calls | bench) "$1" ;;
+mutations | kills | faults | calls | runners | bench) "$1" ;;
 all)
     mutations
     kills
     faults
     calls
+    runners
     bench
     ;;
 *) echo "usage: scripts/campaign.sh --list | [--short] NAME|all" >&2; exit 2 ;;

@@ -13,13 +13,18 @@ pub fn base(kind: &str) -> Option<PathBuf> {
         skip("base images are made as root");
         return None;
     }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let place = cache.unwrap_or_else(|| "/var/cache".into()).join("cofferdam/bases").join(kind);
+    let place = directory().join(kind);
     let made = run(Command::new(repository_root().join("scripts/make-base.sh")).arg(kind).arg(&place));
     if made.code != 0 {
         skip(&format!("the base image {kind} can't be made: {}", made.stderr.lines().last().unwrap_or_default()));
         return None;
     }
     Some(place)
+}
+
+/// Where base images are kept.
+pub(crate) fn directory() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    cache.unwrap_or_else(|| "/var/cache".into()).join("cofferdam/bases")
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{run, tool};
+use crate::{Layer, LayerEntry, run, tool};
 
 /// An image in an OCI layout.
 pub struct Image {
@@ -52,6 +52,12 @@ impl Image {
         &self.manifest
     }
 
+    /// The DiffID of each layer, the base's first.
+    pub fn diff_ids(&self) -> Vec<&str> {
+        let listed = self.document["rootfs"]["diff_ids"].as_array().expect("layers");
+        listed.iter().filter_map(Value::as_str).collect()
+    }
+
     /// How many layers there are.
     pub fn layer_count(&self) -> usize {
         self.manifest["layers"].as_array().expect("layers").len()
@@ -60,12 +66,44 @@ impl Image {
     /// The entries of a layer as `tar` lists their names; negative numbers count from the last.
     #[track_caller]
     pub fn layer_names(&self, number: isize) -> Vec<String> {
+        let blob = self.layer_blob(number);
+        let listed = run(Command::new("tar").arg("-tzf").arg(blob)).success().stdout;
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    /// What is in a layer; negative numbers count from the last.
+    #[track_caller]
+    pub fn layer(&self, number: isize) -> Layer {
+        Layer::read(&self.layer_blob(number))
+    }
+
+    #[track_caller]
+    fn layer_blob(&self, number: isize) -> PathBuf {
         let layers = self.manifest["layers"].as_array().expect("layers");
         let place = if number < 0 { layers.len().checked_add_signed(number) } else { usize::try_from(number).ok() };
         let digest = layers[place.expect("there is such a layer")]["digest"].as_str().expect("a digest");
-        let blob = self.layout.join("blobs").join(digest.replace(':', "/"));
-        let listed = run(Command::new("tar").arg("-tzf").arg(blob)).success().stdout;
-        listed.lines().map(str::to_owned).collect()
+        self.layout.join("blobs").join(digest.replace(':', "/"))
+    }
+
+    /// Where another image's layers differ, as lines, but for the entries of these names.
+    #[track_caller]
+    pub fn differences(&self, other: &Self, unlike: &[&str]) -> Vec<String> {
+        let (here, there) = (self.diff_ids(), other.diff_ids());
+        if here.len() != there.len() {
+            return vec![format!("{} layers, and {}", here.len(), there.len())];
+        }
+        let mut lines = Vec::new();
+        for (number, _) in (0..).zip(here.iter().zip(&there)).filter(|(_, (here, there))| here != there) {
+            let (here, there) = (self.layer(number), other.layer(number));
+            let said = |entry: Option<&LayerEntry>| entry.map_or("nothing".to_owned(), LayerEntry::to_string);
+            let differences = here.differences(&there);
+            if differences.is_empty() {
+                lines.push(format!("layer {number}: the same entries in other bytes"));
+            }
+            let meant = differences.into_iter().filter(|(name, ..)| !unlike.contains(name));
+            lines.extend(meant.map(|(name, here, there)| format!("{name}: {}, and {}", said(here), said(there))));
+        }
+        lines
     }
 
     /// Where umoci unpacked it.

@@ -1,12 +1,15 @@
 //! Shared helpers of the integration tests: the program itself, real registries, runner environments, base images.
 
 mod bases;
+mod campaign;
 mod events;
 pub mod fault_proxy;
 mod git_server;
 mod image;
 mod judge;
 mod lab;
+mod layer;
+pub mod matrix;
 mod noise;
 mod program;
 mod registry;
@@ -15,13 +18,15 @@ mod site;
 mod terminal;
 
 pub use bases::base;
+pub use campaign::{is_short, report};
 pub use events::Events;
 pub use git_server::{GitDaemon, GitHttp, Repositories};
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
+pub use layer::{Layer, LayerEntry};
 pub use noise::noise;
-pub use program::{Finished, Program, binary, repository_root, run, shared, signal_child};
+pub use program::{Finished, Program, binary, cargo, repository_root, run, shared, signal_child};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;

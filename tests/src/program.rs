@@ -6,6 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::{Environment, lab};
+
 /// The repository.
 pub fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository holds this crate")
@@ -25,30 +27,34 @@ pub fn binary() -> &'static Path {
         if let Some(given) = std::env::var_os("COFFERDAM_TEST_PROGRAM") {
             return given.into();
         }
-        let own = std::env::current_exe().expect("a test has a path");
-        let profile = own.ancestors().skip(1).find(|place| !place.ends_with("deps"));
-        let target =
-            profile.and_then(Path::parent).expect("target/PROFILE/deps/TEST or target/PROFILE/BENCH").to_path_buf();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        // What cargo told this test of its package would make build scripts that look at these variables (ring's) run
-        // again, and a good part of the dependencies with them, now and in the next plain build once more.
-        let of_this_package =
-            |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CFG_"].iter().any(|prefix| name.starts_with(prefix));
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(of_this_package) {
-                build.env_remove(name);
-            }
-        }
+        let (mut build, target) = cargo();
         let status = build
             .args(["build", "--release", "--quiet", "--offline", "--workspace", "--bins"])
-            .env("CARGO_TARGET_DIR", &target)
-            .current_dir(repository_root())
             .status()
             .expect("cargo runs");
         assert!(status.success(), "the program does not build");
         target.join("release/cofferdam")
     })
+}
+
+/// A call of cargo in the repository that uses what it has built there, and the directory with that.
+pub fn cargo() -> (Command, PathBuf) {
+    let own = std::env::current_exe().expect("a test has a path");
+    let profile = own.ancestors().skip(1).find(|place| !place.ends_with("deps"));
+    let target =
+        profile.and_then(Path::parent).expect("target/PROFILE/deps/TEST or target/PROFILE/BENCH").to_path_buf();
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this test of its package would make build scripts that look at these variables (ring's) run
+    // again, and a good part of the dependencies with them, now and in the next plain build once more.
+    let of_this_package =
+        |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CFG_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_this_package) {
+            command.env_remove(name);
+        }
+    }
+    command.env("CARGO_TARGET_DIR", &target).current_dir(repository_root());
+    (command, target)
 }
 
 /// What a process left behind.
@@ -97,9 +103,12 @@ pub fn run(command: &mut Command) -> Finished {
     output.unwrap_or_else(|error| panic!("{command:?} does not start: {error}")).into()
 }
 
-/// One call of the program with a store of its own and an environment that holds nothing else.
+/// One call of the program with a store of its own and an environment that holds nothing else. It runs as the tests do, or in
+/// the runner environment under test ([`Environment::under_test`]).
 pub struct Program {
     command: Command,
+    store: PathBuf,
+    environment: Option<Environment>,
 }
 
 impl Program {
@@ -113,7 +122,13 @@ impl Program {
         let mut command = Command::new(name);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
         command.env("COFFERDAM_STORE", store);
-        Self { command }
+        Self { command, store: store.to_path_buf(), environment: Environment::under_test() }
+    }
+
+    /// As the tests run, whatever is under test.
+    pub fn natively(mut self) -> Self {
+        self.environment = None;
+        self
     }
 
     /// Adds arguments.
@@ -136,13 +151,16 @@ impl Program {
 
     /// Runs it to its end.
     #[track_caller]
-    pub fn run(mut self) -> Finished {
-        run(&mut self.command)
+    pub fn run(self) -> Finished {
+        run(&mut self.into_command())
     }
 
     /// The command, for those who need more.
     pub fn into_command(self) -> Command {
-        self.command
+        match self.environment {
+            Some(environment) => lab::moved_to(environment, &self.command, self.store.parent().expect("a directory")),
+            None => self.command,
+        }
     }
 }
 

@@ -8,13 +8,14 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{Finished, Image, Program, base, binary, run};
+use crate::{Environment, Finished, Image, Program, base, binary, run};
 
 /// A temporary directory with a build context, a store, and room for outputs.
 pub struct Site {
     directory: tempfile::TempDir,
     images: AtomicU32,
     base: Option<PathBuf>,
+    unlike: &'static [&'static str],
 }
 
 impl Default for Site {
@@ -29,7 +30,7 @@ impl Site {
         let directory = tempfile::Builder::new().prefix("cofferdam-site").tempdir().expect("a temporary directory");
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("ours");
         fs::create_dir(directory.path().join("context")).expect("writable");
-        Self { directory, images: AtomicU32::new(0), base: None }
+        Self { directory, images: AtomicU32::new(0), base: None, unlike: &[] }
     }
 
     /// One whose Dockerfiles may say `FROM base`: the image of this kind. `None` (reported as a skip) where it can't be had.
@@ -45,6 +46,11 @@ impl Site {
         run(Command::new("cp").arg("-a").arg(site.base.take()?).arg(&copy)).success();
         site.base = Some(copy);
         Some(site)
+    }
+
+    /// Names entries of layers that two builds by the same builder need not have in common, such as a list of processes.
+    pub fn but_for(self, unlike: &'static [&'static str]) -> Self {
+        Self { unlike, ..self }
     }
 
     /// The directory that holds everything.
@@ -102,19 +108,52 @@ impl Site {
         program.args(arguments).args([self.context()])
     }
 
-    /// Builds.
+    /// Builds. In a runner environment native root builds the same, and must get the same image if it gets one.
     #[track_caller]
     pub fn build(&self, arguments: &[&str]) -> Finished {
-        self.program(arguments).run()
+        let built = self.program(arguments).run();
+        if let Some(environment) = Environment::under_test()
+            && built.code == 0
+        {
+            let reference = self.reference(arguments).run().success();
+            if built.stdout.starts_with("sha256:") && self.unlike.is_empty() {
+                let name = environment.name();
+                assert_eq!(built.digest(), reference.digest(), "{name} (left) gives another image than native root");
+            }
+        }
+        built
     }
 
-    /// Builds, which must succeed, and takes the image out of the store.
+    /// Builds, which must succeed, and takes the image out of the store. In a runner environment, the layers must be those of
+    /// native root.
     #[track_caller]
     pub fn image(&self, arguments: &[&str]) -> Image {
         let number = self.images.fetch_add(1, Ordering::Relaxed) + 1;
-        let layout = self.path().join(format!("image-{number}"));
-        let output = format!("type=oci,dest={},tar=false", layout.display());
-        self.program(&["--tag", "image", "--output", &output]).args(arguments).run().success();
-        Image::open(&layout)
+        let image = |name: &str, program: &dyn Fn(&[&str]) -> Program| {
+            let layout = self.path().join(format!("{name}-{number}"));
+            let output = format!("type=oci,dest={},tar=false", layout.display());
+            program(&["--tag", "image", "--output", &output]).run().success();
+            Image::open(&layout)
+        };
+        let built = image("image", &|options| self.program(&[options, arguments].concat()));
+        if let Some(environment) = Environment::under_test() {
+            let reference = image("reference", &|options| self.reference(&[options, arguments].concat()));
+            let differences = built.differences(&reference, self.unlike).join("\n");
+            assert!(differences.is_empty(), "{}, and native root:\n{differences}", environment.name());
+        }
+        built
+    }
+
+    /// The same build by native root, with a store of its own.
+    fn reference(&self, arguments: &[&str]) -> Program {
+        let mut ours = Vec::new();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match *argument {
+                "--executor" => drop(arguments.next()),
+                other => ours.push(other),
+            }
+        }
+        self.program_of(binary(), &self.path().join("reference-store"), &ours).natively()
     }
 }

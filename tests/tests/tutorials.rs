@@ -3,7 +3,11 @@
 
 use std::path::PathBuf;
 
-use cofferdam_tests::{Bundle, Environment, Finished, Lab, Program, Registry, base, is_root, shared, skip};
+use cofferdam_tests::{
+    Bundle, Environment, Finished, Lab, Program, Registry, base, is_root, is_short,
+    matrix::{self, Column},
+    report, shared, skip,
+};
 
 /// Bases of a tutorial: the name in its Dockerfile, the kind that `scripts/make-base.sh` makes, the name in the registry.
 type Bases = &'static [(&'static str, &'static str, &'static str)];
@@ -167,4 +171,27 @@ fn nginx_is_the_same_when_its_commands_are_translated() {
         let Some(built) = tutorial.build_in(environment) else { return };
         assert_eq!(tutorial.check(built), by_root, "{environment:?}");
     }
+}
+
+/// A part of `scripts/campaign.sh runners`: both tutorials in every environment.
+#[test]
+#[ignore = "a campaign"]
+fn campaign() {
+    if is_short() {
+        return;
+    }
+    let tutorials = [("go-hello", GO_HELLO, "tutorial/go-hello:all"), ("nginx", NGINX, "tutorial/nginx:all")];
+    for (name, bases, destination) in tutorials {
+        let Some(tutorial) = Tutorial::new(name, bases, destination) else { return };
+        let by_root = tutorial.build_as_root().success().digest();
+        for environment in Environment::ALL {
+            let Some(built) = tutorial.build_in(environment) else { return };
+            assert_eq!(tutorial.check(built), by_root, "{name}, {environment:?}");
+        }
+    }
+    for environment in Environment::ALL {
+        matrix::record_same(environment, Column::Tutorials, &[]);
+    }
+    let count = Environment::ALL.len();
+    report("tutorials", &format!("Tutorials: go-hello and nginx have one digest in {count} environments.\n"));
 }

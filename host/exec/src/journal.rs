@@ -46,8 +46,25 @@ pub struct Recorded {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceNode>,
     /// Extended attributes that the user can't set on the disk.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A map as a list of pairs: names of attributes are bytes, which JSON has no keys of.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    pub fn serialize<S: Serializer>(map: &Map, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Map, D::Error> {
+        Ok(Vec::<(Vec<u8>, Vec<u8>)>::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 /// The record of a flat tree, by inode number.
@@ -436,4 +453,25 @@ impl Journal {
 /// The mode that a file has on the disk, where its owner can always do with it what root could.
 pub fn mode_on_disk(mode: u32, directory: bool) -> u32 {
     mode & 0o777 | if directory { 0o700 } else { 0o600 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_what_they_were_when_it_is_read_again() {
+        let directory = std::env::temp_dir().join(format!("cofferdam-journal-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let (file, kept) = (directory.join("file"), directory.join("journal"));
+        std::fs::write(&file, "").unwrap();
+        let mut journal = Journal::default();
+        let seen = journal.look_at(&file).unwrap();
+        let xattrs =
+            BTreeMap::from([(b"security.capability".to_vec(), vec![0, 1, 255]), (b"trusted.\xff".to_vec(), vec![])]);
+        journal.change(&seen, |recorded| recorded.xattrs = xattrs.clone());
+        journal.save(&kept).unwrap();
+        assert_eq!(Journal::load(&kept).unwrap().get(&seen).unwrap().xattrs, xattrs);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 }

@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use cofferdam_tests::{is_root, noise, run, skip, tool};
+use cofferdam_tests::{is_root, is_short, noise, report, run, skip, tool};
 
-use crate::scene::{RegistryScene, Scene, ends_well, is_short, names, report};
+use crate::scene::{RegistryScene, Scene, ends_well, names};
 
 /// Something mounted at `disk` in a scene's directory, until the end.
 struct Disk(PathBuf);

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cofferdam_tests::{Finished, Registry, is_root, noise, run, signal_child, skip};
+use cofferdam_tests::{Finished, Registry, is_root, is_short, noise, report, run, signal_child, skip};
 
-use crate::scene::{Scene, is_short, names, report};
+use crate::scene::{Scene, names};
 
 /// A build that unpacks, runs, copies, and pushes.
 struct Victim {

@@ -8,9 +8,12 @@ use std::{
     time::Instant,
 };
 
-use cofferdam_tests::fault_proxy::{Fault, FaultProxy, Rules, When};
+use cofferdam_tests::{
+    fault_proxy::{Fault, FaultProxy, Rules, When},
+    is_short, report,
+};
 
-use crate::scene::{RegistryScene, at_once, ends_well, is_short, report};
+use crate::scene::{RegistryScene, at_once, ends_well};
 
 /// Every kind of request of a pull and a push: method, path, and whether it belongs to the pull.
 const KINDS: [(&str, &str); 9] = [

@@ -229,19 +229,6 @@ pub fn at_once<J: Sync>(jobs: &[J], threads: usize, run: impl Fn(&J) + Sync) {
     });
 }
 
-/// Hands a part of a campaign's report to `scripts/campaign.sh`.
-pub fn report(name: &str, text: &str) {
-    print!("{text}");
-    if let Some(directory) = std::env::var_os("COFFERDAM_CAMPAIGN_RESULTS") {
-        fs::write(Path::new(&directory).join(name), text).expect("writable");
-    }
-}
-
-/// Whether a campaign is to take less than a minute.
-pub fn is_short() -> bool {
-    std::env::var_os("COFFERDAM_CAMPAIGN_SHORT").is_some_and(|short| short == "1")
-}
-
 /// Runs a command and answers the most memory that it, or a process that it waited for, held at once.
 pub fn measured(mut command: std::process::Command) -> (Finished, u64) {
     let child = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());

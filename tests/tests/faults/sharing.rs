@@ -2,9 +2,9 @@
 
 use std::{process::Stdio, thread, time::Duration};
 
-use cofferdam_tests::{Finished, is_root, noise, signal_child, skip};
+use cofferdam_tests::{Finished, is_root, is_short, noise, report, signal_child, skip};
 
-use crate::scene::{Scene, is_short};
+use crate::scene::Scene;
 
 /// Builds that begin alike and end differently.
 fn dockerfiles(scene: &Scene, count: usize) -> Vec<(String, String)> {
@@ -95,5 +95,5 @@ fn campaign() {
         "{count} rounds of four builders at once on one store, two of them with the same Dockerfile: {ended} ended, each with \
          the right digest; {killed} were killed with SIGKILL. After each round every Dockerfile was built again, and nothing was left.\n"
     );
-    crate::scene::report("sharing", &text);
+    report("sharing", &text);
 }

@@ -1,0 +1,90 @@
+//! The integration tests of what Dockerfiles mean, with the program in each environment.
+
+use cofferdam_tests::{
+    Environment, Lab, cargo, is_short,
+    matrix::{self, Column},
+    report, run,
+};
+
+/// Tests that differ from native root: where, which, and why.
+const EXCEPTED: [(&[Environment], &[&str], &str); 3] = [
+    (
+        TRANSLATED,
+        &["mounts::memory_is_empty_and_bounded"],
+        "the size of `--mount=type=tmpfs` is not held to: what is in there is counted against the store's disk",
+    ),
+    (
+        TRANSLATED,
+        &["run::the_network_can_be_taken_away"],
+        "with `--network=none` no connection is made, but /proc/net/dev shows the machine's interfaces: there is no namespace",
+    ),
+    (
+        &[Environment::UsernsSingleId],
+        &[
+            "cache::the_user_the_directory_and_the_shell_are_part_of_the_key",
+            "mounts::binds_show_trees_and_forget_what_is_written",
+            "mounts::caches_stay_for_later_builds",
+            "mounts::secrets_are_seen_by_their_commands_and_nowhere_else",
+            "run::a_command_sees_the_constructed_environment_and_nothing_else",
+            "run::a_user_needs_to_be_known",
+            "run::links_pipes_modes_and_renames_survive",
+            "stages::files_come_from_stages_by_name_and_by_number",
+        ],
+        "it has other owners or users than root, and a namespace with a single id has none",
+    ),
+];
+
+/// Where nothing can be mounted.
+const TRANSLATED: &[Environment] = &[
+    Environment::RootPod,
+    Environment::Restricted,
+    Environment::RestrictedOld,
+    Environment::RestrictedReadOnly,
+    Environment::RestrictedArbitraryUid,
+];
+
+/// A part of `scripts/campaign.sh runners`.
+#[test]
+#[ignore = "a campaign"]
+fn campaign() {
+    if Lab::new().is_none() {
+        return;
+    }
+    let (environments, filter): (&[Environment], &str) =
+        if is_short() { (&[Environment::Restricted], "run::") } else { (&Environment::ALL, "") };
+    let mut text = "Integration tests (`semantics`), each build compared with native root's:\n\n".to_owned();
+    for &environment in environments {
+        let (mut suite, _) = cargo();
+        suite.args([
+            "test",
+            "--release",
+            "--offline",
+            "--workspace",
+            "--test",
+            "semantics",
+            "--",
+            "--test-threads",
+            "2",
+        ]);
+        suite.arg(filter).env(Environment::VARIABLE, environment.name()).env_remove("COFFERDAM_BLESS");
+        let ran = run(&mut suite);
+        let results = ran.stdout.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+        let (passed, failed): (Vec<_>, Vec<_>) = results.partition(|(_, result)| *result == "ok");
+        let excepted = |test: &str| {
+            EXCEPTED
+                .iter()
+                .find(|(places, names, _)| places.contains(&environment) && names.contains(&test))
+                .map(|(.., why)| *why)
+        };
+        let exceptions: Vec<(&str, &str)> =
+            failed.iter().filter_map(|(test, _)| Some((*test, excepted(test)?))).collect();
+        let name = environment.name();
+        assert!(!passed.is_empty(), "{name}: no test ran\n{}", ran.stderr);
+        assert_eq!(exceptions.len(), failed.len(), "{name}: {failed:?}\n{}\n{}", ran.stdout, ran.stderr);
+        if !is_short() {
+            matrix::record_same(environment, Column::Tests, &exceptions);
+        }
+        text.push_str(&format!("- {name}: {} the same, {} excepted\n", passed.len(), failed.len()));
+    }
+    report("tests", &text);
+}
