@@ -9,7 +9,7 @@ use rustix::{io::Errno, process::Pid};
 use super::{
     elf::{self, Program},
     memory,
-    registers::{Registers, SYSCALL_INSTRUCTION},
+    registers::{CALL_WORDS, CALLER, RED_ZONE_BYTES, Registers},
     tracee::{Running, SLOT_BYTES, SLOTS, Space},
     tracer::Tracer,
 };
@@ -60,22 +60,17 @@ impl Vector {
             .ok_or(Errno::FAULT)?;
         let variables = memory::read_pointers(task, environment, 1 << 22)?.len() as u64;
         let address = environment + (variables + 1) * 8;
-        let mut entries = Vec::new();
-        while entries.len() < VECTOR_LIMIT {
-            let mut pair = [0; 16];
-            memory::read(task, address + entries.len() as u64 * 16, &mut pair)?;
-            let word = |at: usize| u64::from_ne_bytes(pair[at..at + 8].try_into().expect("eight bytes"));
-            let entry = (word(0), word(8));
-            entries.push(entry);
-            if entry.0 == libc::AT_NULL {
-                return Ok(Self { address, entries });
-            }
+        let mut words = Vec::new();
+        memory::read_words(task, address, |word| {
+            words.push(word);
+            let is_key = words.len() % 2 == 1;
+            words.len() / 2 == VECTOR_LIMIT || (!is_key && words[words.len() - 2] == libc::AT_NULL)
+        })?;
+        let entries: Vec<(u64, u64)> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        if entries.last().is_none_or(|(key, _)| *key != libc::AT_NULL) {
+            return Err(Errno::FAULT);
         }
-        Err(Errno::FAULT)
-    }
-
-    fn get(&self, key: u64) -> Option<u64> {
-        self.entries.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+        Ok(Self { address, entries })
     }
 
     fn set(&mut self, key: u64, value: u64) {
@@ -124,48 +119,40 @@ impl Tracer {
         }
     }
 
+    /// The new program does not begin before a few calls were made in its name: by a few instructions that stand at the
+    /// beginning of its code meanwhile, one after the other, since each stop costs more than the call.
     fn finish_exec(&mut self, id: Pid, pending: &PendingExec, careful: bool) -> Result<(), Errno> {
-        self.run_to_end_of_call(id, true)?;
-        let registers = Registers::read(id)?;
+        let mut registers = Registers::read(id)?;
+        // As execve(2) gives it once it has ended.
+        registers.set_result(0);
         let mut vector = Vector::read(id, registers.stack())?;
-        let gadget = self.gadget(id, &vector, registers.instruction())?;
-        let size = SLOTS as u64 * SLOT_BYTES + PAGE_BYTES;
-        let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-        let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
-        let mapping = [0, size, writable, private, u64::MAX, 0];
-        let scratch = self.inject(id, &registers, gadget, libc::SYS_mmap, mapping)? as u64;
+        let place = page(registers.instruction());
+        let mut code = [0; CALLER.len() * 8];
+        memory::read(id, place, &mut code)?;
+        trace::poke(id, place, &CALLER)?;
+        // Nothing but the end of the task may come between.
+        let mask = trace::exchange_signal_mask(id, u64::MAX)?;
+        let mut calls = Calls::new(id, registers.stack());
+        let made = self.make_calls(&registers, place, pending, &mut calls)?;
+        let restored: Vec<u64> = code.chunks_exact(8).map(word).collect();
+        trace::poke(id, place, &restored)?;
+        trace::exchange_signal_mask(id, mask)?;
 
         // The first page keeps what the program may look at for ever: the name by which it was called.
         let mut name = pending.name.clone();
         name.push(0);
-        memory::write(id, scratch, &name)?;
-        vector.set(libc::AT_EXECFN, scratch);
-        let slots = scratch + PAGE_BYTES;
-
-        if let Some(ToMap { place: (directory, path), program }) = &pending.to_map {
-            let mut path = path.clone();
-            path.push(0);
-            memory::write(id, slots, &path)?;
-            let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
-            let opening = [*directory, slots, flags, 0, 0, 0];
-            let file = self.inject(id, &registers, gadget, libc::SYS_openat, opening)? as u64;
-            let bias = self.map(id, &registers, gadget, program, file)?;
-            self.inject(id, &registers, gadget, libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+        memory::write(id, made.scratch, &name)?;
+        vector.set(libc::AT_EXECFN, made.scratch);
+        if let (Some(ToMap { program, .. }), Some(bias)) = (&pending.to_map, made.bias) {
             vector.set(libc::AT_PHDR, program.headers_address.wrapping_add(bias));
             vector.set(libc::AT_PHENT, elf::HEADER_ENTRY_BYTES);
             vector.set(libc::AT_PHNUM, program.headers);
             vector.set(libc::AT_ENTRY, program.entry.wrapping_add(bias));
             let loader = if pending.relocatable { registers.instruction().wrapping_sub(pending.entry) } else { 0 };
             vector.set(libc::AT_BASE, loader);
-            let mut short: Vec<u8> = pending.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
-            short.truncate(15);
-            short.push(0);
-            memory::write(id, slots, &short)?;
-            let naming = [libc::PR_SET_NAME as u64, slots, 0, 0, 0, 0];
-            self.inject(id, &registers, gadget, libc::SYS_prctl, naming)?;
         }
         if let Some(task) = self.tasks.get_mut(&id) {
-            *task.space.borrow_mut() = Space { base: Some(slots), ..Space::default() };
+            *task.space.borrow_mut() = Space { base: Some(made.scratch + PAGE_BYTES), ..Space::default() };
             let (user, group) = (task.identity.user, task.identity.group);
             vector.set(libc::AT_UID, user.real.into());
             vector.set(libc::AT_EUID, user.effective.into());
@@ -174,28 +161,118 @@ impl Tracer {
             vector.set(libc::AT_SECURE, careful.into());
         }
         vector.write(id)?;
+        // The call at which the list ended is not made.
+        registers.set_number(-1);
         registers.write(id)
     }
 
-    /// Maps a program as fs/binfmt_elf.c would, and answers by how much its addresses are moved.
-    fn map(&mut self, id: Pid, registers: &Registers, gadget: u64, program: &Program, file: u64) -> Result<u64, Errno> {
-        let page = |address: u64| address & !(PAGE_BYTES - 1);
-        let first = page(program.segments.first().ok_or(Errno::NOEXEC)?.address);
-        let end = program.segments.iter().map(|segment| segment.address + segment.memory_bytes).max().unwrap_or(0);
-        let span = (end - first).next_multiple_of(PAGE_BYTES);
-        let anonymous = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-        let bias = if program.relocatable {
-            let largest = program.segments.iter().map(|segment| segment.alignment).max().unwrap_or(PAGE_BYTES);
-            let alignment = if largest.is_power_of_two() { largest.clamp(PAGE_BYTES, 1 << 30) } else { PAGE_BYTES };
-            let room = span + alignment - PAGE_BYTES;
-            let mapping = [0, room, 0, anonymous, u64::MAX, 0];
-            let base = self.inject(id, registers, gadget, libc::SYS_mmap, mapping)? as u64;
-            base.next_multiple_of(alignment).wrapping_sub(first)
-        } else {
-            let mapping = [first, span, 0, anonymous | libc::MAP_FIXED_NOREPLACE as u64, u64::MAX, 0];
-            self.inject(id, registers, gadget, libc::SYS_mmap, mapping)?;
-            0
+    /// Has the calls made by which memory is reserved, and the program mapped if there is one.
+    fn make_calls(
+        &mut self,
+        registers: &Registers,
+        place: u64,
+        pending: &PendingExec,
+        calls: &mut Calls,
+    ) -> Result<Made, Errno> {
+        let id = calls.id;
+        let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+        let size = SLOTS as u64 * SLOT_BYTES + PAGE_BYTES;
+        let scratch = calls.add(libc::SYS_mmap, [0, size, writable, private, u64::MAX, 0]);
+        let Some(ToMap { place: (directory, path), program }) = &pending.to_map else {
+            calls.end();
+            calls.write()?;
+            self.begin_calls(registers, place, calls)?;
+            self.run_to_filtered_call(id)?;
+            return Ok(Made { scratch: calls.result(scratch)?, bias: None });
         };
+        let room = Room::of(program)?;
+        let reserved = calls.add(libc::SYS_mmap, room.reservation());
+        let path = calls.string(path);
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+        let file = calls.add(libc::SYS_openat, [*directory, path, flags, 0, 0, 0]);
+        let mut short: Vec<u8> = pending.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+        short.truncate(15);
+        let short = calls.string(&short);
+        calls.add(libc::SYS_prctl, [libc::PR_SET_NAME as u64, short, 0, 0, 0, 0]);
+        calls.write()?;
+        self.begin_calls(registers, place, calls)?;
+        // The opening is a call that the filter stops, and so is naming: by then it is known what came before.
+        self.run_to_filtered_call(id)?;
+        self.run_to_filtered_call(id)?;
+        let bias = room.bias(calls.result(reserved)?);
+        let file = calls.result(file)?;
+        let zeroes = calls.map(program, bias, file);
+        calls.add(libc::SYS_close, [file, 0, 0, 0, 0, 0]);
+        calls.end();
+        calls.write()?;
+        self.run_to_filtered_call(id)?;
+        calls.check()?;
+        for (address, count) in zeroes {
+            memory::write(id, address, &vec![0; count])?;
+        }
+        Ok(Made { scratch: calls.result(scratch)?, bias: Some(bias) })
+    }
+
+    fn begin_calls(&self, registers: &Registers, place: u64, calls: &Calls) -> Result<(), Errno> {
+        let mut first = registers.clone();
+        first.prepare_caller(place, calls.list);
+        first.write(calls.id)
+    }
+}
+
+/// What was made for a new program.
+struct Made {
+    scratch: u64,
+    bias: Option<u64>,
+}
+
+/// Calls that a new program is to make before it begins. List and strings are below its stack, where it has nothing yet.
+struct Calls {
+    id: Pid,
+    list: u64,
+    words: Vec<u64>,
+    strings: Vec<u8>,
+    /// How many of the words the task has.
+    written: usize,
+}
+
+impl Calls {
+    /// More than a program needs that has as many segments as [`elf`] takes.
+    const LIMIT: usize = 64;
+
+    fn new(id: Pid, stack: u64) -> Self {
+        let bytes = (Self::LIMIT * CALL_WORDS * 8 + 2 * memory::PATH_LIMIT_BYTES) as u64;
+        let list = (stack - RED_ZONE_BYTES - bytes) & !63;
+        Self { id, list, words: Vec::new(), strings: Vec::new(), written: 0 }
+    }
+
+    /// Adds a call, and answers which one it is.
+    fn add(&mut self, number: i64, arguments: [u64; 6]) -> usize {
+        let at = self.words.len() / CALL_WORDS;
+        self.words.push(number as u64);
+        self.words.extend(arguments);
+        self.words.push(NOT_MADE);
+        at
+    }
+
+    /// A call that the filter stops, and that is never made.
+    fn end(&mut self) {
+        self.add(libc::SYS_getuid, [0; 6]);
+    }
+
+    /// Adds a string with its NUL, and answers where it will be.
+    fn string(&mut self, bytes: &[u8]) -> u64 {
+        let address = self.list + (Self::LIMIT * CALL_WORDS * 8 + self.strings.len()) as u64;
+        self.strings.extend_from_slice(bytes);
+        self.strings.push(0);
+        address
+    }
+
+    /// Adds what maps a program as fs/binfmt_elf.c would, and answers which bytes are to be zeroed afterwards.
+    fn map(&mut self, program: &Program, bias: u64, file: u64) -> Vec<(u64, usize)> {
+        let anonymous = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
+        let mut zeroes = Vec::new();
         for segment in &program.segments {
             let mut protection = 0;
             for (flag, bit) in [(4, libc::PROT_READ), (2, libc::PROT_WRITE), (1, libc::PROT_EXEC)] {
@@ -207,50 +284,109 @@ impl Tracer {
             if segment.file_bytes > 0 {
                 let fixed = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
                 let length = file_end - page(start);
-                let mapping = [page(start), length, protection, fixed, file, page(segment.offset)];
-                self.inject(id, registers, gadget, libc::SYS_mmap, mapping)?;
+                self.add(libc::SYS_mmap, [page(start), length, protection, fixed, file, page(segment.offset)]);
             }
             let mut zero_from = if segment.file_bytes > 0 { file_end } else { page(start) };
             if memory_end > zero_from && segment.file_bytes > 0 {
                 let page_end = zero_from.next_multiple_of(PAGE_BYTES);
                 // The kernel too leaves a page alone that can't be written.
                 if protection & libc::PROT_WRITE as u64 != 0 {
-                    memory::write(id, zero_from, &vec![0; (page_end.min(memory_end) - zero_from) as usize])?;
+                    zeroes.push((zero_from, (page_end.min(memory_end) - zero_from) as usize));
                 }
                 zero_from = page_end;
             }
             if memory_end > zero_from {
-                let length = memory_end - zero_from;
-                let mapping = [zero_from, length, protection, anonymous | libc::MAP_FIXED as u64, u64::MAX, 0];
-                self.inject(id, registers, gadget, libc::SYS_mmap, mapping)?;
+                self.add(libc::SYS_mmap, [zero_from, memory_end - zero_from, protection, anonymous, u64::MAX, 0]);
             }
         }
-        Ok(bias)
+        zeroes
     }
 
-    /// An instruction that makes a system call, in memory that nobody can have changed yet.
-    fn gadget(&mut self, id: Pid, vector: &Vector, entry: u64) -> Result<u64, Errno> {
-        let vdso = vector.get(libc::AT_SYSINFO_EHDR).filter(|&address| address != 0);
-        if let (Some(vdso), Some(offset)) = (vdso, self.gadget_offset) {
-            return Ok(vdso + offset);
+    /// Gives the task what it does not have yet.
+    fn write(&mut self) -> Result<(), Errno> {
+        if self.words.len() > Self::LIMIT * CALL_WORDS {
+            return Err(Errno::NOEXEC);
         }
-        let (start, pages) = match vdso {
-            Some(vdso) => (vdso, 4),
-            None => (entry & !(PAGE_BYTES - 1), 64),
-        };
-        let mut bytes = vec![0; PAGE_BYTES as usize];
-        for number in 0..pages {
-            let address = start + number * PAGE_BYTES;
-            memory::read(id, address, &mut bytes)?;
-            let found = bytes.windows(SYSCALL_INSTRUCTION.len()).position(|bytes| bytes == SYSCALL_INSTRUCTION);
-            if let Some(at) = found {
-                let address = address + at as u64;
-                if let Some(vdso) = vdso {
-                    self.gadget_offset = Some(address - vdso);
-                }
-                return Ok(address);
-            }
+        let bytes: Vec<u8> = self.words[self.written..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        memory::write(self.id, self.list + self.written as u64 * 8, &bytes)?;
+        if self.written == 0 {
+            memory::write(self.id, self.list + (Self::LIMIT * CALL_WORDS * 8) as u64, &self.strings)?;
         }
-        Err(Errno::NOEXEC)
+        self.written = self.words.len();
+        Ok(())
+    }
+
+    /// What a call gave.
+    fn result(&self, call: usize) -> Result<u64, Errno> {
+        let result = memory::read_u64(self.id, self.list + ((call + 1) * CALL_WORDS - 1) as u64 * 8)? as i64;
+        if (-4095..0).contains(&result) { Err(Errno::from_raw_os_error(-result as i32)) } else { Ok(result as u64) }
+    }
+
+    /// Looks whether all calls were made, but for the one that ends the list.
+    fn check(&self) -> Result<(), Errno> {
+        let mut bytes = vec![0; (self.words.len() - CALL_WORDS) * 8];
+        memory::read(self.id, self.list, &mut bytes)?;
+        let results = bytes.chunks_exact(8).map(word).skip(CALL_WORDS - 1).step_by(CALL_WORDS);
+        if results.map(|result| result as i64).any(|result| (-4095..0).contains(&result)) {
+            Err(Errno::NOMEM)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The result of a call before it was made: none that a call gives.
+const NOT_MADE: u64 = -4095_i64 as u64;
+
+/// Where the segments of a program are to be.
+struct Room {
+    first: u64,
+    span: u64,
+    /// `None` if its addresses are fixed.
+    alignment: Option<u64>,
+}
+
+impl Room {
+    fn of(program: &Program) -> Result<Self, Errno> {
+        let first = page(program.segments.first().ok_or(Errno::NOEXEC)?.address);
+        let end = program.segments.iter().map(|segment| segment.address + segment.memory_bytes).max().unwrap_or(0);
+        let largest = program.segments.iter().map(|segment| segment.alignment).max().unwrap_or(PAGE_BYTES);
+        let alignment = if largest.is_power_of_two() { largest.clamp(PAGE_BYTES, 1 << 30) } else { PAGE_BYTES };
+        let span = (end - first).next_multiple_of(PAGE_BYTES);
+        Ok(Self { first, span, alignment: program.relocatable.then_some(alignment) })
+    }
+
+    /// The arguments of the mmap that keeps it free.
+    fn reservation(&self) -> [u64; 6] {
+        let anonymous = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        match self.alignment {
+            Some(alignment) => [0, self.span + alignment - PAGE_BYTES, 0, anonymous, u64::MAX, 0],
+            None => [self.first, self.span, 0, anonymous | libc::MAP_FIXED_NOREPLACE as u64, u64::MAX, 0],
+        }
+    }
+
+    /// By how much addresses are moved, given where the reservation is.
+    fn bias(&self, base: u64) -> u64 {
+        self.alignment.map_or(0, |alignment| base.next_multiple_of(alignment).wrapping_sub(self.first))
+    }
+}
+
+/// The beginning of the page with an address.
+fn page(address: u64) -> u64 {
+    address & !(PAGE_BYTES - 1)
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_ne_bytes(bytes.try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_calls_that_lists_wait_for_are_stopped_by_the_filter() {
+        let handled = crate::translate::calls::table();
+        for number in [libc::SYS_openat, libc::SYS_prctl, libc::SYS_getuid] {
+            assert!(handled[number as usize].is_some(), "{number}");
+        }
     }
 }

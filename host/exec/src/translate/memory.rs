@@ -101,20 +101,33 @@ pub fn read_u64(task: Pid, address: u64) -> Result<u64, Errno> {
 /// EFAULT, or E2BIG beyond `limit`.
 pub fn read_pointers(task: Pid, address: u64, limit: usize) -> Result<Vec<u64>, Errno> {
     let mut pointers = Vec::new();
+    let mut is_too_much = false;
+    read_words(task, address, |word| {
+        is_too_much = pointers.len() > limit;
+        if word != 0 {
+            pointers.push(word);
+        }
+        word == 0 || is_too_much
+    })?;
+    if is_too_much { Err(Errno::TOOBIG) } else { Ok(pointers) }
+}
+
+/// Reads words until `is_last` says so of one.
+///
+/// # Errors
+/// EFAULT.
+pub fn read_words(task: Pid, address: u64, mut is_last: impl FnMut(u64) -> bool) -> Result<(), Errno> {
     let mut at = address;
     let mut buffer = [0; PAGE_BYTES as usize];
     loop {
-        let length = ((PAGE_BYTES - at % PAGE_BYTES) as usize).max(8);
-        let length = if at.is_multiple_of(8) { length } else { 8 };
+        // Never over the end of a page, since the next one may not be there.
+        let in_page = ((PAGE_BYTES - at % PAGE_BYTES) as usize).max(8);
+        let length = if at.is_multiple_of(8) { in_page } else { 8 };
         read(task, at, &mut buffer[..length])?;
         for word in buffer[..length].chunks_exact(8) {
-            match u64::from_ne_bytes(word.try_into().expect("eight bytes")) {
-                0 => return Ok(pointers),
-                pointer => pointers.push(pointer),
+            if is_last(u64::from_ne_bytes(word.try_into().expect("eight bytes"))) {
+                return Ok(());
             }
-        }
-        if pointers.len() > limit {
-            return Err(Errno::TOOBIG);
         }
         at = at.checked_add(length as u64).ok_or(Errno::FAULT)?;
     }

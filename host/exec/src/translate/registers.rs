@@ -13,6 +13,33 @@ pub const ELF_MACHINE: u16 = 62;
 /// The instruction that enters the kernel (`syscall`).
 pub const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 
+/// A program that makes one call after the other, out of a list of [`CALL_WORDS`] words for each, and never ends: number, six
+/// arguments, and room for the result. It is in words of memory, the first byte first.
+///
+/// ```text
+/// next:   mov rax, [rbx]
+///         mov rdi, [rbx + 8]
+///         mov rsi, [rbx + 16]
+///         mov rdx, [rbx + 24]
+///         mov r10, [rbx + 32]
+///         mov r8, [rbx + 40]
+///         mov r9, [rbx + 48]
+///         syscall
+///         mov [rbx + 56], rax
+///         add rbx, 64
+///         jmp next
+/// ```
+pub const CALLER: [u64; 5] = [
+    u64::from_le_bytes([0x48, 0x8b, 0x03, 0x48, 0x8b, 0x7b, 0x08, 0x48]),
+    u64::from_le_bytes([0x8b, 0x73, 0x10, 0x48, 0x8b, 0x53, 0x18, 0x4c]),
+    u64::from_le_bytes([0x8b, 0x53, 0x20, 0x4c, 0x8b, 0x43, 0x28, 0x4c]),
+    u64::from_le_bytes([0x8b, 0x4b, 0x30, 0x0f, 0x05, 0x48, 0x89, 0x43]),
+    u64::from_le_bytes([0x38, 0x48, 0x83, 0xc3, 0x40, 0xeb, 0xd9, 0x90]),
+];
+
+/// How many words [`CALLER`] has for a call.
+pub const CALL_WORDS: usize = 8;
+
 /// Below the stack pointer, functions keep values that nobody may overwrite (System V ABI, "the red zone"), in bytes.
 pub const RED_ZONE_BYTES: u64 = 128;
 
@@ -78,6 +105,12 @@ impl Registers {
     /// The stack pointer.
     pub fn stack(&self) -> u64 {
         self.0.rsp
+    }
+
+    /// Prepares [`CALLER`], which is at `place`, to make the calls of a list.
+    pub fn prepare_caller(&mut self, place: u64, list: u64) {
+        self.0.rip = place;
+        self.0.rbx = list;
     }
 
     /// The next instruction.

@@ -60,8 +60,6 @@ pub struct Tracer {
     pub current: Option<Pid>,
     /// Its process.
     pub current_process: Option<Pid>,
-    /// Where the vdso makes system calls, in bytes from its beginning.
-    pub gadget_offset: Option<u64>,
     /// What the machine forbids in shared directories.
     pub protected: Protected,
     /// Files that lose privileges when they are written to, by inode.
@@ -92,7 +90,6 @@ impl Tracer {
             tasks: HashMap::new(),
             current: None,
             current_process: None,
-            gadget_offset: None,
             protected: Protected::of_machine(),
             watched: HashMap::new(),
             handlers: calls::table(),
@@ -322,22 +319,38 @@ impl Tracer {
     /// # Errors
     /// ESRCH when the task is gone.
     pub fn run_to_end_of_call(&mut self, id: Pid, mut begun: bool) -> Result<i64, Errno> {
+        self.run_to_stop(id, Resume::ToExit, |event, signal| {
+            let is_call = event == 0 && signal == libc::SIGTRAP | 0x80;
+            is_call && std::mem::replace(&mut begun, true)
+        })?;
+        Ok(Registers::read(id)?.result())
+    }
+
+    /// Lets a task go on to the next call that the filter stops, which is not answered but by letting the task go on.
+    ///
+    /// # Errors
+    /// ESRCH when the task is gone.
+    pub fn run_to_filtered_call(&mut self, id: Pid) -> Result<(), Errno> {
+        self.run_to_stop(id, Resume::Continue, |event, _| event == libc::PTRACE_EVENT_SECCOMP)
+    }
+
+    /// Lets a task go on to a stop that is meant, by its event and signal.
+    fn run_to_stop(&mut self, id: Pid, how: Resume, mut is_meant: impl FnMut(i32, i32) -> bool) -> Result<(), Errno> {
         let (mut held_back, mut delivered, mut is_stopped) = (Vec::new(), 0, false);
         loop {
-            trace::resume(id, Resume::ToExit, std::mem::take(&mut delivered))?;
+            trace::resume(id, how, std::mem::take(&mut delivered))?;
             let waited = trace::wait_for(id)?;
             let status = waited.status;
             if !libc::WIFSTOPPED(status) {
                 self.queue.push_back(waited);
                 return Err(Errno::SRCH);
             }
-            match (status >> 16, libc::WSTOPSIG(status)) {
-                (0, signal) if signal == libc::SIGTRAP | 0x80 => {
-                    if begun {
-                        break;
-                    }
-                    begun = true;
-                }
+            let (event, signal) = (status >> 16, libc::WSTOPSIG(status));
+            if is_meant(event, signal) {
+                break;
+            }
+            match (event, signal) {
+                (0, signal) if signal == libc::SIGTRAP | 0x80 => {}
                 // No mask holds SIGSTOP back. Sent again afterwards it would take away a SIGCONT that came since (signal(7)),
                 // so it comes at once: the process is stopped, and this task goes on until the call is done.
                 (0, libc::SIGSTOP) => delivered = libc::SIGSTOP,
@@ -354,7 +367,7 @@ impl Tracer {
         for signal in held_back {
             let _ = trace::kill(process, Some(id), signal);
         }
-        Ok(Registers::read(id)?.result())
+        Ok(())
     }
 
     /// Puts bytes into the memory of a task for the time of its call, and answers where.
