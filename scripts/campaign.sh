@@ -3,7 +3,7 @@
 #   scripts/campaign.sh --list            names them
 #   scripts/campaign.sh [--short] NAME    runs one; --short is the one-minute form that CI runs
 #   scripts/campaign.sh [--short] all     runs all of them
-# The long forms of `kills`, `faults`, `calls` and `runners` write benches/results/NAME.md.
+# The long forms of `kills`, `faults`, `calls`, `runners`, `packages` and `cost` write benches/results/NAME.md.
 set -eu
 cd "$(dirname "$0")/.."
 short=
@@ -65,6 +65,18 @@ runners() {
     tests_of runners 'tutorials campaign' 'runners suites::campaign'
 }
 
+packages() {
+    # Packages and compilers in RUN, in each runner environment, with the machine's own apt: layers are native root's. The short
+    # form is nginx in a restricted pod.
+    tests_of packages 'runners packages::campaign'
+}
+
+cost() {
+    # CPU seconds of execs, tar, apt-get and go build under the translator, and for native root. The short form fails if the
+    # first two cost more than they may.
+    tests_of cost 'runners cost::campaign'
+}
+
 # NAME 'TARGET TEST…' …: runs campaigns among the tests of targets; what each reports becomes a part of NAME.md.
 tests_of() {
     name=$1
@@ -110,15 +122,19 @@ case ${1-} in
     echo "faults      registries that fail in every request, disks that run full at any point"
     echo "calls       random file system calls under the translator and for root of a namespace"
     echo "runners     the integration tests and the tutorials in each runner environment, and for native root"
+    echo "packages    packages and compilers in each runner environment, and for native root"
+    echo "cost        CPU seconds of commands under the translator, and for native root"
     echo "bench       CPU, time, memory and bytes next to buildah"
     ;;
-mutations | kills | faults | calls | runners | bench) "$1" ;;
+mutations | kills | faults | calls | runners | packages | cost | bench) "$1" ;;
 all)
     mutations
     kills
     faults
     calls
     runners
+    packages
+    cost
     bench
     ;;
 *) echo "usage: scripts/campaign.sh --list | [--short] NAME|all" >&2; exit 2 ;;

@@ -14,3 +14,11 @@ pub fn report(name: &str, text: &str) {
 pub fn is_short() -> bool {
     std::env::var_os("COFFERDAM_CAMPAIGN_SHORT").is_some_and(|short| short == "1")
 }
+
+/// Seconds of processors that ended children of this process, and theirs, have used (proc_pid_stat(5): cutime, cstime).
+pub fn children_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").expect("there");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let ticks = fields.split_whitespace().skip(13).take(2).map(|field| field.parse::<u32>().expect("a number"));
+    f64::from(ticks.sum::<u32>()) / 100.0
+}

@@ -31,6 +31,14 @@ pub struct LayerEntry {
     pub content: String,
 }
 
+impl LayerEntry {
+    /// Whether it differs from another one in its content and times at most.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let of = |entry: &Self| (entry.kind.clone(), entry.mode, entry.uid, entry.gid, entry.xattrs.clone());
+        of(self) == of(other)
+    }
+}
+
 impl fmt::Display for LayerEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, mode, uid, gid, mtime, size, xattrs, content } = self;

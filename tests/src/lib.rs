@@ -18,7 +18,7 @@ mod site;
 mod terminal;
 
 pub use bases::base;
-pub use campaign::{is_short, report};
+pub use campaign::{children_seconds, is_short, report};
 pub use events::Events;
 pub use git_server::{GitDaemon, GitHttp, Repositories};
 pub use image::Image;

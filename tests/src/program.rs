@@ -125,6 +125,12 @@ impl Program {
         Self { command, store: store.to_path_buf(), environment: Environment::under_test() }
     }
 
+    /// In a runner environment, whatever is under test.
+    pub fn within(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
     /// As the tests run, whatever is under test.
     pub fn natively(mut self) -> Self {
         self.environment = None;
