@@ -8,7 +8,7 @@ use ring::{
     rand::SystemRandom,
     rsa::{self, PublicKeyComponents},
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
         RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
     },
 };
