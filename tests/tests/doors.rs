@@ -439,7 +439,7 @@ fn kanikos_records_name_what_was_built() {
     let images = read("output/images");
     let first: serde_json::Value = serde_json::from_str(images.lines().next().expect("a line")).expect("JSON");
     assert_eq!(first, serde_json::json!({ "name": format!("{name}:1"), "digest": digest }));
-    for flag in ["--single-snapshot", "--ignore-path=/x", "--compression=zstd", "--annotation=a=b"] {
+    for flag in ["--single-snapshot", "--ignore-path=/x", "--compression=zstd"] {
         let refused = executor(&site, &["--context=context", "--no-push", flag]).run();
         assert_eq!(refused.code, 2, "{flag}");
         assert!(refused.stderr.contains(flag.split('=').next().expect("a name")), "{}", refused.stderr);

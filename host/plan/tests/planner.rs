@@ -168,12 +168,13 @@ fn an_unknown_target_is_an_error() {
 }
 
 #[test]
-fn arguments_of_a_stage_do_not_leak_into_another() {
-    let text = "FROM scratch AS one\nARG SECRET=x\nRUN a\nFROM one\nRUN b\n";
+fn arguments_reach_stages_that_are_based_on_theirs_and_no_others() {
+    let text = "FROM scratch AS one\nARG NAME=x\nRUN a\nFROM one AS two\nRUN b\nFROM scratch\nCOPY --from=two / /\nRUN c\n";
     let plan = plan(text, &options());
     let state = |stage: usize| plan.stages[&stage].steps.last().unwrap().action.as_ref().unwrap().step.state.clone();
     assert_eq!(state(0).build_arguments.len(), 1);
-    assert!(state(1).build_arguments.is_empty());
+    assert_eq!(state(1).build_arguments, state(0).build_arguments);
+    assert!(state(2).build_arguments.is_empty());
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn opaque_marks_count_where_they_hide_something() {
         [
             "d 755 5 /dir opaque",
             "f 644 0 /dir/a 'new'",
-            "d 755 0 /file opaque",
+            "d 755 0 /file",
             "f 644 0 /file/a 'new'",
             "d 755 0 /new",
             "f 644 0 /new/a 'new'"
