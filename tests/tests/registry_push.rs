@@ -199,6 +199,50 @@ fn a_wrong_password_is_told_and_nothing_is_pushed() {
 }
 
 #[test]
+fn variables_are_credentials_as_far_as_their_helper_is_asked() {
+    let Some(site) = Site::new() else { return };
+    let host = site.registry.host();
+    let password = site.registry.password().expect("a registry with a password");
+    site.dockerfile("FROM scratch\nCOPY file /etc/\n");
+    let (name, context) = (format!("{host}/team/app:1"), site.path("context"));
+    let audit = site.path("audit");
+    let executor = site.path("executor");
+    std::os::unix::fs::symlink(cofferdam_tests::binary(), &executor).expect("writable");
+    let variable = format!("KANIKO_{}", host.replace(['.', ':'], "_"));
+    let push = |helpers: &[&str], kaniko: bool| {
+        let program = match kaniko {
+            true => Program::called(&executor, &site.path("store")).args(["--context"]).args([&context]),
+            false => {
+                Program::new(&site.path("store")).args(["build", "--push", "--audit-log"]).args([&audit, &context])
+            }
+        };
+        let program = program.args([if kaniko { "--destination" } else { "--tag" }, name.as_str()]).args(helpers);
+        let program = program.env(&format!("{variable}_USER"), "pusher").env(&format!("{variable}_PASSWORD"), password);
+        let pushed = program.run();
+        assert!(!pushed.stderr.contains(password) && !pushed.stdout.contains(password), "{}", pushed.stderr);
+        pushed
+    };
+    for kaniko in [false, true] {
+        for helpers in ["--credential-helpers=", "--credential-helpers=gitlab"] {
+            let refused = push(&[helpers], kaniko);
+            assert_eq!(refused.code, 1, "{helpers}: {}", refused.stderr);
+        }
+        let unknown = push(&["--credential-helpers=vault"], kaniko);
+        assert!(
+            unknown.stderr.contains("no credential helper `vault`: there are `docker-config`"),
+            "{}",
+            unknown.stderr
+        );
+    }
+    assert_eq!(site.registry.tags("team/app"), Some(Vec::new()));
+    push(&["--credential-helpers=env,gitlab"], false).success();
+    push(&[], true).success();
+    assert_eq!(site.registry.tags("team/app"), Some(vec!["1".to_owned()]));
+    let audit = fs::read_to_string(audit).expect("an audit log");
+    assert!(audit.contains(&format!("env:{variable}_PASSWORD")) && !audit.contains(password), "{audit}");
+}
+
+#[test]
 fn a_base_that_does_not_exist_is_told_with_its_line() {
     let Some(site) = Site::new() else { return };
     let missing = format!("{}/library/nothing:9", site.registry.host());

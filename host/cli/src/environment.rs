@@ -82,6 +82,28 @@ impl Environment {
         self.variable("GIT_PULL_METHOD").filter(|method| !method.is_empty())
     }
 
+    /// The variables that credential helpers may be granted. A closed list, so that no other secret of the environment can
+    /// ever be asked for by name.
+    pub fn credential_variables(&self) -> BTreeMap<String, Secret> {
+        const NAMES: &[&str] = &[
+            "CI_DEPENDENCY_PROXY_PASSWORD",
+            "CI_DEPENDENCY_PROXY_SERVER",
+            "CI_DEPENDENCY_PROXY_USER",
+            "CI_JOB_TOKEN",
+            "CI_REGISTRY",
+            "CI_REGISTRY_PASSWORD",
+            "CI_REGISTRY_USER",
+            "GITHUB_ACTOR",
+            "GITHUB_TOKEN",
+        ];
+        let of_a_registry = |name: &&str| {
+            name.strip_prefix("KANIKO_").is_some_and(|rest| rest.ends_with("_USER") || rest.ends_with("_PASSWORD"))
+        };
+        let registries = self.variables.keys().filter_map(|name| name.to_str()).filter(of_a_registry);
+        let names = NAMES.iter().copied().chain(registries);
+        names.filter_map(|name| Some((name.to_owned(), Secret::new(self.variable(name)?)))).collect()
+    }
+
     /// Where builders that run for Google Cloud Build say what they made: the file `images` in this directory.
     pub fn builder_output(&self) -> Option<PathBuf> {
         self.path("BUILDER_OUTPUT").map(|directory| directory.join("images"))

@@ -140,6 +140,11 @@ pub struct ExecutorArguments {
     #[arg(long, value_name = "COUNT")]
     pub image_download_retry: Option<u32>,
 
+    /// Credential helpers that are asked besides the configuration files, in the order that they have: env, gitlab, ghcr;
+    /// empty is none [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub credential_helpers: Option<Vec<String>>,
+
     /// Does not find out before the build whether it may push
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", default_value = "false", value_parser = go_bool)]

@@ -87,6 +87,8 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             skip_tls_verify_pull: arguments.skip_tls_verify,
             docker_configs: environment.docker_configs(),
             docker_auth_config: environment.docker_auth_config(),
+            credential_variables: environment.credential_variables(),
+            credential_helpers: credential_helpers(arguments.credential_helpers),
             patience: patience(&arguments.bounds)?,
             ..RegistryAccess::default()
         },
@@ -163,6 +165,8 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             skip_tls_verify_pull: arguments.skip_tls_verify_pull,
             docker_configs: environment.docker_configs(),
             docker_auth_config: environment.docker_auth_config(),
+            credential_variables: environment.credential_variables(),
+            credential_helpers: credential_helpers(arguments.credential_helpers),
             mirrors,
             host_certificates,
             attempts: retries.map(|retries| retries.saturating_add(1).max(DEFAULT_ATTEMPTS)),
@@ -196,6 +200,11 @@ fn git_options(texts: &[String]) -> Result<GitOptions> {
         }
     }
     Ok(options)
+}
+
+/// `--credential-helpers`: nothing said is all of them, and an empty text is none.
+fn credential_helpers(given: Option<Vec<String>>) -> Option<Vec<String>> {
+    given.map(|names| names.into_iter().filter(|name| !name.is_empty()).collect())
 }
 
 /// `--registry-map`, then `--registry-mirror`, which is a map of Docker Hub.

@@ -1,8 +1,12 @@
 //! Credentials: from the helpers, which are plugins, to the registry client, and to nobody else.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
-use cofferdam_plugin_host::{Credential as Answer, CredentialSources, MAX_SOURCE_BYTES, PluginHost};
+use cofferdam_plugin_host::{Credential as Answer, CredentialSources, Kind, MAX_SOURCE_BYTES, PluginHost};
 use cofferdam_registry::{
     Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, HostCertificates, RetryPolicy,
     Secret, SlowestRate, Timeouts,
@@ -16,7 +20,7 @@ use crate::{
 /// The client for a build.
 ///
 /// # Errors
-/// A file with certificates can't be read.
+/// A file with certificates can't be read, or a helper that was asked for does not exist.
 pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Client, BuildError> {
     let patience = access.patience.map(|patience| Timeouts {
         connect: patience.min(Timeouts::default().connect),
@@ -41,8 +45,26 @@ pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Clie
     };
     let text = access.docker_auth_config.clone().map(DockerConfig::Text);
     let configs = text.into_iter().chain(access.docker_configs.iter().cloned().map(DockerConfig::File));
-    let files = configs.map(|config| Arc::new(config) as Arc<dyn CredentialSources>).collect();
-    Ok(Client::new(options, Arc::new(Helpers { plugins: plugins.clone(), files })))
+    let sources = Sources { docker_configs: configs.collect(), variables: access.credential_variables.clone() };
+    let chosen = access.credential_helpers.as_deref().map(|names| chosen(names, plugins)).transpose()?;
+    Ok(Client::new(options, Arc::new(Helpers { plugins: plugins.clone(), sources: Arc::new(sources), chosen })))
+}
+
+/// What helpers are called, less what may be left out.
+const HELPER_PREFIX: &str = "credential-";
+
+/// The whole names of the helpers that may be asked.
+fn chosen(names: &[String], plugins: &PluginHost) -> Result<BTreeSet<String>, BuildError> {
+    let helpers = plugins.plugins().into_iter().filter(|plugin| plugin.manifest.kind() == Kind::Credentials);
+    let known: BTreeSet<String> = helpers.map(|plugin| plugin.manifest.name).collect();
+    let whole = |name: &String| {
+        let prefixed = format!("{HELPER_PREFIX}{name}");
+        [name.clone(), prefixed].into_iter().find(|name| known.contains(name)).ok_or_else(|| {
+            let short = known.iter().map(|name| name.strip_prefix(HELPER_PREFIX).unwrap_or(name).to_owned());
+            BuildError::CredentialHelper { name: name.clone(), known: short.collect() }
+        })
+    };
+    names.iter().map(whole).collect()
 }
 
 /// A certificate with its key is larger than this only if it is none, in bytes.
@@ -63,8 +85,9 @@ fn certificates(files: &CertificateFiles) -> Result<HostCertificates, BuildError
 
 struct Helpers {
     plugins: Arc<PluginHost>,
-    /// In the order in which they are asked; the first that has an answer counts.
-    files: Vec<Arc<dyn CredentialSources>>,
+    sources: Arc<dyn CredentialSources>,
+    /// The helpers that may be asked; all without it.
+    chosen: Option<BTreeSet<String>>,
 }
 
 impl CredentialSource for Helpers {
@@ -77,14 +100,8 @@ impl CredentialSource for Helpers {
         let actions: Vec<&str> =
             actions.iter().map(|action| if *action == Action::Push { "push" } else { "pull" }).collect();
         let repository = Some(repository).filter(|repository| !repository.is_empty());
-        let mut found = None;
-        for files in &self.files {
-            let asked = self.plugins.credential(host, repository, &actions, files);
-            found = asked.map_err(|error| CredentialError { host: host.to_owned(), reason: crate::chain(&error) })?;
-            if found.is_some() {
-                break;
-            }
-        }
+        let found = self.plugins.credential(host, repository, &actions, &self.sources, self.chosen.as_ref());
+        let found = found.map_err(|error| CredentialError { host: host.to_owned(), reason: crate::chain(&error) })?;
         Ok(found.map(|found| match found.credential {
             Answer::Basic { username, password } => {
                 Credential::Basic { username, password: Secret::new(password.expose()) }
@@ -95,23 +112,36 @@ impl CredentialSource for Helpers {
     }
 }
 
-/// What a helper may be granted under the name `docker-config`.
+/// The name by which helpers ask for configuration files in Docker's form.
+const DOCKER_CONFIG: &str = "docker-config";
+
+/// What helpers may be granted of the builder's surroundings.
+struct Sources {
+    /// In the order in which they count.
+    docker_configs: Vec<DockerConfig>,
+    variables: BTreeMap<String, Secret>,
+}
+
+/// One configuration in Docker's form.
 enum DockerConfig {
     Text(Secret),
     File(PathBuf),
 }
 
-impl CredentialSources for DockerConfig {
-    fn file(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-        match (name, self) {
-            ("docker-config", Self::Text(text)) => Ok(Some(text.expose().as_bytes().to_vec())),
-            ("docker-config", Self::File(path)) => cofferdam_rootfs::read_named_file(path, MAX_SOURCE_BYTES as u64),
-            _ => Ok(None),
+impl CredentialSources for Sources {
+    fn files(&self, name: &str) -> usize {
+        if name == DOCKER_CONFIG { self.docker_configs.len() } else { 0 }
+    }
+
+    fn file(&self, name: &str, turn: usize) -> std::io::Result<Option<Vec<u8>>> {
+        match self.docker_configs.get(turn).filter(|_| name == DOCKER_CONFIG) {
+            Some(DockerConfig::Text(text)) => Ok(Some(text.expose().as_bytes().to_vec())),
+            Some(DockerConfig::File(path)) => cofferdam_rootfs::read_named_file(path, MAX_SOURCE_BYTES as u64),
+            None => Ok(None),
         }
     }
 
-    fn variable(&self, _: &str) -> Option<String> {
-        // No first-party helper of this version is granted a variable.
-        None
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).map(|value| value.expose().to_owned())
     }
 }

@@ -106,6 +106,14 @@ pub enum BuildError {
         #[source]
         source: std::io::Error,
     },
+    /// A credential helper that does not exist was asked for.
+    #[error("there is no credential helper `{name}`: there are {}", .known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))]
+    CredentialHelper {
+        /// As it was written.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// A plugin can't be used, or is not allowed what it wants.
     #[error("{} can't be loaded", if .0.len() == 1 { "a plugin" } else { "several plugins" })]
     Plugins(Vec<cofferdam_plugin_host::PluginError>),

@@ -169,6 +169,10 @@ pub struct RegistryAccess {
     pub docker_configs: Vec<PathBuf>,
     /// The text of such a file (`DOCKER_AUTH_CONFIG`), which counts before the files.
     pub docker_auth_config: Option<Secret>,
+    /// The variables of the environment that credential helpers may be granted.
+    pub credential_variables: BTreeMap<String, Secret>,
+    /// The helpers that are asked besides the one for those files, `credential-` may be left out; `None` is all.
+    pub credential_helpers: Option<Vec<String>>,
     /// Where images are pulled from instead, or first.
     pub mirrors: Mirrors,
     /// Files with certificates for single hosts.

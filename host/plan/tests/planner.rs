@@ -169,7 +169,8 @@ fn an_unknown_target_is_an_error() {
 
 #[test]
 fn arguments_reach_stages_that_are_based_on_theirs_and_no_others() {
-    let text = "FROM scratch AS one\nARG NAME=x\nRUN a\nFROM one AS two\nRUN b\nFROM scratch\nCOPY --from=two / /\nRUN c\n";
+    let text =
+        "FROM scratch AS one\nARG NAME=x\nRUN a\nFROM one AS two\nRUN b\nFROM scratch\nCOPY --from=two / /\nRUN c\n";
     let plan = plan(text, &options());
     let state = |stage: usize| plan.stages[&stage].steps.last().unwrap().action.as_ref().unwrap().step.state.clone();
     assert_eq!(state(0).build_arguments.len(), 1);

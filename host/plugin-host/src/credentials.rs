@@ -1,6 +1,6 @@
 //! Credential helpers.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use cofferdam_dockerfile::Diagnostic;
 use cofferdam_plugin_pack::{Capability, ParsedHost, Role};
@@ -23,11 +23,18 @@ use crate::{
 
 /// Files and variables that helpers may be granted, by the names that capabilities give them.
 pub trait CredentialSources: Send + Sync {
-    /// A file, for example `docker-config`; `None` if there is none.
+    /// How many files go by this name, the first counting most. A helper that wants the name is asked once for each, until
+    /// it answers.
+    fn files(&self, _name: &str) -> usize {
+        1
+    }
+
+    /// A file, for example `docker-config`; `None` if there is none. `turn` counts from 0 and is less than
+    /// [`CredentialSources::files`] of the name, if there are any.
     ///
     /// # Errors
     /// The machine's. A file larger than [`MAX_SOURCE_BYTES`] need not be read to its end.
-    fn file(&self, name: &str) -> std::io::Result<Option<Vec<u8>>>;
+    fn file(&self, name: &str, turn: usize) -> std::io::Result<Option<Vec<u8>>>;
 
     /// A variable of the environment; `None` if it isn't set.
     fn variable(&self, name: &str) -> Option<String>;
@@ -35,6 +42,13 @@ pub trait CredentialSources: Send + Sync {
 
 /// The most of one source that a helper is given.
 pub const MAX_SOURCE_BYTES: usize = 4 << 20;
+
+/// The helper for configuration files in Docker's form.
+const CONFIGURATION_FILES: &str = "credential-docker-config";
+
+/// Our own helpers in the order in which they are asked, which is Kaniko's: what was written down for this build first,
+/// then what the machine or the service around it may know.
+pub const OWN_HELPERS: [&str; 4] = [CONFIGURATION_FILES, "credential-env", "credential-gitlab", "credential-ghcr"];
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -97,8 +111,11 @@ pub enum CredentialError {
 }
 
 impl PluginHost {
-    /// Asks the helpers whose patterns cover a registry host, those from plugin directories first, and returns the first
-    /// answer. `None` if no helper has any.
+    /// Asks the helpers whose patterns cover a registry host and returns the first answer; `None` if no helper has any.
+    /// Those from plugin directories come first, by name, then [`OWN_HELPERS`] in their order.
+    ///
+    /// `chosen` are the names of the helpers that may be asked besides the one for configuration files, which always is;
+    /// without it all are.
     ///
     /// # Errors
     /// Any [`CredentialError`]: a helper that fails is not passed over, or a build would go on without credentials.
@@ -108,6 +125,7 @@ impl PluginHost {
         repository: Option<&str>,
         actions: &[&str],
         sources: &Arc<dyn CredentialSources>,
+        chosen: Option<&BTreeSet<String>>,
     ) -> Result<Option<CredentialAnswer>, CredentialError> {
         let parsed = ParsedHost::parse(host).ok_or_else(|| CredentialError::Host(text::shown(host)))?;
         let request = wit::Request {
@@ -115,9 +133,12 @@ impl PluginHost {
             repository: repository.map(str::to_owned),
             actions: actions.iter().map(|&action| action.to_owned()).collect(),
         };
-        for plugin in self.helpers(&parsed) {
-            if let Some(answer) = self.ask(plugin, &request, sources)? {
-                return Ok(Some(answer));
+        let is_chosen = |name: &str| name == CONFIGURATION_FILES || chosen.is_none_or(|chosen| chosen.contains(name));
+        for plugin in self.helpers(&parsed).into_iter().filter(|plugin| is_chosen(plugin.name())) {
+            for turn in 0..turns(plugin, sources.as_ref()) {
+                if let Some(answer) = self.ask(plugin, &request, sources, turn)? {
+                    return Ok(Some(answer));
+                }
             }
         }
         Ok(None)
@@ -131,7 +152,13 @@ impl PluginHost {
             Role::Instruction { .. } | Role::Tags => false,
         };
         let mut helpers: Vec<_> = self.plugins.values().filter(covers).collect();
-        helpers.sort_by_key(|plugin| plugin.origin == Origin::Embedded);
+        helpers.sort_by_key(|plugin| match plugin.origin {
+            Origin::File(_) => 0,
+            Origin::Embedded => {
+                let place = OWN_HELPERS.iter().position(|&name| name == plugin.name());
+                1 + place.unwrap_or(OWN_HELPERS.len())
+            }
+        });
         helpers
     }
 
@@ -140,6 +167,7 @@ impl PluginHost {
         plugin: &Arc<Plugin>,
         request: &wit::Request,
         sources: &Arc<dyn CredentialSources>,
+        turn: usize,
     ) -> Result<Option<CredentialAnswer>, CredentialError> {
         let mut state = self.state(plugin, self.interrupt.clone());
         state.witness.record("credentials", || request.host.clone());
@@ -147,7 +175,7 @@ impl PluginHost {
             let world = wasi::world(&state.output, &plugin.digest, None);
             state.wasi = Some(world.map_err(|error| self.protocol(plugin, &error))?);
         }
-        let handle = SourcesHandle { sources: sources.clone(), witness: state.witness.clone() };
+        let handle = SourcesHandle { sources: sources.clone(), turn, witness: state.witness.clone() };
         let (result, _) = plugin.call(&self.runtime, state, |store, ready| {
             let Ready::Credentials(pre) = ready else {
                 return Err(wasmtime::Error::msg("the plugin is not a credential helper"));
@@ -173,6 +201,15 @@ impl PluginHost {
             }
         }
     }
+}
+
+/// How often a helper is asked at most: as often as there are files by a name that it wants.
+fn turns(plugin: &Plugin, sources: &dyn CredentialSources) -> usize {
+    let files = plugin.manifest.capabilities.iter().map(|capability| match capability {
+        Capability::File(name) => sources.files(name),
+        _ => 1,
+    });
+    files.max().unwrap_or(1).max(1)
 }
 
 fn credential(of: wit::Credential) -> Credential {
@@ -201,6 +238,8 @@ impl fmt::Debug for Secret {
 /// The sources of one call.
 pub struct SourcesHandle {
     sources: Arc<dyn CredentialSources>,
+    /// Which of several files of one name.
+    turn: usize,
     witness: Witness,
 }
 
@@ -229,7 +268,8 @@ impl HostSources for CallState {
             if let Err(denied) = handle.granted(&Capability::File(name.clone())) {
                 return Ok(Err(denied));
             }
-            Ok(match handle.sources.file(&name) {
+            let last = handle.sources.files(&name).saturating_sub(1);
+            Ok(match handle.sources.file(&name, handle.turn.min(last)) {
                 Ok(Some(bytes)) if bytes.len() > MAX_SOURCE_BYTES => {
                     Err(SourceError::TooLarge(MAX_SOURCE_BYTES as u64))
                 }
@@ -246,6 +286,10 @@ impl HostSources for CallState {
     ) -> wasmtime::Result<Result<Option<String>, SourceError>> {
         self.in_host(|state| {
             let handle = state.table.get(&sources)?;
+            // A pattern is a grant, not a name.
+            if name.contains('*') {
+                return Ok(Ok(None));
+            }
             if let Err(denied) = handle.granted(&Capability::Variable(name.clone())) {
                 return Ok(Err(denied));
             }

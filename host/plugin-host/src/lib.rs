@@ -46,7 +46,9 @@ pub use cofferdam_plugin_pack::{
     SectionError, pack, read_manifest,
 };
 pub use coverage::{Coverage, CoverageError, CoveredEntry, Place};
-pub use credentials::{Credential, CredentialAnswer, CredentialError, CredentialSources, MAX_SOURCE_BYTES, Secret};
+pub use credentials::{
+    Credential, CredentialAnswer, CredentialError, CredentialSources, MAX_SOURCE_BYTES, OWN_HELPERS, Secret,
+};
 pub use error::{ApplyError, CallError, CompileCacheError, Fault, FaultKind, InterfaceError, PluginError};
 pub use host::{HostOptions, PluginFacts, PluginHost};
 pub use instruction::{

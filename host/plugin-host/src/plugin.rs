@@ -61,7 +61,7 @@ pub(crate) enum Ready {
 impl Plugin {
     /// Whether it wants, and so was granted, a capability.
     pub(crate) fn has(&self, capability: &Capability) -> bool {
-        self.manifest.capabilities.contains(capability)
+        self.manifest.capabilities.iter().any(|held| held.covers(capability))
     }
 
     pub(crate) fn name(&self) -> &str {

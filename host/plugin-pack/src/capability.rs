@@ -23,7 +23,7 @@ pub enum Capability {
     PublishedTags,
     /// `file:NAME`: reading the file that the host knows by this name, for example `file:docker-config`.
     File(String),
-    /// `env:NAME`: reading one variable of the builder's environment.
+    /// `env:NAME`: reading one variable of the builder's environment; `env:PREFIX*`: all whose names start so.
     Variable(String),
 }
 
@@ -31,11 +31,22 @@ pub enum Capability {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a capability: there are `context`, `stages`, `fetch`, `rootfs`, `exec`, `secrets`, `published-tags`, \
-     `file:NAME` and `env:NAME`"
+     `file:NAME`, `env:NAME` and `env:PREFIX*`"
 )]
 pub struct ParseCapabilityError(String);
 
 impl Capability {
+    /// Whether who holds this one may also use `other`: the same, or a variable of a prefix.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Variable(held), Self::Variable(name)) => match held.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix),
+                None => held == name,
+            },
+            _ => self == other,
+        }
+    }
+
     /// Whether a plugin of this kind has a use for it, and may therefore want it.
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
@@ -85,7 +96,10 @@ impl FromStr for Capability {
                 Some(("file", name)) if plain(name, b"-_.") && !name.starts_with('.') => {
                     Ok(Self::File(name.to_owned()))
                 }
-                Some(("env", name)) if plain(name, b"_") => Ok(Self::Variable(name.to_owned())),
+                // A star alone would be the whole environment.
+                Some(("env", name)) if plain(name.strip_suffix('*').unwrap_or(name), b"_") => {
+                    Ok(Self::Variable(name.to_owned()))
+                }
                 _ => Err(error()),
             },
         }
@@ -98,13 +112,38 @@ mod tests {
 
     #[test]
     fn parses_what_it_prints_and_nothing_else() {
-        for text in ["context", "stages", "rootfs", "exec", "secrets", "file:docker-config", "env:AWS_REGION"] {
+        for text in
+            ["context", "stages", "rootfs", "exec", "secrets", "file:docker-config", "env:AWS_REGION", "env:KANIKO_*"]
+        {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
-        for text in
-            ["", "Exec", "exec ", "file:", "file:../etc/passwd", "file:/etc", "env:A=B", "env:*", "network", "http:x"]
-        {
+        for text in [
+            "",
+            "Exec",
+            "exec ",
+            "file:",
+            "file:../etc/passwd",
+            "file:/etc",
+            "file:a*",
+            "env:A=B",
+            "env:*",
+            "env:A**",
+            "env:A*B",
+            "network",
+            "http:x",
+        ] {
             assert!(text.parse::<Capability>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_prefix_covers_the_variables_that_start_so_and_nothing_else() {
+        let covers =
+            |held: &str, other: &str| held.parse::<Capability>().unwrap().covers(&other.parse::<Capability>().unwrap());
+        assert!(covers("env:KANIKO_*", "env:KANIKO_R_EXAMPLE_USER") && covers("env:KANIKO_*", "env:KANIKO_*"));
+        assert!(covers("env:A", "env:A") && covers("exec", "exec"));
+        assert!(!covers("env:KANIKO_*", "env:KANIK") && !covers("env:KANIKO_*", "env:XKANIKO_A"));
+        assert!(!covers("env:A", "env:AB") && !covers("env:A", "env:A*") && !covers("env:AB*", "env:A*"));
+        assert!(!covers("env:A*", "file:A") && !covers("exec", "secrets"));
     }
 }

@@ -24,6 +24,28 @@ pub trait Sources {
     /// # Errors
     /// It was not granted.
     fn variable(&self, name: &str) -> Result<Option<String>, SourceError>;
+
+    /// A variable that has something in it: pipelines set what they don't have to nothing.
+    ///
+    /// # Errors
+    /// As [`Sources::variable`].
+    fn value(&self, name: &str) -> Result<Option<String>, SourceError> {
+        Ok(self.variable(name)?.filter(|value| !value.is_empty()))
+    }
+
+    /// A user name and a password, if two variables have them.
+    ///
+    /// # Errors
+    /// As [`Sources::variable`].
+    fn pair(&self, username: &str, password: &str) -> Result<Option<Basic>, SourceError> {
+        let Some(username) = self.value(username)? else { return Ok(None) };
+        Ok(self.value(password)?.map(|password| Basic { username, password }))
+    }
+}
+
+/// A user name and a password that hold for the whole build.
+pub fn basic(basic: Basic) -> Answer {
+    Answer { credential: Credential::Basic(basic), expires_at: None }
 }
 
 /// Answers for registry hosts.

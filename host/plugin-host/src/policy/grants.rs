@@ -103,7 +103,8 @@ fn grants(rule: Option<&PluginRule>, wanted: &Capability, first_party: bool) -> 
     match rule {
         None => default(),
         Some(rule) => {
-            rule.extra.contains(wanted) || rule.allow.as_ref().map_or_else(default, |list| list.contains(wanted))
+            let covers = |list: &BTreeSet<Capability>| list.iter().any(|granted| granted.covers(wanted));
+            covers(&rule.extra) || rule.allow.as_ref().map_or_else(default, covers)
         }
     }
 }
@@ -168,6 +169,21 @@ mod tests {
         assert!(error.contains("/etc/cofferdam/policy.toml") && !error.contains("--allow-plugin"), "{error}");
         policy.operator = Some(layer("[plugins.greet]\nallow = [\"context\", \"exec\"]\n"));
         admit(&policy, r#"["context", "exec"]"#).unwrap();
+    }
+
+    #[test]
+    fn a_grant_of_a_prefix_covers_its_variables_but_no_wider_wish() {
+        let helper = |wanted: &str| {
+            let head = "api = \"0.1\"\nkind = \"credentials\"\nname = \"greet\"\nversion = \"1\"\nhosts = [\"*\"]\n";
+            Manifest::from_toml(&format!("{head}capabilities = [\"{wanted}\"]\n")).unwrap()
+        };
+        let policy = Policy { operator: None, user: layer("[plugins.greet]\nallow = [\"env:VAULT_*\"]\n") };
+        let admit = |wanted: &str| policy.admit(&helper(wanted), &Digest::of(b"greet"), false);
+        admit("env:VAULT_TOKEN").unwrap();
+        admit("env:VAULT_*").unwrap();
+        let error = admit("env:V*").unwrap_err().to_string();
+        assert!(error.contains("allow = [\"env:V*\"]"), "{error}");
+        assert!(admit("env:HOME").is_err());
     }
 
     #[test]

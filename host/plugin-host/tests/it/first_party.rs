@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use cofferdam_plan::step::{Effect, Handlers, KeyValue, Step, Syntax};
 use cofferdam_plugin_host::{
-    ApplyError, CommandMount, Credential, CredentialSources, Decision, Exit, Facts, GitFacts, HostOptions, Origin,
-    PluginHost, Requested, RunCommand, RunCommandError,
+    ApplyError, AuditLog, CommandMount, Credential, CredentialSources, Decision, Exit, Facts, GitFacts, HostOptions,
+    Origin, PluginHost, Policy, Requested, RunCommand, RunCommandError,
 };
 use cofferdam_rootfs::{RootPath, Timestamp, Tree};
 
@@ -103,25 +103,43 @@ fn run_runs_and_passes_its_exit_code_on() {
     assert_eq!(seen[0].environment, run.state.environment);
 }
 
-struct Sources(BTreeMap<&'static str, Vec<u8>>);
+/// Configuration files in Docker's form, in their order, and variables.
+#[derive(Default)]
+struct Sources {
+    configs: Vec<&'static str>,
+    variables: BTreeMap<&'static str, &'static str>,
+}
 
 impl CredentialSources for Sources {
-    fn file(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.get(name).cloned())
+    fn files(&self, name: &str) -> usize {
+        if name == "docker-config" { self.configs.len() } else { 0 }
     }
 
-    fn variable(&self, _name: &str) -> Option<String> {
-        None
+    fn file(&self, name: &str, turn: usize) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.configs.get(turn).filter(|_| name == "docker-config").map(|text| text.as_bytes().to_vec()))
     }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).map(|value| (*value).to_owned())
+    }
+}
+
+/// Whose credential is answered: `USER PASSWORD`, or nothing.
+fn credential_of(host: &PluginHost, sources: Sources, name: &str, chosen: Option<&[&str]>) -> Option<String> {
+    let sources: Arc<dyn CredentialSources> = Arc::new(sources);
+    let chosen = chosen.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    let answer = host.credential(name, Some("a/b"), &["pull"], &sources, chosen.as_ref()).unwrap()?;
+    let Credential::Basic { username, password } = answer.credential else { panic!("{answer:?}") };
+    Some(format!("{username} {}", password.expose()))
 }
 
 #[test]
 fn the_docker_config_answers_for_its_hosts_and_no_lookalike() {
     let host = host();
     // me:secret
-    let config = br#"{"auths": {"registry.example": {"auth": "bWU6c2VjcmV0"}}}"#;
-    let sources: Arc<dyn CredentialSources> = Arc::new(Sources([("docker-config", config.to_vec())].into()));
-    let ask = |name: &str| host.credential(name, Some("a/b"), &["pull"], &sources);
+    let config = r#"{"auths": {"registry.example": {"auth": "bWU6c2VjcmV0"}}}"#;
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources { configs: vec![config], ..Sources::default() });
+    let ask = |name: &str| host.credential(name, Some("a/b"), &["pull"], &sources, None);
     let answer = ask("registry.example").unwrap().unwrap();
     let Credential::Basic { username, password } = answer.credential else { panic!("{answer:?}") };
     assert_eq!((username.as_str(), password.expose()), ("me", "secret"));
@@ -133,9 +151,82 @@ fn the_docker_config_answers_for_its_hosts_and_no_lookalike() {
 
 #[test]
 fn a_broken_docker_config_is_an_error_not_an_anonymous_push() {
-    let sources: Arc<dyn CredentialSources> = Arc::new(Sources([("docker-config", b"{".to_vec())].into()));
-    let error = host().credential("registry.example", None, &["push"], &sources).unwrap_err();
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources { configs: vec!["{"], ..Sources::default() });
+    let error = host().credential("registry.example", None, &["push"], &sources, None).unwrap_err();
     assert!(error.to_string().contains("credential-docker-config"), "{error}");
+}
+
+/// Every source of credentials for `ghcr.io` and `registry.example` at once.
+fn everything() -> Sources {
+    Sources {
+        configs: vec![
+            r#"{"auths": {"other.example": {"username": "first", "password": "1"}}}"#,
+            r#"{"auths": {"registry.example": {"username": "second", "password": "2"}}}"#,
+        ],
+        variables: [
+            ("KANIKO_REGISTRY_EXAMPLE_USER", "env"),
+            ("KANIKO_REGISTRY_EXAMPLE_PASSWORD", "3"),
+            ("KANIKO_GHCR_IO_USER", "env"),
+            ("KANIKO_GHCR_IO_PASSWORD", "4"),
+            ("CI_REGISTRY", "ghcr.io"),
+            ("CI_REGISTRY_USER", "gitlab"),
+            ("CI_REGISTRY_PASSWORD", "5"),
+            ("GITHUB_ACTOR", "github"),
+            ("GITHUB_TOKEN", "6"),
+        ]
+        .into(),
+    }
+}
+
+#[test]
+fn helpers_are_asked_in_their_order_and_only_those_that_were_chosen() {
+    let host = host();
+    let ask = |name, chosen: Option<&[&str]>| credential_of(&host, everything(), name, chosen);
+    // Each file in turn, before any variable.
+    assert_eq!(ask("other.example", None).as_deref(), Some("first 1"));
+    assert_eq!(ask("registry.example", None).as_deref(), Some("second 2"));
+    assert_eq!(ask("ghcr.io", None).as_deref(), Some("env 4"));
+    assert_eq!(ask("ghcr.io", Some(&["credential-ghcr", "credential-gitlab"])).as_deref(), Some("gitlab 5"));
+    assert_eq!(ask("ghcr.io", Some(&["credential-ghcr"])).as_deref(), Some("github 6"));
+    assert_eq!(ask("ghcr.io", Some(&[])), None);
+    assert_eq!(ask("registry.example", Some(&[])).as_deref(), Some("second 2"));
+}
+
+#[test]
+fn variables_answer_for_their_host_and_no_lookalike() {
+    let host = host();
+    for name in [
+        "ghcr.io.evil.example",
+        "evil-ghcr.io",
+        "xghcr.io",
+        "ghcr.io.example",
+        "ghcr.io:5000",
+        "example",
+        "registry.example.evil",
+        "xregistry.example",
+    ] {
+        assert_eq!(credential_of(&host, everything(), name, None), None, "{name}");
+    }
+}
+
+#[test]
+fn a_policy_takes_a_variable_away_and_the_uses_that_are_left_are_logged_without_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit");
+    let options = HostOptions {
+        policy: Policy::parse("[plugins.credential-ghcr]\nallow = [\"env:GITHUB_ACTOR\"]\n").unwrap(),
+        audit: Some(Arc::new(AuditLog::open(&log).unwrap())),
+        ..HostOptions::default()
+    };
+    let host = PluginHost::load(options).unwrap();
+    assert_eq!(credential_of(&host, everything(), "ghcr.io", Some(&["credential-ghcr"])), None);
+    assert_eq!(
+        credential_of(&host, everything(), "ghcr.io", Some(&["credential-gitlab"])).as_deref(),
+        Some("gitlab 5")
+    );
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("env:CI_REGISTRY_PASSWORD") && !log.contains("GITHUB"), "{log}");
+    assert!(!log.contains("gitlab 5") && !log.contains("\"5\""), "{log}");
 }
 
 #[test]

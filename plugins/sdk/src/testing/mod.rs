@@ -14,7 +14,7 @@ pub use memory::{Entry, MemoryRoot, MemoryTree};
 pub use steps::{StepBuilder, step};
 
 use crate::{
-    credentials::{SourceError, Sources},
+    credentials::{Credential, CredentialHelper, Request, SourceError, Sources},
     fs::{Command, ExecutionError, Executor, Exit, Mount},
 };
 
@@ -61,6 +61,26 @@ pub struct MemorySources {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Values by name.
     pub variables: BTreeMap<String, String>,
+}
+
+impl MemorySources {
+    /// With these variables and no file.
+    pub fn of(variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
+        Self { variables, ..Self::default() }
+    }
+}
+
+/// The user name and the password that a helper answers for a host, with a space between.
+///
+/// # Panics
+/// The helper fails, or answers something else.
+pub fn basic_of<H: CredentialHelper>(host: &str, sources: &dyn Sources) -> Option<String> {
+    let request = Request { host: host.to_owned(), repository: None, actions: vec!["pull".to_owned()] };
+    match H::get(&request, sources).expect("an answer")?.credential {
+        Credential::Basic(basic) => Some(format!("{} {}", basic.username, basic.password)),
+        _ => panic!("not a user name and a password"),
+    }
 }
 
 impl Sources for MemorySources {
