@@ -38,13 +38,16 @@ pub struct FetchedTree {
 
 type Outcome = Result<Arc<FetchedTree>, Arc<FetchError>>;
 
+/// Had once, by whoever asks first.
+type Once = Arc<OnceLock<Outcome>>;
+
 /// The sources that were fetched so far.
 pub struct Fetched {
     remote: Remote,
     store: Store,
     talk: Talk,
     tokens: BTreeMap<String, Basic>,
-    outcomes: Mutex<BTreeMap<(Kind, String), Arc<OnceLock<Outcome>>>>,
+    outcomes: Mutex<BTreeMap<(Kind, String), Once>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -120,7 +120,7 @@ impl Http for SmartHttp {
                 self.redirected = Some(base.to_owned());
             }
         }
-        let (headers, body) = (Lines::There(lines(&answer)), Content::There(answer, self.failure.clone()));
+        let (headers, body) = (Lines::There(lines(&answer)), Content::There(Box::new(answer), self.failure.clone()));
         Ok(GetResponse { headers, body: BufReader::new(body) })
     }
 
@@ -233,7 +233,7 @@ impl BufRead for Lines {
 
 /// The body of an answer.
 pub(super) enum Content {
-    There(Answer, Failure),
+    There(Box<Answer>, Failure),
     Coming(SharedExchange),
 }
 
