@@ -26,7 +26,7 @@ pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
 pub use layer::{Layer, LayerEntry};
 pub use noise::noise;
-pub use program::{Finished, Program, binary, cargo, repository_root, run, shared, signal_child};
+pub use program::{Finished, Program, binary, cargo, hostile_archives, repository_root, run, shared, signal_child};
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;

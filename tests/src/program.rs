@@ -186,3 +186,17 @@ pub fn signal_child(child: &std::process::Child, name: &str) {
     };
     kill_process(Pid::from_child(child), signal).expect("it was not waited for");
 }
+
+/// Writes archives that no honest tool would write, with Python's tarfile: `script` calls `entry(archive, name, kind, target)`, and
+/// has the path of a place outside in `outside`.
+pub fn hostile_archives(script: &str, outside: &Path, directory: &Path) {
+    let entry = "import tarfile, io, sys
+outside = sys.argv[1]
+def entry(archive, name, kind=tarfile.REGTYPE, target='', data=b'pwned'):
+    info = tarfile.TarInfo(name); info.type = kind; info.linkname = target
+    info.size = len(data) if kind == tarfile.REGTYPE else 0
+    archive.addfile(info, io.BytesIO(data) if kind == tarfile.REGTYPE else None)
+";
+    run(Command::new("python3").args(["-c", &format!("{entry}{script}")]).arg(outside).current_dir(directory))
+        .success();
+}

@@ -9,7 +9,7 @@ use std::{
 use cofferdam_tests::{
     Finished, GitDaemon, GitHttp, Image, Program, Repositories, binary,
     fault_proxy::{Fault, FaultProxy},
-    run,
+    hostile_archives, run,
 };
 
 /// The program with a store of its own, and a place for what it writes.
@@ -506,18 +506,12 @@ fn archives_that_lie_are_refused() {
     let scene = Scene::new();
     let outside = scene.place.path().join("outside");
     std::fs::create_dir(&outside).expect("writable");
-    let script = "import tarfile, io, sys
-outside = sys.argv[1]
-def entry(archive, name, kind=tarfile.REGTYPE, target='', data=b'pwned'):
-    info = tarfile.TarInfo(name); info.type = kind; info.linkname = target
-    info.size = len(data) if kind == tarfile.REGTYPE else 0
-    archive.addfile(info, io.BytesIO(data) if kind == tarfile.REGTYPE else None)
-with tarfile.open('dots.tar', 'w') as archive: entry(archive, '../' * 40 + outside + '/pwned')
+    let script = "with tarfile.open('dots.tar', 'w') as archive: entry(archive, '../' * 40 + outside + '/pwned')
 with tarfile.open('link.tar', 'w') as archive: entry(archive, 'out', tarfile.SYMTYPE, outside); entry(archive, 'out/pwned')
 with tarfile.open('hard.tar', 'w') as archive: entry(archive, 'shadow', tarfile.LNKTYPE, '/etc/shadow')
 with tarfile.open('device.tar', 'w') as archive: entry(archive, 'null', tarfile.CHRTYPE)
 ";
-    run(Command::new("python3").args(["-c", script]).arg(&outside).current_dir(scene.place.path())).success();
+    hostile_archives(script, &outside, scene.place.path());
     for (archive, says) in [
         ("dots.tar", "climbs out of the archive"),
         ("link.tar", "is beneath something that is no directory, or is a symbolic link"),

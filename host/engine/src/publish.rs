@@ -51,14 +51,14 @@ struct PushTalk {
 }
 
 impl PushTalk {
-    fn tell(&self, event: impl FnOnce(Vertex) -> Event) {
+    /// Begins it, unless that was done, and answers its number.
+    fn begin(&self) -> Vertex {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.get_or_insert_with(|| self.talk.begin(Kind::Push, self.name.clone())).event(event);
+        work.get_or_insert_with(|| self.talk.begin(Kind::Push, self.name.clone())).vertex
     }
 
-    fn begin(&self) {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.get_or_insert_with(|| self.talk.begin(Kind::Push, self.name.clone()));
+    fn tell(&self, event: impl FnOnce(Vertex) -> Event) {
+        self.talk.event(event(self.begin()));
     }
 
     fn end(&self, ending: Ending) {

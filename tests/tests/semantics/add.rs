@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::MetadataExt, path::Path, process::Command};
 
-use cofferdam_tests::{Site, is_root, run, skip};
+use cofferdam_tests::{Site, hostile_archives, is_root, run, skip};
 
 /// Packs a tree with owners, modes, links and a fifo, by the machine's tar.
 fn pack(site: &Site, name: &str, flags: &[&str]) {
@@ -96,20 +96,14 @@ fn an_archive_can_not_write_outside_of_its_destination() {
     let Some(site) = site() else { return };
     let victim = site.path().join("victim");
     std::fs::create_dir(&victim).expect("writable");
-    let script = "import tarfile, io, sys
-victim = sys.argv[1]
-def entry(archive, name, kind=tarfile.REGTYPE, target='', data=b'pwned'):
-    info = tarfile.TarInfo(name); info.type = kind; info.linkname = target
-    info.size = len(data) if kind == tarfile.REGTYPE else 0
-    archive.addfile(info, io.BytesIO(data) if kind == tarfile.REGTYPE else None)
-with tarfile.open('dots.tar', 'w') as archive: entry(archive, 'ok'); entry(archive, '../' * 40 + victim + '/pwned')
+    let script = "with tarfile.open('dots.tar', 'w') as archive: entry(archive, 'ok'); entry(archive, '../' * 40 + outside + '/pwned')
 with tarfile.open('link.tar', 'w') as archive:
-    entry(archive, 'out', tarfile.SYMTYPE, victim); entry(archive, 'out/pwned')
+    entry(archive, 'out', tarfile.SYMTYPE, outside); entry(archive, 'out/pwned')
 with tarfile.open('up.tar', 'w') as archive:
-    entry(archive, 'up', tarfile.SYMTYPE, '../' * 40); entry(archive, 'up' + victim + '/pwned')
+    entry(archive, 'up', tarfile.SYMTYPE, '../' * 40); entry(archive, 'up' + outside + '/pwned')
 with tarfile.open('hard.tar', 'w') as archive: entry(archive, 'shadow', tarfile.LNKTYPE, '/etc/shadow')
 ";
-    run(Command::new("python3").args(["-c", script]).arg(&victim).current_dir(site.context())).success();
+    hostile_archives(script, &victim, &site.context());
     for archive in ["dots.tar", "link.tar", "up.tar", "hard.tar"] {
         site.dockerfile(&format!("FROM scratch\nADD {archive} /opt/\n"));
         let built = site.build(&[]);
