@@ -71,12 +71,13 @@ fn run(
         Ok(view) => view,
         Err(message) => return explain::usage(&message),
     };
+    let listening = signals::listen();
     // Before any thread: a user namespace can be entered by a process of one thread only.
     let surroundings = match Surroundings::prepare(&request.store, request.execution.executor.as_deref()) {
         Ok(surroundings) => surroundings,
         Err(error) => return explain::build_error(&error),
     };
-    let interruption = signals::catch(view.clone());
+    let interruption = listening.act(view.clone());
     let observer: Arc<dyn Observer> = view.clone();
     let built = cofferdam_engine::build(request, &surroundings, &observer, interruption.stop());
     // Transfers of a build that failed may still hold on to what is temporary.

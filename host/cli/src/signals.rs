@@ -34,38 +34,49 @@ pub struct Interruption {
     signal: Arc<AtomicUsize>,
 }
 
-/// Starts to listen. The first signal stops the build; a second one, or patience running out, ends the program at once.
-pub fn catch(view: Arc<dyn View>) -> Interruption {
-    let signal = Arc::new(AtomicUsize::new(0));
-    let stop = Stop::new();
+/// Signals that are noted from now on, although nobody acts on them yet.
+pub struct Listening(Option<Signals>);
+
+/// Begins to note signals. It starts no thread, so it comes before what a process of one thread only can do.
+pub fn listen() -> Listening {
     let mut listened = vec![SIGINT, SIGTERM, SIGCONT];
     // `nohup` starts a program with the signal ignored, and means it.
     if !is_ignored(SIGHUP) {
         listened.push(SIGHUP);
     }
-    if let Ok(mut signals) = Signals::new(listened) {
-        let (seen, stop) = (signal.clone(), stop.clone());
-        thread::spawn(move || {
-            for number in signals.forever() {
-                if number == SIGCONT {
-                    view.resume();
-                    continue;
+    Listening(Signals::new(listened).ok())
+}
+
+impl Listening {
+    /// Acts on signals, those that came before too. The first one stops the build; a second one, or patience running out,
+    /// ends the program at once.
+    pub fn act(self, view: Arc<dyn View>) -> Interruption {
+        let signal = Arc::new(AtomicUsize::new(0));
+        let stop = Stop::new();
+        if let Some(mut signals) = self.0 {
+            let (seen, stop) = (signal.clone(), stop.clone());
+            thread::spawn(move || {
+                for number in signals.forever() {
+                    if number == SIGCONT {
+                        view.resume();
+                        continue;
+                    }
+                    let again = seen.swap(usize::try_from(number).unwrap_or_default(), Ordering::SeqCst) != 0;
+                    if again {
+                        leave(&stop, &view, number);
+                    }
+                    view.say("stopping");
+                    stop.stop();
+                    let (stop, view) = (stop.clone(), view.clone());
+                    thread::spawn(move || {
+                        thread::sleep(PATIENCE);
+                        leave(&stop, &view, number);
+                    });
                 }
-                let again = seen.swap(usize::try_from(number).unwrap_or_default(), Ordering::SeqCst) != 0;
-                if again {
-                    leave(&stop, &view, number);
-                }
-                view.say("stopping");
-                stop.stop();
-                let (stop, view) = (stop.clone(), view.clone());
-                thread::spawn(move || {
-                    thread::sleep(PATIENCE);
-                    leave(&stop, &view, number);
-                });
-            }
-        });
+            });
+        }
+        Interruption { stop, signal }
     }
-    Interruption { stop, signal }
 }
 
 /// Whether this process was started with a signal ignored (proc_pid_status(5), `SigIgn`: bit 0 is signal 1).

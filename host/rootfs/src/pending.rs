@@ -1,9 +1,6 @@
 //! The changes of a step while it is being made.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
-};
+use std::{collections::BTreeMap, ops::Bound};
 
 use crate::{Content, Metadata, RootPath};
 
@@ -53,8 +50,8 @@ impl Pending {
         self.changes.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&RootPath, &PendingChange)> {
-        self.changes.iter()
+    pub fn into_iter(self) -> impl Iterator<Item = (RootPath, PendingChange)> {
+        self.changes.into_iter()
     }
 
     pub fn new_link(&mut self) -> LinkId {
@@ -142,16 +139,5 @@ impl Pending {
         for path in beneath {
             self.changes.remove(&path);
         }
-    }
-
-    /// For each file with several names, the first of them.
-    pub fn first_names(&self) -> HashMap<LinkId, &RootPath> {
-        let mut first = HashMap::new();
-        for (path, change) in &self.changes {
-            if let PendingChange::Put(PendingEntry { link: Some(link), .. }) = change {
-                first.entry(*link).or_insert(path);
-            }
-        }
-        first
     }
 }

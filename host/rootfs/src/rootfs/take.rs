@@ -1,11 +1,14 @@
 //! From the changes of a step to the input of its layer.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    iter, mem,
+};
 
 use super::RootFs;
 use crate::{
     Change, ChangeSet, Metadata, RootPath,
-    pending::{Pending, PendingChange},
+    pending::{LinkId, PendingChange, PendingEntry},
 };
 
 impl RootFs {
@@ -15,36 +18,35 @@ impl RootFs {
     /// A directory that was put over one with the very same metadata is no change. The root is included only if it was put
     /// itself, as in other builders' layers.
     pub fn take_changes(&mut self) -> ChangeSet {
-        let pending = mem::take(&mut self.pending);
-        let first_names = pending.first_names();
+        let mut first_names: HashMap<LinkId, RootPath> = HashMap::new();
         let mut changes = BTreeMap::new();
-        for (path, change) in pending.iter() {
+        // One by one, so that a million of them are not in memory twice.
+        for (path, change) in mem::take(&mut self.pending).into_iter() {
             let change = match change {
                 PendingChange::Remove => Change::Remove,
-                PendingChange::Put(entry) => {
-                    if entry.metadata.is_directory()
-                        && !entry.opaque
-                        && self.is_same_below(&pending, path, &entry.metadata)
-                    {
+                PendingChange::Put(PendingEntry { metadata, content, link, opaque }) => {
+                    if metadata.is_directory() && !opaque && self.is_same_below(&changes, &path, &metadata) {
                         continue;
                     }
-                    let first = entry.link.and_then(|link| first_names.get(&link)).filter(|first| **first != path);
-                    Change::Put {
-                        metadata: entry.metadata.clone(),
-                        content: entry.content.clone().filter(|_| first.is_none()),
-                        hard_link: first.map(|first| (*first).clone()),
-                        opaque: entry.opaque,
-                    }
+                    let first = link.and_then(|link| match first_names.entry(link) {
+                        Entry::Occupied(first) => Some(first.get().clone()),
+                        Entry::Vacant(none) => {
+                            none.insert(path.clone());
+                            None
+                        }
+                    });
+                    let content = content.filter(|_| first.is_none());
+                    Change::Put { metadata, content, hard_link: first, opaque }
                 }
             };
-            self.include_parents(&mut changes, path);
-            changes.insert(path.clone(), change);
+            self.include_parents(&mut changes, &path);
+            changes.insert(path, change);
         }
         ChangeSet { changes }
     }
 
-    fn is_same_below(&self, pending: &Pending, path: &RootPath, metadata: &Metadata) -> bool {
-        pending.shows_through(path)
+    fn is_same_below(&self, changes: &BTreeMap<RootPath, Change>, path: &RootPath, metadata: &Metadata) -> bool {
+        shows_through(changes, path)
             && self.below.index().lookup(path).is_some_and(|found| found.to_metadata() == *metadata)
     }
 
@@ -59,4 +61,14 @@ impl RootFs {
             next = parent.parent();
         }
     }
+}
+
+/// Whether none of the parents, all of whose changes are known, hides what the layers below have at `path`.
+fn shows_through(changes: &BTreeMap<RootPath, Change>, path: &RootPath) -> bool {
+    let mut parents = iter::successors(path.parent(), RootPath::parent);
+    parents.all(|parent| match changes.get(&parent) {
+        None => true,
+        Some(Change::Put { metadata, opaque, .. }) => metadata.is_directory() && !opaque,
+        Some(Change::Remove) => false,
+    })
 }
