@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use cofferdam_engine::{BuildRequest, Built, Observer, OutputKind, Surroundings, chain};
+use cofferdam_engine::{BuildRequest, Built, Observer, Surroundings, chain};
 
 use crate::{
     check_command::{self, Call},
@@ -25,9 +25,11 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
         Ok(call) => call,
         Err(error) => return wrong(&error),
     };
+    let records =
+        Records { id: arguments.iidfile.clone(), metadata: arguments.metadata_file.clone(), ..Records::default() };
     match (request::from_docker(arguments, environment), call) {
         (Ok(request), Some(call)) => check_command::run(&request, call),
-        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment, &Records::default()),
+        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment, &records),
         (Err(error), _) => wrong(&error),
     }
 }
@@ -51,6 +53,7 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
         with_digest: arguments.image_name_with_digest_file.clone(),
         with_tag_and_digest: arguments.image_name_tag_with_digest_file.clone(),
         builder_output: environment.builder_output(),
+        ..Records::default()
     };
     match request::from_kaniko(arguments, environment) {
         Ok(request) => run(&request, mode, verbosity, environment, &records),
@@ -114,11 +117,8 @@ fn places(request: &BuildRequest, environment: &Environment) -> Places {
 
 /// The digest is data; the rest is talk, of which there is none if `is_quiet`.
 fn report(request: &BuildRequest, built: &Built, is_quiet: bool) -> Exit {
-    let archive_on_stdout = request
-        .destination
-        .outputs
-        .iter()
-        .any(|output| output.destination.as_os_str() == "-" && output.kind != OutputKind::OciDirectory);
+    let archive_on_stdout =
+        request.destination.outputs.iter().any(|output| output.destination.as_os_str() == "-" && output.kind.is_file());
     let said = if archive_on_stdout {
         tell(&built.digest.to_string());
         Exit::Success

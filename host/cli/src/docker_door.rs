@@ -76,9 +76,10 @@ pub struct BuildArguments {
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
 
-    /// Writes the image to a file or directory: `type=oci|docker,dest=PATH`; `-` is standard output, and a directory is
-    /// written with `tar=false`
-    #[arg(short = 'o', long = "output", value_name = "type=…,dest=…")]
+    /// Writes the image (`type=oci|docker,dest=FILE`, or `type=oci,tar=false,dest=DIRECTORY`) or its file system
+    /// (`type=tar,dest=FILE`, `type=local,dest=DIRECTORY`, or a directory alone); `-` is standard output. `type=registry` is
+    /// `--push`, `type=image,name=REF` is `--tag`. May be repeated
+    #[arg(short = 'o', long = "output", value_name = "type=…,dest=…|DIRECTORY|-")]
     pub outputs: Vec<String>,
 
     /// Pushes the image under its tags
@@ -92,6 +93,14 @@ pub struct BuildArguments {
     /// Writes the digest of the image to a file
     #[arg(long, value_name = "FILE")]
     pub digest_file: Option<PathBuf>,
+
+    /// Writes the image's id, which is the digest of its configuration, to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+
+    /// Writes digests and names of the image to a file, as JSON with BuildKit's keys
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
 
     /// Sets timestamps to the epoch (SOURCE_DATE_EPOCH, else the commit's time, else 0), or keeps the clock's
     #[arg(long, value_name = "epoch|real", default_value = "epoch")]

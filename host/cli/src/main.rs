@@ -10,6 +10,7 @@ mod exit;
 mod explain;
 mod kaniko_door;
 mod output;
+mod outputs;
 mod plugin_command;
 mod progress;
 mod records;

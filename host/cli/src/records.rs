@@ -14,6 +14,10 @@ pub struct Records {
     pub with_tag_and_digest: Option<PathBuf>,
     /// A JSON object with `name` and `digest` for each name, a line each.
     pub builder_output: Option<PathBuf>,
+    /// The digest of the configuration, which Docker calls the image's id.
+    pub id: Option<PathBuf>,
+    /// A JSON object with the keys that BuildKit gives its clients (`containerimage.digest` and its kin).
+    pub metadata: Option<PathBuf>,
 }
 
 /// A record can't be written. The image is built, and pushed if it was to be.
@@ -41,6 +45,8 @@ impl Records {
                 &self.builder_output,
                 lines(&|name| serde_json::json!({ "name": name, "digest": digest.to_string() }).to_string()),
             ),
+            (&self.id, built.config_digest.to_string()),
+            (&self.metadata, metadata(built)),
         ];
         for (path, text) in files {
             let Some(path) = path else { continue };
@@ -49,6 +55,24 @@ impl Records {
         }
         Ok(())
     }
+}
+
+/// As `docker buildx build --metadata-file` writes it.
+fn metadata(built: &Built) -> String {
+    let manifest = &built.manifest;
+    let mut object = serde_json::json!({
+        "containerimage.config.digest": built.config_digest.to_string(),
+        "containerimage.descriptor": {
+            "mediaType": manifest.media_type.to_string(),
+            "digest": manifest.digest.to_string(),
+            "size": manifest.size,
+        },
+        "containerimage.digest": built.digest.to_string(),
+    });
+    if !built.names.is_empty() {
+        object["image.name"] = built.names.join(",").into();
+    }
+    format!("{object:#}")
 }
 
 /// A name whose tag, if it has one, stands behind the last colon after the last slash.

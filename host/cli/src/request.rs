@@ -11,6 +11,7 @@ use crate::{
     docker_door::{Bounds, BuildArguments, SharedArguments},
     environment::Environment,
     kaniko_door::ExecutorArguments,
+    outputs::Outputs,
 };
 
 /// Arguments that contradict each other, or that have no meaning. Exit code 2.
@@ -41,8 +42,10 @@ pub type Result<T> = std::result::Result<T, UsageError>;
 
 /// `cofferdam build`.
 pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Result<BuildRequest> {
-    let outputs = arguments.outputs.iter().map(|text| output(text)).collect::<Result<Vec<_>>>()?;
-    if arguments.push && arguments.tags.is_empty() {
+    let outputs = Outputs::parse(&arguments.outputs)?;
+    let references = [arguments.tags, outputs.names].concat();
+    let push = arguments.push || outputs.push;
+    if push && references.is_empty() {
         return Err(UsageError::Combination("`--push` needs a name: add `--tag REF`".to_owned()));
     }
     let image_format = match arguments.image_format.as_str() {
@@ -67,9 +70,9 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         labels: pairs("--label", &arguments.labels)?,
         platform: arguments.platform.as_deref().map(platform).transpose()?,
         destination: Destination {
-            references: arguments.tags,
-            push: arguments.push,
-            outputs,
+            references,
+            push,
+            outputs: outputs.files,
             policies: arguments.tag_policies.uses()?,
             annotations: annotations(&arguments.annotations)?,
             check_push: false,
@@ -413,43 +416,9 @@ fn epoch(environment: &Environment, build_arguments: &[String]) -> Result<Timest
     }
 }
 
-fn output(text: &str) -> Result<Output> {
-    let expected = "type=oci|docker,dest=PATH[,tar=false]";
-    let wrong = || form("--output", text, expected);
-    let (mut kind, mut destination, mut tar) = (None, None, true);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("type", value)) => kind = Some(value),
-            Some(("dest", value)) if !value.is_empty() => destination = Some(PathBuf::from(value)),
-            Some(("tar", "true")) => tar = true,
-            Some(("tar", "false")) => tar = false,
-            _ => return Err(wrong()),
-        }
-    }
-    let kind = match (kind, tar) {
-        (Some("oci"), true) => OutputKind::OciArchive,
-        (Some("oci"), false) => OutputKind::OciDirectory,
-        (Some("docker"), true) => OutputKind::DockerArchive,
-        _ => return Err(wrong()),
-    };
-    Ok(Output { kind, destination: destination.ok_or_else(wrong)? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn outputs_are_strict() {
-        assert_eq!(
-            output("type=oci,dest=x.tar").unwrap(),
-            Output { kind: OutputKind::OciArchive, destination: "x.tar".into() }
-        );
-        assert_eq!(output("type=oci,dest=x,tar=false").unwrap().kind, OutputKind::OciDirectory);
-        for text in ["type=oci", "dest=x", "type=zip,dest=x", "type=oci,dest=x,level=9", "x"] {
-            assert!(output(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn git_options_stand_in_one_flag_or_several() {

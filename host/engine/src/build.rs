@@ -1,7 +1,6 @@
 //! One build, from the request to the manifest.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -26,7 +25,7 @@ use crate::{
     builder::{Builder, DockerfileText, LayerListener, nanoseconds},
     credentials,
     error::BuildError,
-    events::{Ending, Event, Kind, Observer},
+    events::{Ending, Event, Observer},
     executors::{Executors, Surroundings},
     fetched::Fetched,
     file_hashes::FileHashes,
@@ -39,8 +38,8 @@ use crate::{
     sources::{self, Sources},
     stage::Stages,
     stop::Stop,
-    work::{Meter, Talk},
-    write_out,
+    work::Talk,
+    write_out::{self, Finished},
 };
 
 /// What a build made.
@@ -48,6 +47,8 @@ use crate::{
 pub struct Built {
     /// Of the manifest.
     pub digest: Digest,
+    /// The manifest.
+    pub manifest: Descriptor,
     /// Of the configuration, which Docker calls the image's id.
     pub config_digest: Digest,
     /// The names under which it was pushed, or would be.
@@ -244,26 +245,8 @@ fn finish(
         keep(store, &image, &manifest, &full)?;
     }
     let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
-    let total_bytes = image.layers.iter().map(|layer| layer.blob().size).sum::<u64>();
-    for output in &destination.outputs {
-        let name = format!("writing {}", output.destination.display());
-        let work = builder.talk.begin(Kind::Output, name);
-        let (meter, done) = (Meter::new(), Cell::new(0));
-        let copied = |bytes: u64| {
-            done.set(done.get() + bytes);
-            if meter.is_due() {
-                let (done_bytes, total_bytes) = (done.get(), total_bytes.max(done.get()));
-                work.event(|vertex| Event::Progress { vertex, digest, done_bytes, total_bytes });
-            }
-        };
-        match write_out::write(store, &descriptor, &full, output, &copied) {
-            Ok(()) => work.end(Ending::Done),
-            Err(error) => {
-                work.end(Ending::Failed(crate::chain(&error)));
-                return Err(error);
-            }
-        }
-    }
+    let finished = Finished { manifest: &descriptor, names: &full, layers: &image.layers };
+    write_out::write_all(builder, &finished, &destination.outputs)?;
     // Last, as everybody sees it: what fails before moves no tag.
     if let Some(publisher) = publisher {
         publisher.finish(&image, &names, &builder.stop)?;
@@ -274,6 +257,7 @@ fn finish(
     }
     Ok(Built {
         digest,
+        manifest: descriptor,
         config_digest: image.manifest.config.digest,
         names: full,
         pushed: publisher.is_some(),

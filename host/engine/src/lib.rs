@@ -16,6 +16,7 @@ mod events;
 mod executors;
 mod fetched;
 mod file_hashes;
+mod file_system;
 mod flat;
 mod hashed_tree;
 mod images;

@@ -136,6 +136,17 @@ pub enum OutputKind {
     OciDirectory,
     /// A tar archive for `docker load`.
     DockerArchive,
+    /// A tar archive of the image's file system.
+    FileSystemArchive,
+    /// The image's file system in a directory.
+    FileSystemDirectory,
+}
+
+impl OutputKind {
+    /// Whether it is one file, which may be standard output.
+    pub fn is_file(self) -> bool {
+        !matches!(self, Self::OciDirectory | Self::FileSystemDirectory)
+    }
 }
 
 /// What timestamps in the image are set to.

@@ -1,52 +1,119 @@
-//! Files that the image is written to. Each appears whole or not at all.
+//! What the image is written to on this machine. Each file appears whole or not at all.
 
 use std::{
+    cell::Cell,
     io::{self, BufWriter, Write},
     path::Path,
+    sync::Arc,
 };
 
 use cofferdam_image::{Descriptor, Store, StoreError, export};
 
 use crate::{
+    builder::Builder,
     error::BuildError,
+    events::{Ending, Event, Kind},
+    file_system::{FileSystem, FileSystemError},
+    layers::StageLayer,
     request::{Output, OutputKind},
+    work::Meter,
 };
 
-/// Writes one output. `copied` hears of the bytes of blobs, piece by piece.
+/// A finished image.
+pub struct Finished<'i> {
+    /// Of the manifest, which is in the store with all that it names.
+    pub manifest: &'i Descriptor,
+    /// Full references.
+    pub names: &'i [String],
+    /// The base is first.
+    pub layers: &'i [Arc<StageLayer>],
+}
+
+/// Writes all outputs, one after the other.
 ///
 /// # Errors
-/// The file can't be written, or a blob can't be read.
-pub fn write(
-    store: &Store,
-    image: &Descriptor,
-    names: &[String],
+/// The first one that can't be written, or a layer that can't be read.
+pub fn write_all(builder: &Builder, image: &Finished<'_>, outputs: &[Output]) -> Result<(), BuildError> {
+    for output in outputs {
+        let work = builder.talk.begin(Kind::Output, format!("writing {}", output.destination.display()));
+        let (meter, done) = (Meter::new(), Cell::new(0));
+        let watch = |total_bytes: u64, bytes: u64| {
+            done.set(done.get() + bytes);
+            if meter.is_due() {
+                let (digest, done_bytes, total_bytes) =
+                    (image.manifest.digest, done.get(), total_bytes.max(done.get()));
+                work.event(|vertex| Event::Progress { vertex, digest, done_bytes, total_bytes });
+            }
+        };
+        let written = match output.kind {
+            OutputKind::FileSystemArchive | OutputKind::FileSystemDirectory => {
+                write_file_system(builder, image, output, &watch)
+            }
+            _ => {
+                let total_bytes = image.layers.iter().map(|layer| layer.blob().size).sum();
+                write_image(&builder.files.store, image, output, &|bytes| watch(total_bytes, bytes))
+            }
+        };
+        match written {
+            Ok(()) => work.end(Ending::Done),
+            Err(error) => {
+                work.end(Ending::Failed(crate::chain(&error)));
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_file_system(
+    builder: &Builder,
+    image: &Finished<'_>,
     output: &Output,
-    copied: &dyn Fn(u64),
+    watch: &dyn Fn(u64, u64),
 ) -> Result<(), BuildError> {
-    let place = match output.destination.to_str() {
-        Some("-") => "standard output".into(),
-        _ => output.destination.clone(),
+    let write = || -> Result<(), FileSystemError> {
+        let files = FileSystem::of(image.layers, builder)?;
+        let total_bytes = files.size_bytes();
+        let copied = |bytes| watch(total_bytes, bytes);
+        match output.kind {
+            OutputKind::FileSystemDirectory => files.write_directory(&output.destination, &copied),
+            _ => files.write_archive(&output.destination, &copied),
+        }
     };
+    write().map_err(|source| BuildError::Output { path: shown(output), source: source.into() })
+}
+
+/// `copied` hears of the bytes of blobs, piece by piece.
+fn write_image(store: &Store, image: &Finished<'_>, output: &Output, copied: &dyn Fn(u64)) -> Result<(), BuildError> {
+    let Finished { manifest, names, .. } = image;
     let failed = |error: StoreError| match error {
         // That it was written is said by the error around it.
         StoreError::Io { action: "create" | "write" | "open", source, .. } => {
-            BuildError::Output { path: place.clone(), source: source.into() }
+            BuildError::Output { path: shown(output), source: source.into() }
         }
-        error => BuildError::Output { path: place.clone(), source: error.into() },
+        error => BuildError::Output { path: shown(output), source: error.into() },
     };
     let archive = |to: &mut dyn Write| match output.kind {
-        OutputKind::DockerArchive => export::docker_archive(store, image, names, to, copied),
-        _ => export::oci_archive(store, image, names, to, copied),
+        OutputKind::DockerArchive => export::docker_archive(store, manifest, names, to, copied),
+        _ => export::oci_archive(store, manifest, names, to, copied),
     };
     if output.kind == OutputKind::OciDirectory {
-        return export::oci_directory(store, image, names, &output.destination, copied).map_err(failed);
+        return export::oci_directory(store, manifest, names, &output.destination, copied).map_err(failed);
     }
     if output.destination == Path::new("-") {
         let mut out = BufWriter::new(io::stdout().lock());
         archive(&mut out).map_err(failed)?;
-        return out.flush().map_err(|source| BuildError::Output { path: place.clone(), source: source.into() });
+        return out.flush().map_err(|source| BuildError::Output { path: shown(output), source: source.into() });
     }
     let mut file = export::NewFile::create(&output.destination).map_err(failed)?;
     archive(&mut file).map_err(failed)?;
     file.persist().map_err(failed)
+}
+
+/// The destination as it is named in errors.
+fn shown(output: &Output) -> std::path::PathBuf {
+    match output.destination.to_str() {
+        Some("-") => "standard output".into(),
+        _ => output.destination.clone(),
+    }
 }

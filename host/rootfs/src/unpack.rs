@@ -43,7 +43,7 @@ pub struct Unpacker {
 }
 
 impl Unpacker {
-    /// Starts a layer in an empty directory.
+    /// Starts in a directory: empty for a layer, and otherwise what has the same name gives way, but directories stay.
     pub fn new(target: Arc<ConfinedDir>, form: UnpackForm) -> Self {
         let directories = BTreeMap::from([(RootPath::root(), None)]);
         Self { target, form, below: None, directories, opaque: BTreeSet::new(), buffer: vec![0; 128 << 10] }
@@ -213,6 +213,11 @@ impl Unpacker {
         for directory in missing.into_iter().rev() {
             match self.target.entry(&directory)?.map(|entry| entry.metadata.kind) {
                 None => {}
+                // Only where the target was not empty at the start.
+                Some(Kind::Directory) => {
+                    self.directories.insert(directory, None);
+                    continue;
+                }
                 Some(Kind::CharacterDevice { major: 0, minor: 0 }) => {
                     self.target.remove_all(&directory)?;
                     self.opaque.insert(directory.clone());
