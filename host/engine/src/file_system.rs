@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use cofferdam_image::export::NewFile;
+use cofferdam_image::export::{NewDirectory, NewFile};
 use cofferdam_layer::{Compression, LayerError, WriteOptions, archive_size_bytes, write_layer};
 use cofferdam_rootfs::{
     Attributes, Change, ChangeSet, ConfinedDir, CopyOptions, RootFs, RootPath, RootfsError, Tree, UnpackForm, Unpacker,
@@ -84,15 +84,10 @@ impl FileSystem {
     /// # Errors
     /// The directory can't be made or written.
     pub fn write_directory(&self, directory: &Path, copied: &dyn Fn(u64)) -> Result<(), FileSystemError> {
-        let is_new = !directory.exists();
-        if is_new {
-            std::fs::create_dir_all(directory)?;
-        }
-        let written = self.unpack_into(directory, copied);
-        if written.is_err() && is_new {
-            drop(std::fs::remove_dir_all(directory));
-        }
-        written
+        let new = NewDirectory::create(directory)?;
+        self.unpack_into(directory, copied)?;
+        new.keep();
+        Ok(())
     }
 
     fn unpack_into(&self, directory: &Path, copied: &dyn Fn(u64)) -> Result<(), FileSystemError> {

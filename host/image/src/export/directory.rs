@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use oci_spec::image::ANNOTATION_REF_NAME;
 
-use super::{NewFile, Parts, entries, write_file};
+use super::{NewDirectory, NewFile, Parts, entries, write_file};
 use crate::{Descriptor, Family, Index, OciLayout, Store, StoreError, store::OCI_LAYOUT};
 
 /// Writes an image as an OCI layout directory (OCI image specification, image-layout.md), or adds it to the layout that is
@@ -22,12 +22,10 @@ pub fn oci_directory(
     directory: &Path,
     copied: &dyn Fn(u64),
 ) -> Result<(), StoreError> {
-    let new = !directory.exists();
-    let written = write_directory(store, image, names, directory, copied);
-    if written.is_err() && new {
-        drop(fs::remove_dir_all(directory));
-    }
-    written
+    let new = NewDirectory::create(directory)?;
+    write_directory(store, image, names, directory, copied)?;
+    new.keep();
+    Ok(())
 }
 
 fn write_directory(

@@ -3,10 +3,12 @@
 
 mod archive;
 mod directory;
+mod new_directory;
 mod new_file;
 
 pub use archive::{docker_archive, oci_archive};
 pub use directory::oci_directory;
+pub use new_directory::NewDirectory;
 pub use new_file::{NewFile, write_file};
 
 use std::collections::BTreeMap;
