@@ -8,9 +8,11 @@ set -eu
 # package  command that proves it is there  what for
 needed='
 apache2-utils htpasswd password files of the test registry
+binutils strip our own image
 btrfs-progs mkfs.btrfs disks with a quota
 buildah buildah the builder that results and costs are compared with
 busybox-static busybox the base image alpine
+ca-certificates update-ca-certificates our own image
 docker-registry docker-registry the registry that images are pushed to and pulled from
 git git checkouts whose facts are compared
 jq jq reading what tools print

@@ -103,6 +103,11 @@ impl Bundle {
         std::fs::read_to_string(self.directory.path().join("output")).unwrap_or_default()
     }
 
+    /// The runtime's configuration, as umoci made it of the image's.
+    pub(crate) fn configuration_file(&self) -> PathBuf {
+        self.bundle().join("config.json")
+    }
+
     fn bundle(&self) -> PathBuf {
         self.directory.path().join("bundle")
     }
@@ -116,7 +121,7 @@ impl Bundle {
     /// umoci's configuration wants a terminal, which tests do not have, and leaves out most capabilities that images are
     /// used to: Docker grants these by default.
     fn configure(&self) {
-        let file = self.bundle().join("config.json");
+        let file = self.configuration_file();
         let mut config: Value = read_json(&file);
         config["process"]["terminal"] = json!(false);
         for set in ["bounding", "effective", "permitted"] {
@@ -178,7 +183,8 @@ pub fn document(layout: &Path, digest: &str) -> Value {
     read_json(&layout.join("blobs").join(digest.replace(':', "/")))
 }
 
-fn container_name() -> String {
+/// A name that no other container of the tests has.
+pub(crate) fn container_name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("cofferdam-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }

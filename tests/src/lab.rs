@@ -183,6 +183,20 @@ impl Lab {
     }
 }
 
+/// The configuration of a container in an environment, as the lab writes it for the runtime; `None` (reported as a skip) where
+/// there is no lab.
+pub(crate) fn configuration(environment: Environment) -> Option<serde_json::Value> {
+    let lab = Lab::new()?;
+    if environment == Environment::RestrictedWithoutPtrace {
+        lab.forbid_ptrace();
+    }
+    let kind = environment.script().trim_start_matches("env-").trim_end_matches(".sh");
+    let mut writer = Command::new("python3");
+    writer.arg(lab.scripts.join("mkbundle.py")).arg(kind).args([lab.work(), lab.work()]).arg("true");
+    run(writer.env("LAB", &lab.state).envs(environment.variables().iter().copied())).success();
+    Some(crate::read_json(&lab.work().join("config.json")))
+}
+
 /// A call of the program as it is made in an environment. Directory and variables are those of `command`; temporary files of the
 /// tests have the same paths there, and what is in `site` and only root may use is given to the environment's user.
 ///

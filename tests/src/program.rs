@@ -39,13 +39,20 @@ pub fn binary() -> &'static Path {
 
 /// A call of cargo in the repository that uses what it has built there, and the directory with that.
 pub fn cargo() -> (Command, PathBuf) {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let target = without_cargo(&mut command);
+    command.env("CARGO_TARGET_DIR", &target).current_dir(repository_root());
+    (command, target)
+}
+
+/// Takes away what cargo told this test of its package; the answer is the directory with what cargo has built.
+pub(crate) fn without_cargo(command: &mut Command) -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
     let profile = own.ancestors().skip(1).find(|place| !place.ends_with("deps"));
     let target =
         profile.and_then(Path::parent).expect("target/PROFILE/deps/TEST or target/PROFILE/BENCH").to_path_buf();
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo told this test of its package would make build scripts that look at these variables (ring's) run
-    // again, and a good part of the dependencies with them, now and in the next plain build once more.
+    // These variables would make build scripts that look at them (ring's) run again, and a good part of the dependencies with
+    // them, now and in the next plain build once more.
     let of_this_package =
         |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CFG_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars_os() {
@@ -53,8 +60,7 @@ pub fn cargo() -> (Command, PathBuf) {
             command.env_remove(name);
         }
     }
-    command.env("CARGO_TARGET_DIR", &target).current_dir(repository_root());
-    (command, target)
+    target
 }
 
 /// What a process left behind.

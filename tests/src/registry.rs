@@ -67,9 +67,9 @@ impl Registry {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The password, where there is one.
-    pub fn password(&self) -> Option<&'static str> {
-        self.password.map(|(_, password)| password)
+    /// User and password, where it wants them.
+    pub fn credentials(&self) -> Option<(&'static str, &'static str)> {
+        self.password
     }
 
     /// A directory with a `config.json` that holds the password: the value for `DOCKER_CONFIG`.

@@ -202,7 +202,7 @@ fn a_wrong_password_is_told_and_nothing_is_pushed() {
 fn variables_are_credentials_as_far_as_their_helper_is_asked() {
     let Some(site) = Site::new() else { return };
     let host = site.registry.host();
-    let password = site.registry.password().expect("a registry with a password");
+    let password = site.registry.credentials().expect("a registry with a password").1;
     site.dockerfile("FROM scratch\nCOPY file /etc/\n");
     let (name, context) = (format!("{host}/team/app:1"), site.path("context"));
     let audit = site.path("audit");

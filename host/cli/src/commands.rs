@@ -10,6 +10,7 @@ use crate::{
     doctor_command::{self, DoctorArguments},
     environment::Environment,
     exit::Exit,
+    explain,
     kaniko_door::ExecutorArguments,
     plugin_command::{self, PluginCommand},
     say,
@@ -62,6 +63,12 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
             Ok(arguments) => build_command::executor(arguments, &environment),
             Err(error) => usage(&error),
         };
+    }
+    if called == "warmer" {
+        return explain::failed(
+            &"`warmer` fills a cache of base images for Kaniko; this builder has no such cache: it keeps the layers of base images \
+              in its store (`--store`, COFFERDAM_STORE), which several builds may share",
+        );
     }
     match Cofferdam::try_parse_from(arguments) {
         Ok(Cofferdam { command }) => match command {

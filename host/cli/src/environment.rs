@@ -28,7 +28,8 @@ impl Environment {
 
     fn location(&self, chosen: Option<PathBuf>) -> StoreLocation {
         let uid = rustix::process::getuid().as_raw();
-        StoreLocation::find(chosen.as_deref(), |name| self.variables.get(&OsString::from(name)).cloned(), uid)
+        let variable = |name: &str| self.variables.get(&OsString::from(name)).cloned();
+        StoreLocation::find(chosen.as_deref(), variable, uid, StoreLocation::can_be_made)
     }
 
     /// The store, as chosen or as the user's habits say; absolute.

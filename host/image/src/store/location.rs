@@ -24,8 +24,15 @@ impl StoreLocation {
     /// `$TMPDIR/cofferdam-UID/store` (`/tmp` without TMPDIR). Variables that are empty count as not set, and so does an
     /// XDG_CACHE_HOME that is not absolute (XDG base directory specification).
     ///
-    /// `HOME=/` is what containers get whose user has no entry in /etc/passwd: nobody can write there.
-    pub fn find(chosen: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
+    /// A home in which nothing can be made is passed over: containers have them whose user is not the image's, or whose root
+    /// file system is read-only. So is `HOME=/`, which is what a user without an entry in /etc/passwd gets. `can_be_made` says
+    /// whether a directory can be ([`StoreLocation::can_be_made`]).
+    pub fn find(
+        chosen: Option<&Path>,
+        variable: impl Fn(&str) -> Option<OsString>,
+        uid: u32,
+        can_be_made: impl Fn(&Path) -> bool,
+    ) -> Self {
         let directory = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let absolute = |name| directory(name).filter(|path| path.is_absolute());
         let private = |path| Self { path, in_shared_place: false };
@@ -39,10 +46,20 @@ impl StoreLocation {
             return private(cache.join("cofferdam/store"));
         }
         if let Some(home) = absolute("HOME").filter(|home| home != Path::new("/")) {
-            return private(home.join(".cache/cofferdam/store"));
+            let store = home.join(".cache/cofferdam/store");
+            if can_be_made(&store) {
+                return private(store);
+            }
         }
         let shared = absolute("TMPDIR").unwrap_or_else(|| "/tmp".into());
         Self { path: shared.join(format!("cofferdam-{uid}/store")), in_shared_place: true }
+    }
+
+    /// Whether this user may make a directory, or write in it where it is there.
+    pub fn can_be_made(directory: &Path) -> bool {
+        use rustix::fs::{Access, access};
+        let existing = directory.ancestors().find(|ancestor| ancestor.exists());
+        existing.is_some_and(|ancestor| access(ancestor, Access::WRITE_OK | Access::EXEC_OK).is_ok())
     }
 
     /// Makes sure that nobody else made the directory around the store. To be called before a user namespace is entered, in
@@ -83,7 +100,8 @@ mod tests {
 
     fn find(chosen: Option<&str>, variables: &[(&str, &str)]) -> String {
         let lookup = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        StoreLocation::find(chosen.map(Path::new), lookup, 7).path.display().to_string()
+        let can_be_made = |store: &Path| !store.starts_with("/read-only");
+        StoreLocation::find(chosen.map(Path::new), lookup, 7, can_be_made).path.display().to_string()
     }
 
     #[test]
@@ -99,6 +117,14 @@ mod tests {
             find(None, &[("COFFERDAM_STORE", ""), ("XDG_CACHE_HOME", "relative"), ("HOME", "/")]),
             "/tmp/cofferdam-7/store"
         );
+        assert_eq!(find(None, &[("HOME", "/read-only"), ("TMPDIR", "/t")]), "/t/cofferdam-7/store");
+    }
+
+    #[test]
+    fn a_directory_can_be_made_where_the_nearest_one_that_exists_is_writable() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(StoreLocation::can_be_made(&place.path().join("not/there")));
+        assert!(!StoreLocation::can_be_made(Path::new("/proc/self/not/there")));
     }
 
     #[test]
@@ -107,7 +133,7 @@ mod tests {
         fs::create_dir(place.path().join("elsewhere")).unwrap();
         std::os::unix::fs::symlink("elsewhere", place.path().join("cofferdam-7")).unwrap();
         let lookup = |name: &str| (name == "TMPDIR").then(|| place.path().into());
-        let location = StoreLocation::find(None, lookup, 7);
+        let location = StoreLocation::find(None, lookup, 7, |_| true);
         assert!(matches!(location.open(), Err(StoreError::ForeignDirectory { .. })));
     }
 }
