@@ -118,6 +118,12 @@ faults() {
     tests_of faults 'faults registry::campaign disk::campaign'
 }
 
+pushes() {
+    # 500 pushes of an image of ten layers, in which one request of ten fails: each image is there, checked by skopeo, or the push
+    # ended with an error and the tag is what it was. The short form is 20 pushes.
+    tests_of pushes 'faults pushes::campaign'
+}
+
 calls() {
     # Random sequences of 500 file system calls by root of a namespace and under the translator, as root and as an ordinary
     # user: results, error numbers and the trees are compared (host/exec/tests/translate/same.rs).
@@ -213,19 +219,21 @@ case ${1-} in
     echo "differential  random COPY, ADD and RUN here and with buildah"
     echo "kills         signals at any moment, and builders that share a store"
     echo "faults        registries that fail in every request, disks that run full at any point"
+    echo "pushes        pushes over a line on which one request of ten fails"
     echo "calls         random file system calls under the translator and for root of a namespace"
     echo "runners       the integration tests and the tutorials in each runner environment, and for native root"
     echo "packages      packages and compilers in each runner environment, and for native root"
     echo "cost          CPU seconds of commands under the translator, and for native root"
     echo "bench         CPU, time, memory and bytes next to buildah"
     ;;
-mutations | fuzz | differential | kills | faults | calls | runners | packages | cost | bench) "$1" ;;
+mutations | fuzz | differential | kills | faults | pushes | calls | runners | packages | cost | bench) "$1" ;;
 all)
     mutations
     fuzz
     differential
     kills
     faults
+    pushes
     calls
     runners
     packages

@@ -13,8 +13,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    Bundle, Environment, Finished, Lab, judge::container_name, lab, program::without_cargo, read_json, repository_root, run,
-    skip, tool,
+    Bundle, Environment, Finished, Lab, judge::container_name, lab, program::without_cargo, read_json, repository_root,
+    run, skip, tool,
 };
 
 /// Which of the two images.
@@ -62,11 +62,11 @@ impl OwnImage {
         }
         let layout = directory.path().join("layout");
         build_image(variant, directory.path(), &[&format!("type=oci,dest={},tar=false", layout.display())]).success();
-        let bundle = Bundle::copy(&format!("oci:{}:latest", layout.display()))?;
+        let bundle = Bundle::copy(&format!("oci:{}", layout.display()))?;
         Some(Self { bundle, layout, _directory: directory })
     }
 
-    /// Where the image lies as an OCI layout with the tag `latest`.
+    /// Where the image lies as an OCI layout.
     pub fn layout(&self) -> &Path {
         &self.layout
     }
@@ -89,7 +89,10 @@ pub fn build_image(variant: Variant, directory: &Path, outputs: &[&str]) -> Fini
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut command = Command::new(repository_root().join("scripts/build-image.sh"));
     let target = without_cargo(&mut command);
-    command.env("CARGO_TARGET_DIR", target).env("COFFERDAM_STORE", directory.join("store")).env("CARGO_NET_OFFLINE", "true");
+    command
+        .env("CARGO_TARGET_DIR", target)
+        .env("COFFERDAM_STORE", directory.join("store"))
+        .env("CARGO_NET_OFFLINE", "true");
     command.arg(variant.name()).args(outputs.iter().flat_map(|output| ["--output", output]));
     run(&mut command)
 }
@@ -132,8 +135,7 @@ impl Container<'_> {
     }
 
     fn mount(mut self, source: &Path, target: &str, mode: &str) -> Self {
-        self.mounts
-            .push(json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", mode]}));
+        self.mounts.push(json!({"destination": target, "type": "bind", "source": source, "options": ["rbind", mode]}));
         self
     }
 

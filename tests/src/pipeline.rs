@@ -20,7 +20,8 @@ impl Job {
     /// # Panics
     /// There is none.
     pub fn of(text: &str, name: &str) -> Self {
-        let fence = |line: &&str| line.trim().strip_prefix("```").is_some_and(|rest| rest.trim_start().starts_with("yaml"));
+        let fence =
+            |line: &&str| line.trim().strip_prefix("```").is_some_and(|rest| rest.trim_start().starts_with("yaml"));
         let yaml: Vec<&str> =
             text.lines().skip_while(|line| !fence(line)).skip(1).take_while(|line| line.trim() != "```").collect();
         let script = section(&yaml, name);

@@ -20,20 +20,35 @@ pub struct Registry {
 impl Registry {
     /// Starts one that anybody may use; `None` if the machine has no `docker-registry`.
     pub fn open() -> Option<Self> {
-        Self::start(None)
+        Self::start(None, false)
     }
 
     /// Starts one that wants a password.
     pub fn with_password() -> Option<Self> {
-        Self::start(Some(("pusher", "correct horse battery staple")))
+        Self::start(Some(("pusher", "correct horse battery staple")), false)
     }
 
-    fn start(password: Option<(&'static str, &'static str)>) -> Option<Self> {
+    /// Starts one that speaks TLS only, with a certificate that nobody knows ([`Registry::certificate`]). Its log has a line for
+    /// each request.
+    pub fn with_tls() -> Option<Self> {
+        Self::start(None, true)
+    }
+
+    fn start(password: Option<(&'static str, &'static str)>, has_tls: bool) -> Option<Self> {
         let program = tool("docker-registry")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let tls = match has_tls {
+            true => {
+                make_certificate(&tool("openssl")?, directory.path());
+                let place = directory.path().display();
+                format!(", tls: {{certificate: {place}/cert.pem, key: {place}/key.pem}}")
+            }
+            false => String::new(),
+        };
         let mut config = format!(
-            "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: {}}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{tls}}}\n",
+            !has_tls,
             directory.path().join("data").display()
         );
         if let Some((user, password)) = password {
@@ -49,7 +64,7 @@ impl Registry {
             .arg("serve")
             .arg(&file)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(directory.path().join("access")).expect("writable"))
             .stderr(std::fs::File::create(directory.path().join("log")).expect("writable"))
             .spawn()
             .expect("docker-registry starts");
@@ -150,9 +165,37 @@ impl Registry {
         blobs.join(&hex[..2]).join(hex).join("data")
     }
 
+    /// The certificate of one that speaks TLS.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("cert.pem")
+    }
+
+    /// A line for each request to one that speaks TLS, as web servers write them.
+    pub fn requests(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("access")).unwrap_or_default()
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What the registry wrote to its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// A key and a certificate for 127.0.0.1 that it signed itself. rustls takes no certificate of an authority, openssl's default here,
+/// for that of a server.
+fn make_certificate(openssl: &Path, directory: &Path) {
+    let mut command = Command::new(openssl);
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tests", "-days", "2"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    run(command.args(["-keyout", "key.pem", "-out", "cert.pem"]).current_dir(directory)).success();
+    for path in [directory, &directory.join("cert.pem")] {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("ours");
     }
 }
 

@@ -114,6 +114,15 @@ impl Site {
         program.args(arguments).args([self.context()])
     }
 
+    /// `executor …` with Kaniko's flags, ready to be run.
+    pub fn executor(&self, arguments: &[&str]) -> Program {
+        let name = self.path().join("executor");
+        if !name.exists() {
+            symlink(binary(), &name).expect("writable");
+        }
+        Program::called(&name, &self.store()).args(arguments).current_dir(self.path())
+    }
+
     /// Builds. In a runner environment native root builds the same, and must get the same image if it gets one.
     #[track_caller]
     pub fn build(&self, arguments: &[&str]) -> Finished {

@@ -1,6 +1,9 @@
 //! The directions between crates: the "never imports" table, and who may use `unsafe`.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 /// Crate, and what it must not depend on directly. `net` stands for anything that opens connections, `fs` for anything
 /// that opens files (the standard library's own doors are kept by `clippy.toml`).
@@ -76,6 +79,34 @@ fn only_the_plugin_host_imports_wasmtime() {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(importers, ["cofferdam-plugin-host"]);
+}
+
+/// The program alone has the features that it has in the workspace. Otherwise `scripts/static-program.sh`, and whoever builds with
+/// `-p`, would compile wasmtime a second time.
+#[test]
+fn the_program_alone_is_built_with_the_workspaces_features() {
+    let tree = |packages: &[&str]| -> BTreeSet<String> {
+        let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+        cargo.args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--prefix",
+            "none",
+            "--edges",
+            "normal,build",
+            "--format",
+            "{p} {f}",
+        ]);
+        let output = cargo.args(packages).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output();
+        let output = output.expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    };
+    let (alone, together) = (tree(&["-p", "cofferdam-cli"]), tree(&["--workspace"]));
+    let others: Vec<&String> = alone.difference(&together).collect();
+    assert!(alone.len() > 100 && others.is_empty(), "{others:#?}");
 }
 
 #[test]

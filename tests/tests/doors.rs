@@ -3,22 +3,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use cofferdam_tests::{Finished, Image, Program, Site, binary, run, signal_child};
-
-/// `executor …` with Kaniko's flags.
-fn executor(site: &Site, arguments: &[&str]) -> Program {
-    let name = site.path().join("executor");
-    if !name.exists() {
-        symlink(binary(), &name).expect("writable");
-    }
-    Program::called(&name, &site.store()).args(arguments).current_dir(site.path())
-}
+use cofferdam_tests::{Finished, Image, Program, Site, run, signal_child};
 
 /// What is in the store's directory for work in progress, besides its two lock files.
 fn leftovers(site: &Site) -> Vec<PathBuf> {
@@ -81,7 +71,7 @@ fn a_wrong_command_line_is_exit_code_2() {
         &["--context", "context", "--no-push", "--verbosity", "loud"],
         &["--context", "context", "--no-push", "--tar-path", "x.tar"],
     ] {
-        let done = executor(&site, arguments).run();
+        let done = site.executor(arguments).run();
         assert_eq!(done.code, 2, "{arguments:?}: {}", done.stderr);
     }
     assert!(!site.store().exists(), "nothing was begun");
@@ -97,7 +87,7 @@ fn standard_output_holds_the_digest_alone() {
         built.stderr.contains("--output type=oci,dest=FILE") && built.stderr.contains("--push"),
         "how to export it"
     );
-    let again = executor(&site, &["--context", "context", "--no-push"]).run().success();
+    let again = site.executor(&["--context", "context", "--no-push"]).run().success();
     assert_eq!(again.stdout, format!("{}\n", again.digest()));
 }
 
@@ -158,7 +148,7 @@ fn build_arguments_may_come_from_the_environment() {
     assert_eq!(labels(built), serde_json::json!({"one": "a=b c", "two": "default"}));
     let arguments =
         ["-c", "context", "--no-push", "--build-arg", "ONE", "--build-arg=TWO=x=y", "--oci-layout-path", "out"];
-    let built = executor(&site, &arguments).env("ONE", "1").run();
+    let built = site.executor(&arguments).env("ONE", "1").run();
     assert_eq!(labels(built), serde_json::json!({"one": "1", "two": "x=y"}));
 }
 
@@ -166,31 +156,28 @@ fn build_arguments_may_come_from_the_environment() {
 fn kanikos_flags_do_what_they_did() {
     let site = simple();
     let context = format!("dir://{}", site.context().display());
-    let built = executor(
-        &site,
-        &[
-            "--context",
-            &context,
-            "--dockerfile",
-            "Dockerfile",
-            "--destination",
-            "reg.example/team/app:1",
-            "--no-push=true",
-            "--tar-path=image.tar",
-            "--oci-layout-path=layout",
-            "--digest-file=digest",
-            "--target=first",
-            "--label=a=b",
-            "--label",
-            "c=d",
-            "--insecure=false",
-            "--insecure-pull",
-            "--skip-tls-verify=1",
-            "--skip-tls-verify-pull=F",
-            "--insecure-registry=reg.example",
-            "--verbosity=debug",
-        ],
-    );
+    let built = site.executor(&[
+        "--context",
+        &context,
+        "--dockerfile",
+        "Dockerfile",
+        "--destination",
+        "reg.example/team/app:1",
+        "--no-push=true",
+        "--tar-path=image.tar",
+        "--oci-layout-path=layout",
+        "--digest-file=digest",
+        "--target=first",
+        "--label=a=b",
+        "--label",
+        "c=d",
+        "--insecure=false",
+        "--insecure-pull",
+        "--skip-tls-verify=1",
+        "--skip-tls-verify-pull=F",
+        "--insecure-registry=reg.example",
+        "--verbosity=debug",
+    ]);
     let built = built.run().success();
     assert_eq!(fs::read_to_string(site.path().join("digest")).expect("written").trim_end(), built.digest());
     let image = Image::open(&site.path().join("layout"));
@@ -202,10 +189,10 @@ fn kanikos_flags_do_what_they_did() {
     assert!(!Path::new("/kaniko").exists() && !Path::new("/workspace").exists(), "it needs no directory of its own");
     // A Dockerfile is looked for in the context, then in the current directory.
     site.file("docker/Dockerfile", "FROM scratch\nCOPY file /else\n");
-    let done = executor(&site, &["-c", "context", "-f", "docker/Dockerfile", "--no-push"]).run();
+    let done = site.executor(&["-c", "context", "-f", "docker/Dockerfile", "--no-push"]).run();
     assert_eq!(done.code, 0, "{}", done.stderr);
     // Less talk.
-    let quiet = executor(&site, &["-c", "context", "--no-push", "-v", "error"]).run().success();
+    let quiet = site.executor(&["-c", "context", "--no-push", "-v", "error"]).run().success();
     assert!(!quiet.stderr.lines().any(|line| line.starts_with('#')), "{}", quiet.stderr);
 }
 
@@ -353,7 +340,7 @@ fn help_versions_and_completions_are_answers() {
         assert!(ask(&["build", "--help"]).contains(flag), "{flag}");
     }
     assert!(ask(&["--version"]).starts_with("cofferdam "));
-    let help = executor(&site, &["--help"]).run().success().stdout;
+    let help = site.executor(&["--help"]).run().success().stdout;
     for flag in [
         "--context",
         "--dockerfile",
@@ -403,7 +390,7 @@ fn kanikos_records_name_what_was_built() {
         "--compression=gzip",
         "--single-snapshot=false",
     ];
-    let built = executor(&site, &arguments).env("BUILDER_OUTPUT", &output).run().success();
+    let built = site.executor(&arguments).env("BUILDER_OUTPUT", &output).run().success();
     let digest = built.digest();
     let read = |name: &str| fs::read_to_string(site.path().join(name)).expect("written");
     let name = "registry.example:5000/team/app";
@@ -412,11 +399,6 @@ fn kanikos_records_name_what_was_built() {
     let images = read("output/images");
     let first: serde_json::Value = serde_json::from_str(images.lines().next().expect("a line")).expect("JSON");
     assert_eq!(first, serde_json::json!({ "name": format!("{name}:1"), "digest": digest }));
-    for flag in ["--single-snapshot", "--ignore-path=/x", "--compression=zstd"] {
-        let refused = executor(&site, &["--context=context", "--no-push", flag]).run();
-        assert_eq!(refused.code, 2, "{flag}");
-        assert!(refused.stderr.contains(flag.split('=').next().expect("a name")), "{}", refused.stderr);
-    }
 }
 
 /// A push that would fail at its end fails at its beginning, before anything is built.
@@ -424,8 +406,30 @@ fn kanikos_records_name_what_was_built() {
 fn the_permission_to_push_is_checked_first() {
     let site = simple();
     let arguments = ["--context=context", "--destination=127.0.0.1:1/team/app", "--push-retry=0"];
-    let refused = executor(&site, &arguments).run();
+    let refused = site.executor(&arguments).run();
     assert!(!refused.stderr.contains("COPY"), "{}", refused.stderr);
     assert!(refused.stderr.contains("127.0.0.1:1/team/app"), "{}", refused.stderr);
     assert_ne!(refused.code, 0);
+}
+
+#[test]
+fn commands_see_the_hosts_and_the_network_that_they_are_given() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.dockerfile("FROM base\nRUN grep first.example /etc/hosts > /hosts || echo none > /hosts\nRUN tail -n +3 /proc/net/dev | wc -l > /devices\nRUN --network=host echo as it says > /said\n");
+    let plain = site.image(&[]);
+    assert_eq!(plain.content("/hosts"), "none\n");
+    let hosts = ["--add-host", "first.example:10.1.2.3", "--add-host", "first.example=[fd00::1]"];
+    let with_hosts = site.image(&hosts);
+    assert_eq!(with_hosts.content("/hosts"), "10.1.2.3\tfirst.example\nfd00::1\tfirst.example\n");
+    let without_network = site.image(&["--network", "none"]);
+    let devices = |image: &Image| image.content("/devices").trim().parse::<u32>().expect("a number");
+    assert!(devices(&without_network) <= 1 && devices(&plain) >= 1);
+    // What another build was given does not show.
+    assert_eq!(site.image(&[]).content("/hosts"), "none\n");
+    for (flag, value) in
+        [("--shm-size", "1g"), ("--ulimit", "nofile=1024"), ("--add-host", "a:host-gateway"), ("--network", "bridge")]
+    {
+        let refused = site.build(&[flag, value]);
+        assert!(refused.code == 2 && refused.stderr.contains(flag), "{flag}: {}", refused.stderr);
+    }
 }

@@ -70,9 +70,8 @@ fn it_is_the_same_when_it_is_built_again() {
 #[test]
 fn names_say_what_they_are() {
     let Some(image) = OwnImage::get(Variant::Minimal) else { return };
-    let call = |command: &[&str]| -> Option<Finished> {
-        Some(image.container(Environment::RootPod)?.command(command, ""))
-    };
+    let call =
+        |command: &[&str]| -> Option<Finished> { Some(image.container(Environment::RootPod)?.command(command, "")) };
     let Some(version) = call(&["/kaniko/executor", "--version"]) else { return };
     assert!(version.success().stdout.starts_with("executor "));
     let help = call(&["cofferdam", "--help"]).expect("as before").success();
@@ -87,13 +86,17 @@ fn it_builds_and_pushes_in_every_pod() {
     let Some(image) = OwnImage::get(Variant::Minimal) else { return };
     let (Some(alpine), Some(registry)) = (base("alpine"), Registry::with_password()) else { return };
     registry.load(&alpine, "latest", "library/alpine:3.21").expect("skopeo made the image");
-    let context = context(&[("Dockerfile", "FROM alpine:3.21\nCOPY file /\nRUN cat /file > /copy && chown 33:33 /copy\n"), ("file", "text\n")]);
+    let context = context(&[
+        ("Dockerfile", "FROM alpine:3.21\nCOPY file /\nRUN cat /file > /copy && chown 33:33 /copy\n"),
+        ("file", "text\n"),
+    ]);
     let mut digests = Vec::new();
     for environment in PODS {
         let name = format!("{}/team/{}:1", registry.host(), environment.name());
         let Some(container) = image.container(environment) else { return };
         let container = container.read_only(&registry.docker_config(), "/kaniko/.docker");
-        let mut container = container.volume(context.path(), "/workspace").env("KANIKO_REGISTRY_MIRROR", &registry.host());
+        let mut container =
+            container.volume(context.path(), "/workspace").env("KANIKO_REGISTRY_MIRROR", &registry.host());
         if environment == Environment::RestrictedReadOnly {
             container = container.empty_directory("/tmp");
         }

@@ -60,7 +60,13 @@ impl Scene {
     }
 
     /// A job in a container of its own, with the project where GitLab puts it.
-    fn job(&self, job: &Job, project: &Path, environment: Environment, of_the_project: &[(&str, &str)]) -> Option<Finished> {
+    fn job(
+        &self,
+        job: &Job,
+        project: &Path,
+        environment: Environment,
+        of_the_project: &[(&str, &str)],
+    ) -> Option<Finished> {
         let host = self.registry.host();
         let container = self.image.container(environment)?.volume(project, "/builds/team/project");
         Some(job.run(container, &self.predefined(&host, of_the_project)))
@@ -255,7 +261,9 @@ fn the_log_of_a_pod_shows_how_far_it_is() {
         let Some(pod) = scene.pod(environment) else { return };
         let built = pod.args(&arguments).success();
         scene.keeps_quiet(&built);
-        for said in ["FROM nginx", "RUN echo 'This image is created by kaniko'", "DONE", "pushing", "/user/image:1.0@sha256:"] {
+        for said in
+            ["FROM nginx", "RUN echo 'This image is created by kaniko'", "DONE", "pushing", "/user/image:1.0@sha256:"]
+        {
             assert!(built.stderr.contains(said), "{said} in {}", built.stderr);
         }
         assert_eq!(scene.registry.digest("user/image:1.0"), Some(built.digest()));

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use cofferdam_engine::{BuildRequest, Built, Observer, Surroundings, chain};
+use cofferdam_engine::{BuildRequest, Built, DryStage, Observer, Surroundings, chain};
 
 use crate::{
     check_command::{self, Call},
@@ -14,8 +14,7 @@ use crate::{
     output::tell,
     progress::{self, Outcome, Places},
     records::Records,
-    request::{self, UsageError},
-    say, signals,
+    request, say, signals,
 };
 
 /// `cofferdam build`.
@@ -23,22 +22,14 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
     let mode = arguments.shared.progress.clone();
     let call = match Call::parse(arguments.check, arguments.call.as_deref()) {
         Ok(call) => call,
-        Err(error) => return wrong(&error),
+        Err(error) => return explain::usage_error(&error),
     };
     let records =
         Records { id: arguments.iidfile.clone(), metadata: arguments.metadata_file.clone(), ..Records::default() };
     match (request::from_docker(arguments, environment), call) {
         (Ok(request), Some(call)) => check_command::run(&request, call),
         (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment, &records),
-        (Err(error), _) => wrong(&error),
-    }
-}
-
-/// What the user wrote is wrong, or what it would lead to.
-fn wrong(error: &UsageError) -> Exit {
-    match error {
-        UsageError::Store(error) => explain::store_error(error),
-        error => explain::usage(error),
+        (Err(error), _) => explain::usage_error(&error),
     }
 }
 
@@ -55,10 +46,40 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
         builder_output: environment.builder_output(),
         ..Records::default()
     };
+    let dry_run = arguments.switches.dry_run;
     match request::from_kaniko(arguments, environment) {
+        Ok(request) if dry_run => plan(&request, mode, verbosity, environment),
         Ok(request) => run(&request, mode, verbosity, environment, &records),
-        Err(error) => wrong(&error),
+        Err(error) => explain::usage_error(&error),
     }
+}
+
+/// What would be built, on standard output.
+fn plan(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity, environment: &Environment) -> Exit {
+    let view = mode.parse().and_then(|mode| progress::view(mode, verbosity, environment, places(request, environment)));
+    let view = match view {
+        Ok(view) => view,
+        Err(message) => return explain::usage(&message),
+    };
+    let listening = signals::listen();
+    let surroundings = match Surroundings::prepare(&request.store, None) {
+        Ok(surroundings) => surroundings,
+        Err(error) => return explain::build_error(&error),
+    };
+    let interruption = listening.act(view.clone());
+    let observer: Arc<dyn Observer> = view.clone();
+    let planned = cofferdam_engine::dry_run(request, &surroundings, &observer, interruption.stop());
+    view.finish(if planned.is_ok() { Outcome::Done } else { Outcome::Failed });
+    match planned {
+        Ok(stages) => say(&stages.iter().map(stage_text).collect::<String>()),
+        Err(error) => explain::build_error(&error),
+    }
+}
+
+fn stage_text(stage: &DryStage) -> String {
+    let target = if stage.is_target { ", the image" } else { "" };
+    let steps: String = stage.steps.iter().map(|step| format!("  {step}\n")).collect();
+    format!("{}{target}\n{steps}", stage.name)
 }
 
 fn run(

@@ -11,8 +11,11 @@ use crate::{
     environment::Environment,
     exit::Exit,
     explain,
-    kaniko_door::ExecutorArguments,
+    kaniko_door::{self, Executor, ExecutorCommand},
+    login_command::{self, LoginArguments, LogoutArguments},
+    output::tell,
     plugin_command::{self, PluginCommand},
+    push_command::{self, PushArguments},
     say,
     tags_command::{self, TagsArguments},
 };
@@ -40,6 +43,12 @@ struct Cofferdam {
 enum Command {
     /// Builds an image
     Build(Box<BuildArguments>),
+    /// Pushes an image that was written to a file or directory
+    Push(Box<PushArguments>),
+    /// Keeps a registry's user and password in Docker's configuration file
+    Login(Box<LoginArguments>),
+    /// Forgets a registry's user and password
+    Logout(LogoutArguments),
     /// Says what works on this machine, and why not the rest
     Doctor(DoctorArguments),
     /// Packs and shows plugins
@@ -47,8 +56,11 @@ enum Command {
     Plugin(PluginCommand),
     /// Shows what tagging policies decide, without building
     Tags(TagsArguments),
+    /// Prints the version
+    Version,
     /// Prints completions for a shell
-    Completions {
+    #[command(alias = "completions")]
+    Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
@@ -59,10 +71,7 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
     let environment = Environment::read();
     let called = arguments.first().and_then(|name| Path::new(name).file_name()).unwrap_or_default().to_owned();
     if called == "executor" {
-        return match ExecutorArguments::try_parse_from(arguments) {
-            Ok(arguments) => build_command::executor(arguments, &environment),
-            Err(error) => usage(&error),
-        };
+        return executor(arguments, &environment);
     }
     if called == "warmer" {
         return explain::failed(
@@ -73,17 +82,44 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
     match Cofferdam::try_parse_from(arguments) {
         Ok(Cofferdam { command }) => match command {
             Command::Build(arguments) => build_command::build(*arguments, &environment),
+            Command::Push(arguments) => push_command::push(*arguments, &environment),
+            Command::Login(arguments) => login_command::login(*arguments, &environment),
+            Command::Logout(arguments) => login_command::logout(&arguments, &environment),
             Command::Doctor(arguments) => doctor_command::run(&arguments, &environment),
             Command::Plugin(command) => plugin_command::run(command, &environment),
             Command::Tags(arguments) => tags_command::run(&arguments, &environment),
-            Command::Completions { shell } => {
-                let mut text = Vec::new();
-                clap_complete::generate(shell, &mut Cofferdam::command(), "cofferdam", &mut text);
-                say(&String::from_utf8_lossy(&text))
-            }
+            Command::Version => version::<Cofferdam>(),
+            Command::Completion { shell } => completion::<Cofferdam>(shell),
         },
         Err(error) => usage(&error),
     }
+}
+
+fn executor(arguments: Vec<OsString>, environment: &Environment) -> Exit {
+    let deprecated = kaniko_door::warnings(&arguments);
+    let Executor { command, build } = match Executor::try_parse_from(arguments) {
+        Ok(executor) => executor,
+        Err(error) => return usage(&error),
+    };
+    deprecated.iter().for_each(|warning| tell(warning));
+    match command {
+        None => build_command::executor(build, environment),
+        Some(ExecutorCommand::Login(arguments)) => login_command::login(arguments, environment),
+        Some(ExecutorCommand::Push(arguments)) => push_command::push_of_kaniko(*arguments, environment),
+        Some(ExecutorCommand::Version) => version::<Executor>(),
+        Some(ExecutorCommand::Completion { shell }) => completion::<Executor>(shell),
+    }
+}
+
+fn version<C: CommandFactory>() -> Exit {
+    say(&C::command().render_version())
+}
+
+fn completion<C: CommandFactory>(shell: clap_complete::Shell) -> Exit {
+    let (mut text, mut command) = (Vec::new(), C::command());
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut text);
+    say(&String::from_utf8_lossy(&text))
 }
 
 /// Help and versions are answers; everything else is a wrong command line.

@@ -64,6 +64,17 @@ pub struct BuildArguments {
     #[arg(long = "ssh", value_name = "default|NAME=SOCKET|NAME=KEY[,KEY]")]
     pub ssh: Vec<String>,
 
+    /// Line of /etc/hosts for RUN; may be repeated
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub hosts: Vec<String>,
+
+    /// Network of RUN, where it does not say otherwise: the builder's, or none [default: the builder's]
+    #[arg(long, value_name = "default|host|none", value_parser = ["default", "host", "none"])]
+    pub network: Option<String>,
+
+    #[command(flatten)]
+    pub refused: Refused,
+
     /// Label of the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
@@ -114,6 +125,31 @@ pub struct BuildArguments {
     #[arg(long, value_name = "native|userns|chroot|emulated")]
     pub executor: Option<String>,
 
+    #[command(flatten)]
+    pub registries: RegistryArguments,
+
+    #[command(flatten)]
+    pub bounds: Bounds,
+
+    #[command(flatten)]
+    pub shared: SharedArguments,
+}
+
+/// Flags of `docker build` that no executor here can carry out everywhere: refused by name.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Refused {
+    /// Size of /dev/shm
+    #[arg(long, hide = true, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+
+    /// Limits of processes
+    #[arg(long = "ulimit", hide = true, value_name = "NAME=SOFT[:HARD]")]
+    pub limits: Vec<String>,
+}
+
+/// How registries are reached.
+#[derive(Debug, Args, Clone, Default)]
+pub struct RegistryArguments {
     /// Reaches this registry over plain HTTP
     #[arg(long = "insecure-registry", value_name = "HOST")]
     pub insecure_registries: Vec<String>,
@@ -132,10 +168,21 @@ pub struct BuildArguments {
     pub credential_helpers: Option<Vec<String>>,
 
     #[command(flatten)]
-    pub bounds: Bounds,
+    pub files: RegistryFileArguments,
+}
 
-    #[command(flatten)]
-    pub shared: SharedArguments,
+/// Files of other tools about registries, through either door.
+#[derive(Debug, Args, Clone, Default)]
+pub struct RegistryFileArguments {
+    /// Mirrors, other places, blocked and insecure registries, and where names without a host are looked for, in the form of
+    /// containers-registries.conf(5) [default: the user's or the system's, but for names without a host]
+    #[arg(long, value_name = "FILE", env = "CONTAINERS_REGISTRIES_CONF")]
+    pub registries_conf: Option<PathBuf>,
+
+    /// Directory that has, in a directory for each registry, a hosts.toml as containerd reads it, or ca.crt, client.cert and
+    /// client.key; may be repeated [default: /etc/containerd/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
+    #[arg(long = "hosts-dir", value_name = "DIR")]
+    pub hosts_directories: Vec<PathBuf>,
 }
 
 /// What is given up, through either door.

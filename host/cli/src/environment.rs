@@ -64,6 +64,13 @@ impl Environment {
         docker.map(|directory| directory.join("config.json")).into_iter().chain(podman).collect()
     }
 
+    /// Where a registries.conf may be (containers-registries.conf(5), "FILES"): the user's, then the system's.
+    pub fn registries_conf(&self) -> Vec<PathBuf> {
+        let user = self.path("XDG_CONFIG_HOME").or_else(|| self.path("HOME").map(|home| home.join(".config")));
+        let user = user.map(|directory| directory.join("containers/registries.conf"));
+        user.into_iter().chain([PathBuf::from("/etc/containers/registries.conf")]).collect()
+    }
+
     /// The text of a file as [`Environment::docker_configs`] names them: what GitLab's variables hold.
     pub fn docker_auth_config(&self) -> Option<Secret> {
         self.variable("DOCKER_AUTH_CONFIG").filter(|text| !text.trim().is_empty()).map(Secret::new)

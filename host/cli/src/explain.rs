@@ -8,13 +8,21 @@ use cofferdam_engine::{
 };
 use cofferdam_image::StoreError;
 
-use crate::{exit::Exit, output::tell, progress::Problem};
+use crate::{exit::Exit, output::tell, progress::Problem, request::UsageError};
 
 /// A wrong command line.
 pub fn usage(message: &impl ToString) -> Exit {
     tell(&format!("error: {}", message.to_string()));
     tell("  try `--help`");
     Exit::Usage
+}
+
+/// What the user wrote is wrong, or what it would lead to.
+pub fn usage_error(error: &UsageError) -> Exit {
+    match error {
+        UsageError::Store(error) => store_error(error),
+        error => usage(error),
+    }
 }
 
 /// A task other than a build failed.

@@ -1,11 +1,12 @@
 //! The finished image: configuration, history, manifest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use cofferdam_digest::Digest;
 use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, RuntimeConfig, created};
 use cofferdam_plan::{Base, Config, Plan, PlannedStage};
 
-use crate::{builder::Builder, error::BuildError, layers::StageLayer, stage::Stages};
+use crate::{builder::Builder, error::BuildError, layers::StageLayer, single_layer, stage::Stages};
 
 /// An image ready to be pushed or written.
 pub struct Assembled {
@@ -14,7 +15,7 @@ pub struct Assembled {
     /// Its manifest.
     pub manifest: Manifest,
     /// The base is first.
-    pub layers: Vec<std::sync::Arc<StageLayer>>,
+    pub layers: Vec<Arc<StageLayer>>,
 }
 
 /// Puts the image of the target together.
@@ -34,19 +35,35 @@ pub fn assemble(
     let target = &plan.stages[&plan.target];
     let moment = created(created_seconds);
     let mut config = base_of(builder, plan, target)?;
-    append_history(stages, target, &moment, &mut config)?;
+    let base = single_layer::base_layers(stages, plan.target)?;
+    let layers = match builder.single_layer {
+        false => result.layers.clone(),
+        true => result.layers[..base].iter().cloned().chain(single_layer::make(stages)?).collect(),
+    };
+    append_history(stages, target, &moment, &shown(&result.layers, &layers, base), &mut config)?;
     fill(&mut config, target.config());
     config.config.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     config.created = Some(moment);
     let config = config.to_json();
     let descriptor = cofferdam_image::Descriptor::of(cofferdam_image::MediaType::Config(family), &config);
-    let layers = result.layers.iter().map(|layer| layer.blob().descriptor(family)).collect();
-    let mut manifest = Manifest::new(family, descriptor, layers);
+    let descriptors = layers.iter().map(|layer| layer.blob().descriptor(family)).collect();
+    let mut manifest = Manifest::new(family, descriptor, descriptors);
     // Docker's manifests have none (image manifest version 2, schema 2).
     if family == Family::Oci {
         manifest.annotations.clone_from(annotations);
     }
-    Ok(Assembled { config, manifest, layers: result.layers.clone() })
+    Ok(Assembled { config, manifest, layers })
+}
+
+/// For each layer of the target's stage, the one that stands in the image for it. Where one layer stands for several, the last
+/// of these has it, and the others have none.
+fn shown(made: &[Arc<StageLayer>], layers: &[Arc<StageLayer>], base: usize) -> Vec<Option<Digest>> {
+    let diff_id = |layer: &Arc<StageLayer>| Some(layer.blob().diff_id);
+    if made.len() == layers.len() {
+        return layers.iter().map(diff_id).collect();
+    }
+    let none = std::iter::repeat_n(None, made.len().saturating_sub(layers.len()));
+    layers[..base].iter().map(diff_id).chain(none).chain(layers[base..].iter().map(diff_id)).collect()
 }
 
 /// The configuration document with which the lowest stage starts: that of the base image, with its history.
@@ -63,6 +80,7 @@ fn append_history(
     stages: &Stages<'_>,
     stage: &PlannedStage,
     moment: &str,
+    shown: &[Option<Digest>],
     config: &mut ImageConfig,
 ) -> Result<(), BuildError> {
     let history = |created_by: String| History {
@@ -73,19 +91,19 @@ fn append_history(
     };
     let result = stages.result(stage.number)?;
     match &stage.base {
-        Base::Stage(number) => append_history(stages, &stages.builder.plan.stages[number], moment, config)?,
+        Base::Stage(number) => append_history(stages, &stages.builder.plan.stages[number], moment, shown, config)?,
         Base::Directory(name) => {
-            for layer in &result.layers[..result.base_layers] {
-                config.push_layer(layer.blob().diff_id, history(format!("FROM {name} # directory")));
+            for diff_id in shown[..result.base_layers].iter().flatten() {
+                config.push_layer(*diff_id, history(format!("FROM {name} # directory")));
             }
         }
         Base::Image(..) | Base::Scratch => {}
     }
-    let mut layers = result.layers[result.base_layers..].iter();
+    let mut layers = shown[result.base_layers..result.layers.len()].iter();
     for (step, made_layer) in stage.steps.iter().zip(&result.made_layer) {
         let Some(entry) = step.created_by.clone().map(history) else { continue };
-        match made_layer.then(|| layers.next()).flatten() {
-            Some(layer) => config.push_layer(layer.blob().diff_id, entry),
+        match made_layer.then(|| layers.next()).flatten().copied().flatten() {
+            Some(diff_id) => config.push_layer(diff_id, entry),
             None => config.push_empty(entry),
         }
     }

@@ -8,37 +8,28 @@ use std::{
 };
 
 use cofferdam_cache::LocalCache;
-use cofferdam_context::GitFacts;
 use cofferdam_digest::Digest;
-use cofferdam_dockerfile::{Diagnostic, Severity};
 use cofferdam_image::{Descriptor, Family, MediaType, Store};
-use cofferdam_layer::{ReadLimits, WriteOptions};
-use cofferdam_plan::{
-    BASE_IMAGE, Facts as PlanFacts, ImageName, NamedContext, NoImage, Options, Outcome, Plan, Planner, Platform, Scope,
-    StageNumber,
-};
+use cofferdam_layer::WriteOptions;
+use cofferdam_plan::{Scope, StageNumber};
 use cofferdam_plugin_host::PluginHost;
-use cofferdam_rootfs::{FileSpools, SpoolFactory, Timestamp};
+use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp};
 
 use crate::{
     assemble::{Assembled, assemble},
     builder::{Builder, DockerfileText, LayerListener, nanoseconds},
-    credentials,
     error::BuildError,
-    events::{Ending, Event, Observer},
+    events::{Ending, Observer},
     executors::{Executors, Surroundings},
     fetched::Fetched,
     file_hashes::FileHashes,
-    images::{Image, ImageFailure, Images},
-    layers::LayerFiles,
     mounts::Handouts,
     naming::{self, Decided, Facts, NamedRepository},
+    prepare::{Prepared, prepare},
     publish::{Publisher, stages_of_image},
     request::{BuildRequest, Timestamps},
-    sources::{self, Sources},
     stage::Stages,
     stop::Stop,
-    work::Talk,
     write_out::{self, Finished},
 };
 
@@ -71,51 +62,11 @@ pub fn build(
     observer: &Arc<dyn Observer>,
     stop: &Stop,
 ) -> Result<Built, BuildError> {
-    let store = Store::open(&request.store)?;
-    let temporary = store.clone();
-    stop.on_clean_up(move || temporary.remove_temporary());
-    // Beneath the store, so that the next builder removes it if this one is killed.
-    let scratch = (!request.plugins.directories.is_empty()).then(|| store.temp_dir("plugins")).transpose()?;
-    let scratch_path = scratch.as_ref().map(|scratch| scratch.path().to_path_buf());
-    let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
-    let talk = Talk::new(observer.clone());
-    warn_of_repairs(&store, &talk);
-    let remote = sources::remote(request, plugins.policy(), stop, Some(store.clone()));
-    let sources = Sources::open(request, &talk, &remote)?;
-    let facts = Facts {
-        git: sources.git.clone(),
-        variables: request.variables.clone(),
-        epoch: epoch_seconds(request, sources.git.as_ref()),
-    };
-    // A refusal before the build costs nothing.
-    let destination = &request.destination;
-    let before = naming::tag_facts(&facts, None);
-    let decided =
-        naming::decide(&plugins, &destination.policies, &destination.references, &before, &|_| Ok(Vec::new()))?;
-    let named = &decided.repositories;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(BuildError::Runtime)?;
-    let client = credentials::client(&request.registries, &plugins)?;
-    let files = Arc::new(LayerFiles {
-        store: store.clone(),
-        form: surroundings.form(),
-        form_name: surroundings.form_name(),
-        limits: read_limits(request.execution.layer_limit_bytes),
-        stop: stop.clone(),
-    });
-    let images = Images {
-        client: client.clone(),
-        runtime: runtime.handle().clone(),
-        files: files.clone(),
-        named: sources.images.clone(),
-        mirrors: request.registries.mirrors.clone(),
-        may_pull: {
-            let plugins = plugins.clone();
-            Box::new(move |host| plugins.policy().may_pull(host))
-        },
-        talk: talk.clone(),
-    };
-    let (plan, found) = plan(request, &sources, &plugins, &images, &talk)?;
+    let prepared = prepare(request, surroundings, observer, stop)?;
+    let Prepared {
+        store, plugins, talk, remote, sources, facts, decided, runtime, client, files, plan, images, ..
+    } = prepared;
+    let (destination, named) = (&request.destination, &decided.repositories);
     let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
     let start = now();
     let repositories: Vec<_> =
@@ -148,8 +99,11 @@ pub fn build(
         directories: sources.directories.clone(),
         fetched_trees: sources.fetched.clone(),
         fetched: Fetched::new(remote, store.clone(), talk.clone(), handouts.secrets()),
-        images: found,
+        images,
         write: write_options(request, start),
+        single_layer: destination.single_layer,
+        ignored: ignored_paths(request)?,
+        surroundings: request.execution.surroundings.clone(),
         epoch_key: match request.timestamps {
             Timestamps::Epoch(seconds) => Some(seconds.to_string()),
             Timestamps::Automatic => None,
@@ -249,7 +203,7 @@ fn finish(
     write_out::write_all(builder, &finished, &destination.outputs)?;
     // Last, as everybody sees it: what fails before moves no tag.
     if let Some(publisher) = publisher {
-        publisher.finish(&image, &names, &builder.stop)?;
+        publisher.finish(&image, &names, destination.ignore_immutable_tags, &builder.stop)?;
     }
     if let Some(file) = &destination.digest_file {
         let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
@@ -281,116 +235,6 @@ fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> 
     Ok(())
 }
 
-/// Says what of the store was damaged and begun anew.
-fn warn_of_repairs(store: &Store, talk: &Talk) {
-    for path in store.take_repaired() {
-        let path = path.display();
-        talk.warn(format!(
-            "`{path}` was damaged: the list of built images begins anew, and their blobs are still there"
-        ));
-    }
-}
-
-/// What the planner must know of the request.
-pub(crate) fn plan_options(request: &BuildRequest, sources: &Sources) -> Options {
-    let build_platform = Platform::current();
-    Options {
-        build_arguments: request.build_arguments.clone(),
-        target: request.target.clone(),
-        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
-        build_platform,
-        contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
-            .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
-            .collect(),
-    }
-}
-
-/// Plans until nothing is missing; images are looked up at the same time.
-fn plan(
-    request: &BuildRequest,
-    sources: &Sources,
-    plugins: &PluginHost,
-    images: &Images,
-    talk: &Talk,
-) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
-    let options = plan_options(request, sources);
-    let failed = |diagnostics: Vec<Diagnostic>, failures: BTreeMap<ImageName, ImageFailure>| {
-        let (file, text) = (sources.dockerfile_name.clone(), sources.text.clone());
-        let mut errors = diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
-        // The Dockerfile is right, but what it names can't be had.
-        let no_image = failures.len() == 1 && errors.all(|finding| finding.code == BASE_IMAGE);
-        match failures.into_iter().next().filter(|_| no_image) {
-            Some((image, source)) => {
-                let span =
-                    diagnostics.iter().find(|finding| finding.code == BASE_IMAGE).and_then(|finding| finding.span);
-                BuildError::Source { name: image.name, file, text, span, source }
-            }
-            None => BuildError::Dockerfile { file, text, diagnostics },
-        }
-    };
-    let planner = Planner::new(&sources.parsed, plugins, &options);
-    let mut facts = PlanFacts { ignore: sources.ignore.clone(), ..PlanFacts::default() };
-    let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
-    let mut failures = BTreeMap::new();
-    loop {
-        match planner.plan(&facts) {
-            Outcome::Plan(plan, warnings) => {
-                if !warnings.is_empty() {
-                    let file = sources.dockerfile_name.clone();
-                    talk.event(Event::Warnings { file, diagnostics: warnings });
-                }
-                return Ok((plan, found));
-            }
-            Outcome::Failed(diagnostics) => return Err(failed(diagnostics, failures)),
-            Outcome::Needs(needs) => {
-                let answers: Vec<_> = std::thread::scope(|scope| {
-                    let look_ups: Vec<_> =
-                        needs.iter().map(|name| (name, scope.spawn(move || images.find(name)))).collect();
-                    let joined = look_ups.into_iter().map(|(name, look_up)| {
-                        (name, look_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    });
-                    joined.collect()
-                });
-                for (name, answer) in answers {
-                    let fact = match answer {
-                        Ok(image) => {
-                            let fact = image.facts();
-                            if let Some(text) = image.warning(name) {
-                                talk.warn(text);
-                            }
-                            found.insert(name.clone(), Arc::new(image));
-                            Ok(fact)
-                        }
-                        Err(error) => {
-                            let missing = NoImage { reason: crate::chain(&error), remedy: error.remedy() };
-                            failures.insert(name.clone(), error);
-                            Err(missing)
-                        }
-                    };
-                    facts.images.insert(name.clone(), fact);
-                }
-            }
-        }
-    }
-}
-
-/// The bounds of base layers.
-fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
-    let limits = ReadLimits::default();
-    match layer_limit_bytes {
-        None => limits,
-        Some(bytes) => ReadLimits { uncompressed_bytes: bytes, suspicious_bytes: bytes, ..limits },
-    }
-}
-
-fn epoch_seconds(request: &BuildRequest, git: Option<&GitFacts>) -> i64 {
-    match request.timestamps {
-        Timestamps::Epoch(seconds) => seconds,
-        Timestamps::Automatic => git.map_or(0, |git| git.commit_time),
-        Timestamps::Real => now().seconds,
-    }
-}
-
 fn explicit_epoch(request: &BuildRequest) -> Option<i64> {
     match request.timestamps {
         Timestamps::Epoch(seconds) => Some(seconds),
@@ -405,11 +249,22 @@ fn write_options(request: &BuildRequest, start: Timestamp) -> WriteOptions {
         epoch: Timestamp { seconds: explicit_epoch(request).unwrap_or_default(), nanoseconds: 0 },
         clamp_after: start,
         timestamps_real: request.timestamps == Timestamps::Real,
-        ..WriteOptions::default()
+        compression: request.compression,
     }
 }
 
-fn now() -> Timestamp {
+fn ignored_paths(request: &BuildRequest) -> Result<Vec<RootPath>, BuildError> {
+    let path = |text: &String| RootPath::new(text).ok().filter(|path| !path.is_root());
+    let paths =
+        request.ignored_paths.iter().map(|text| path(text).ok_or_else(|| BuildError::IgnoredPath(text.clone())));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
+}
+
+/// The clock's time.
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
 }

@@ -11,7 +11,7 @@ use cofferdam_exec::Executor;
 use cofferdam_layer::WriteOptions;
 use cofferdam_plan::{ImageName, Plan, StageNumber};
 use cofferdam_plugin_host::PluginHost;
-use cofferdam_rootfs::{SpoolFactory, Timestamp, Tree};
+use cofferdam_rootfs::{RootPath, SpoolFactory, Timestamp, Tree};
 
 use crate::{
     error::BuildError,
@@ -20,6 +20,7 @@ use crate::{
     images::Image,
     layers::{LayerFiles, StageLayer},
     mounts::Handouts,
+    request::RunSurroundings,
     stop::Stop,
     work::Talk,
 };
@@ -65,12 +66,18 @@ pub struct Builder {
     pub image_stages: BTreeSet<StageNumber>,
     /// How layers of the image are written.
     pub write: WriteOptions,
+    /// Whether the image has one layer of all that the build adds to its base.
+    pub single_layer: bool,
+    /// `--ignore-path`.
+    pub ignored: Vec<RootPath>,
     /// An explicit epoch changes layers, and so do the clock's times: they are part of the keys.
     pub epoch_key: Option<String>,
     /// Digests of unchanged files of the context.
     pub file_hashes: Arc<FileHashes>,
     /// The start of the build.
     pub start: Timestamp,
+    /// What commands see beside the image: part of the keys, as it may show in what they make.
+    pub surroundings: RunSurroundings,
     /// For contents that plugins write.
     pub spools: Arc<dyn SpoolFactory>,
     /// Who watches.

@@ -25,6 +25,7 @@ use crate::{
     flat::FlatRoot,
     layers::{LayerFailure, LayerWatch, StageLayer},
     mounts::MountSources,
+    request::RunSurroundings,
     work::{Meter, Talk},
 };
 
@@ -56,6 +57,8 @@ pub struct StepCommands {
     pub vertex: Vertex,
     /// Variables that every command sees and no image keeps.
     pub proxies: Vec<(String, String)>,
+    /// What every command sees beside the image.
+    pub surroundings: RunSurroundings,
     /// Ends the command when the build ends.
     pub cancel: Option<Cancel>,
     /// What was made for the first command.
@@ -278,16 +281,28 @@ impl StepCommands {
             user,
             network: match command.network {
                 CommandNetwork::None => Network::None,
+                CommandNetwork::Default if self.surroundings.without_network => Network::None,
                 CommandNetwork::Default | CommandNetwork::Host => Network::Host,
             },
             hostname: HOSTNAME.to_owned(),
             stdin: command.input,
-            files: PrivateFile::standard(HOSTNAME),
+            files: self.files(),
             mounts: Vec::new(),
             scratch_directory,
             timeout: None,
             cancel: self.cancel.clone(),
         })
+    }
+
+    /// The files that stand in for the image's own.
+    fn files(&self) -> Vec<PrivateFile> {
+        let mut files = PrivateFile::standard(HOSTNAME);
+        if let Some(hosts) = files.iter_mut().find(|file| file.target == "/etc/hosts") {
+            // First, so that they count before the machine's.
+            let lines = self.surroundings.hosts.iter().map(|(name, address)| format!("{address}\t{name}\n"));
+            hosts.contents = [lines.collect::<String>().as_bytes(), &hosts.contents].concat();
+        }
+        files
     }
 
     /// What the step changed, whoever did it.

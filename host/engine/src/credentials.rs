@@ -17,11 +17,11 @@ use crate::{
     request::{CertificateFiles, RegistryAccess},
 };
 
-/// The client for a build.
+/// How the client behaves.
 ///
 /// # Errors
-/// A file with certificates can't be read, or a helper that was asked for does not exist.
-pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Client, BuildError> {
+/// A file with certificates can't be read.
+pub fn options(access: &RegistryAccess) -> Result<ClientOptions, BuildError> {
     let patience = access.patience.map(|patience| Timeouts {
         connect: patience.min(Timeouts::default().connect),
         idle: patience,
@@ -31,7 +31,7 @@ pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Clie
     let retries = RetryPolicy::default();
     let host_certificates =
         access.host_certificates.iter().map(|(host, files)| Ok((host.clone(), certificates(files)?)));
-    let options = ClientOptions {
+    Ok(ClientOptions {
         timeouts: patience.unwrap_or_default(),
         retries: RetryPolicy { attempts: access.attempts.unwrap_or(retries.attempts), ..retries },
         insecure_hosts: access.insecure_hosts.iter().cloned().collect(),
@@ -42,12 +42,22 @@ pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Clie
         skip_tls_verify_push: access.skip_tls_verify_push,
         host_certificates: host_certificates.collect::<Result<_, BuildError>>()?,
         ..ClientOptions::default()
-    };
+    })
+}
+
+/// The client for a build.
+///
+/// # Errors
+/// A file with certificates can't be read, or a helper that was asked for does not exist.
+pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Client, BuildError> {
     let text = access.docker_auth_config.clone().map(DockerConfig::Text);
     let configs = text.into_iter().chain(access.docker_configs.iter().cloned().map(DockerConfig::File));
     let sources = Sources { docker_configs: configs.collect(), variables: access.credential_variables.clone() };
     let chosen = access.credential_helpers.as_deref().map(|names| chosen(names, plugins)).transpose()?;
-    Ok(Client::new(options, Arc::new(Helpers { plugins: plugins.clone(), sources: Arc::new(sources), chosen })))
+    Ok(Client::new(
+        options(access)?,
+        Arc::new(Helpers { plugins: plugins.clone(), sources: Arc::new(sources), chosen }),
+    ))
 }
 
 /// What helpers are called, less what may be left out.

@@ -39,6 +39,40 @@ pub enum BuildError {
         #[source]
         source: StepError,
     },
+    /// The one layer of the image can't be made.
+    #[error("the layers can't be made one")]
+    SingleLayer(#[source] StepError),
+    /// `--ignore-path`.
+    #[error("`{0}` can't be ignored: it is no path, or it is everything")]
+    IgnoredPath(String),
+    /// An image that was written to a file can't be pushed.
+    #[error("`{}` can't be pushed: {reason}", path.display())]
+    ImageFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file about registries can't be used.
+    #[error("`{}` can't be used: {reason}", path.display())]
+    RegistryFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An index in an index.
+    #[error("{0} is an index in an index, which no registry client expects")]
+    NestedIndex(cofferdam_digest::Digest),
+    /// Logging in failed.
+    #[error("logging in to `{host}` failed")]
+    Login {
+        /// The registry.
+        host: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
     /// The context can't be used.
     #[error(transparent)]
     Context(#[from] cofferdam_context::ContextError),

@@ -1,6 +1,11 @@
 //! Images that stages are based on or copy from: found in a registry, in an OCI layout, or in the store.
 
-use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use cofferdam_digest::Digest;
 use cofferdam_image::{
@@ -8,7 +13,9 @@ use cofferdam_image::{
     StoreError,
 };
 use cofferdam_plan::{Config, ImageFacts, ImageName, Platform, step::KeyValue};
-use cofferdam_registry::{Client, Mirrors, Reference, ReferenceError, RegistryError, Repository};
+use cofferdam_registry::{
+    Client, Mirrors, RateLimit, Reference, ReferenceError, RegistryError, RegistryHost, Repository,
+};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -104,6 +111,8 @@ pub struct Images {
     pub named: BTreeMap<String, NamedImage>,
     /// Where images of a registry are looked for instead, or first.
     pub mirrors: Mirrors,
+    /// Registries that were told to give few images more.
+    pub told_limits: Mutex<BTreeSet<RegistryHost>>,
     /// Whether the operator allows a host.
     pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Who watches.
@@ -124,7 +133,21 @@ impl Images {
     }
 
     fn in_registry(&self, reference: &str, name: &ImageName) -> Result<Image, ImageFailure> {
-        let (first, last) = self.mirrors.places(&reference.parse()?)?;
+        let mut meanings = self.mirrors.meanings(reference)?;
+        let last = meanings.pop().ok_or(ReferenceError::Empty)?;
+        for meaning in meanings {
+            match self.in_places(&meaning, name) {
+                Err(ImageFailure::Registry(
+                    RegistryError::NotFound { .. } | RegistryError::Unauthorized { .. } | RegistryError::Denied { .. },
+                )) => {}
+                found => return found,
+            }
+        }
+        self.in_places(&last, name)
+    }
+
+    fn in_places(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {
+        let (first, last) = self.mirrors.places(reference)?;
         for place in first {
             match self.at(&place, name) {
                 Ok(image) => return Ok(image),
@@ -152,6 +175,16 @@ impl Images {
         found
     }
 
+    /// Warns, once for each registry.
+    fn tell_limit(&self, registry: &RegistryHost, limit: Option<RateLimit>) {
+        let Some(limit) = limit.filter(RateLimit::is_near) else { return };
+        if self.told_limits.lock().unwrap_or_else(PoisonError::into_inner).insert(registry.clone()) {
+            let text =
+                format!("`{registry}` limits how many images may be pulled: {limit}; log in for more, or use a mirror");
+            self.talk.warn(text);
+        }
+    }
+
     fn look_up(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {
         let store = &self.files.store;
         // A digest never means anything else, so what was fetched once need not be asked for again.
@@ -162,6 +195,7 @@ impl Images {
                 return Ok(known);
             }
             let manifest = self.runtime.block_on(self.client.resolve(reference))?;
+            self.tell_limit(reference.host(), manifest.rate_limit);
             let media_type = MediaType::from(manifest.media_type.as_str());
             store.put_document(media_type.clone(), &manifest.bytes)?;
             Ok((media_type, manifest.digest, manifest.bytes.to_vec()))

@@ -12,9 +12,9 @@ use cofferdam_plan::{
 use cofferdam_plugin_host::Policy;
 
 use crate::{
-    build::plan_options,
     error::BuildError,
     events::{Event, Observer},
+    prepare::plan_options,
     request::BuildRequest,
     sources::{self, Sources},
     stop::Stop,

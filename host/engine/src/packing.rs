@@ -1,12 +1,21 @@
 //! Layers that only other stages read stand in the store as plain archives, since compressing them would serve nobody. If a
 //! later build has such a stage in its image, they are compressed then, to the same bytes as if they always had been.
+//!
+//! How layers are compressed is no part of a step: the cache has one blob for each, plain or with the default compression. Where
+//! a build wants another one, it is made of that blob, and kept under a key of its own.
+
+use std::sync::Arc;
 
 use cofferdam_cache::CacheEntry;
 use cofferdam_digest::Digest;
 use cofferdam_image::{LayerBlob, Store};
-use cofferdam_layer::{Compression, Format, LayerError, pack_layer};
+use cofferdam_layer::{Compression, Format, LayerError, compression::Decoder, pack_layer};
+use cofferdam_plan::key::KeyHasher;
 
-use crate::{builder::Builder, layers::LayerFailure};
+use crate::{
+    builder::Builder,
+    layers::{LayerFailure, StageLayer},
+};
 
 /// What the cache has under a key, with a blob of the wanted compression. A layer that can't be compressed is as good as
 /// none: its step is carried out again.
@@ -29,14 +38,44 @@ pub fn lookup(builder: &Builder, key: &Digest, compression: Compression) -> Opti
     }
 }
 
+/// The layer as the image has it.
+///
+/// # Errors
+/// The layer can't be read, or the new blob can't be written.
+pub fn for_image(builder: &Builder, layer: Arc<StageLayer>) -> Result<Arc<StageLayer>, LayerFailure> {
+    let compression = builder.write.compression;
+    if compression == Compression::default() {
+        return Ok(layer);
+    }
+    let mut hasher = KeyHasher::new("packed");
+    hasher.digest(&layer.blob().diff_id).part(format!("{compression:?}"));
+    let key = hasher.finish();
+    let packed = match builder.lookup(&key).and_then(|entry| entry.layer) {
+        Some(known) => LayerBlob::from(known),
+        None => {
+            let packed = pack(&builder.files.store, layer.blob(), compression)?;
+            let entry = CacheEntry { layer: Some(packed.into()), created_by: String::new() };
+            builder.remember(&[key], &entry);
+            packed
+        }
+    };
+    Ok(Arc::new(StageLayer::stored(packed, builder.files.clone())))
+}
+
 fn is_to_be_packed(layer: &LayerBlob, compression: Compression) -> bool {
     layer.compression == cofferdam_image::Compression::None && compression != Compression::None
 }
 
+/// Compresses the archive of one of our own blobs.
 fn pack(store: &Store, archive: &LayerBlob, compression: Compression) -> Result<LayerBlob, LayerFailure> {
     let failed = |source| LayerFailure::Layer { digest: archive.digest, of: None, source };
-    let (packed, out) =
-        pack_layer(store.open_blob(&archive.digest)?, compression, store.raw_blob_writer()?).map_err(failed)?;
+    let blob = store.open_blob(&archive.digest)?;
+    let decoder = match archive.compression {
+        // An archive may begin with any name, and so with any bytes.
+        cofferdam_image::Compression::None => Decoder::plain(blob),
+        _ => Decoder::new(blob).map_err(failed)?,
+    };
+    let (packed, out) = pack_layer(decoder, compression, store.raw_blob_writer()?).map_err(failed)?;
     if packed.diff_id != archive.diff_id {
         return Err(failed(LayerError::DiffId { expected: archive.diff_id, actual: packed.diff_id }));
     }

@@ -128,7 +128,13 @@ impl Publisher {
     ///
     /// # Errors
     /// A registry refused or can't be reached, or the build was stopped; no tag was moved to an incomplete image.
-    pub fn finish(&self, image: &Assembled, named: &[NamedRepository], stop: &Stop) -> Result<Digest, BuildError> {
+    pub fn finish(
+        &self,
+        image: &Assembled,
+        named: &[NamedRepository],
+        ignore_immutable_tags: bool,
+        stop: &Stop,
+    ) -> Result<Digest, BuildError> {
         // Whoever stops a build does not want to see it published.
         let go_on = || if stop.is_stopped() { Err(BuildError::Stopped) } else { Ok(()) };
         self.told.begin();
@@ -178,10 +184,14 @@ impl Publisher {
                 let repository = &destination.repository;
                 let name = ManifestName::Tag(tag.clone());
                 let put = self.client.put_manifest(repository, &name, &media_type, manifest.clone());
-                self.runtime.block_on(put).map_err(|source| BuildError::Push {
-                    destination: format!("{}:{tag}", repository.familiar()),
-                    source,
-                })?;
+                let destination = || format!("{}:{tag}", repository.familiar());
+                match self.runtime.block_on(put) {
+                    Err(error) if ignore_immutable_tags && error.says_immutable_tag() => {
+                        self.told.talk.warn(format!("{} stays what it is: {error}", destination()));
+                    }
+                    Err(source) => return Err(BuildError::Push { destination: destination(), source }),
+                    Ok(_) => {}
+                }
             }
         }
         Ok(Digest::of(&manifest))

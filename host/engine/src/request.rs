@@ -1,8 +1,9 @@
 //! What a build is asked for: both front doors of the command line make one of these.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use cofferdam_context::{Basic, GitOptions};
+use cofferdam_layer::Compression;
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
 use cofferdam_registry::{Mirrors, Secret};
@@ -34,6 +35,10 @@ pub struct BuildRequest {
     pub destination: Destination,
     /// Whether results of earlier builds are not used.
     pub no_cache: bool,
+    /// `--ignore-path`: absolute paths that no layer of this build has, nor anything beneath them.
+    pub ignored_paths: Vec<String>,
+    /// What the layers that this build makes are compressed with.
+    pub compression: Compression,
     /// What timestamps are set to.
     pub timestamps: Timestamps,
     /// The private directory of this and other builds.
@@ -107,6 +112,10 @@ pub struct Destination {
     pub digest_file: Option<PathBuf>,
     /// Docker's media types instead of OCI's.
     pub docker_media_types: bool,
+    /// One layer of everything that the build adds to the base image, instead of one for each step.
+    pub single_layer: bool,
+    /// Whether a tag that the registry does not allow to be moved is taken as pushed.
+    pub ignore_immutable_tags: bool,
 }
 
 /// A tagging policy and its options.
@@ -186,12 +195,25 @@ pub struct RegistryAccess {
     pub credential_helpers: Option<Vec<String>>,
     /// Where images are pulled from instead, or first.
     pub mirrors: Mirrors,
+    /// Files that say more of all this.
+    pub files: RegistryFiles,
     /// Files with certificates for single hosts.
     pub host_certificates: BTreeMap<String, CertificateFiles>,
     /// How often a request is tried in all; `None` is the default.
     pub attempts: Option<u32>,
     /// How long a registry may be silent before a request is given up and sent again.
     pub patience: Option<Duration>,
+}
+
+/// Files of other tools about registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryFiles {
+    /// A registries.conf that was named.
+    pub registries_conf: Option<PathBuf>,
+    /// Where one may be otherwise; the first that is there counts, but for what it says of short names.
+    pub default_registries_conf: Vec<PathBuf>,
+    /// Directories with a directory for each registry, in which there are a hosts.toml or certificates.
+    pub hosts_directories: Vec<PathBuf>,
 }
 
 /// Files in PEM.
@@ -227,4 +249,15 @@ pub struct Execution {
     pub layer_limit_bytes: Option<u64>,
     /// `--executor`; `None` takes the strongest that works here.
     pub executor: Option<String>,
+    /// What commands see beside the image.
+    pub surroundings: RunSurroundings,
+}
+
+/// What every command of a build sees beside the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunSurroundings {
+    /// `--network=none`: no network, where a RUN does not say otherwise itself.
+    pub without_network: bool,
+    /// `--add-host`: further lines of /etc/hosts.
+    pub hosts: Vec<(String, IpAddr)>,
 }

@@ -9,7 +9,7 @@ use cofferdam_context::FetchError;
 use cofferdam_digest::Digest;
 use cofferdam_layer::Compression;
 use cofferdam_plan::{Action, Base, DefinitionKey, InputTree, PlannedStage, StageNumber, key};
-use cofferdam_rootfs::{Layer, LayerStack, Tree};
+use cofferdam_rootfs::{Layer, LayerStack, RootPath, Tree};
 
 use crate::{
     builder::Builder,
@@ -18,6 +18,8 @@ use crate::{
     fetched::FetchedTree,
     hashed_tree::HashedTree,
     layers::{LayerFailure, StageLayer},
+    packing,
+    request::RunSurroundings,
     step, trees,
 };
 
@@ -126,9 +128,10 @@ impl<'b> Stages<'b> {
             position += 1;
             let work = self.builder.talk.begin(Kind::Step, self.title(stage, position, &planned.title));
             let unpack = last_command.is_some_and(|last| number <= last);
-            let compression = self.compression(stage.number);
+            let compression = self.step_compression(stage.number);
             let below = step::Below { layers: &layers, key, unpack, compression };
             let outcome = step::carry_out(self, planned, action, &below, &work);
+            let outcome = outcome.and_then(|outcome| self.for_image(stage.number, outcome));
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(source) => {
@@ -142,18 +145,39 @@ impl<'b> Stages<'b> {
             key = outcome.key;
             made_layer.push(outcome.layer.is_some());
             if let Some(layer) = outcome.layer {
-                (self.builder.on_layer)(stage.number, &layer);
+                if !self.builder.single_layer {
+                    (self.builder.on_layer)(stage.number, &layer);
+                }
                 layers.push(layer);
             }
         }
         Ok(StageResult { layers, made_layer, base_layers, key })
     }
 
-    /// How the layers of a stage are to be compressed: not at all if no image has them.
-    fn compression(&self, stage: StageNumber) -> Compression {
-        match self.builder.image_stages.contains(&stage) {
-            true => self.builder.write.compression,
+    /// How the layers of a stage are first written: not compressed if no image has them, or not as they are.
+    fn step_compression(&self, stage: StageNumber) -> Compression {
+        match self.builder.single_layer {
+            true => Compression::None,
+            false => self.base_compression(stage),
+        }
+    }
+
+    /// The same for the layer of a base that is a directory, which the image has in any case.
+    fn base_compression(&self, stage: StageNumber) -> Compression {
+        let is_default = self.builder.write.compression == Compression::default();
+        match is_default && self.builder.image_stages.contains(&stage) {
+            true => Compression::default(),
             false => Compression::None,
+        }
+    }
+
+    /// A step's outcome with the layer that the image has.
+    fn for_image(&self, stage: StageNumber, outcome: step::Outcome) -> Result<step::Outcome, StepError> {
+        match outcome.layer {
+            Some(layer) if self.builder.image_stages.contains(&stage) && !self.builder.single_layer => {
+                Ok(step::Outcome { layer: Some(packing::for_image(self.builder, layer)?), ..outcome })
+            }
+            layer => Ok(step::Outcome { layer, ..outcome }),
         }
     }
 
@@ -197,7 +221,14 @@ impl<'b> Stages<'b> {
             Base::Directory(name) => {
                 let title = self.title(stage, 1, &stage.title);
                 let work = self.builder.talk.begin(Kind::Step, title);
-                let outcome = step::copy_directory(self, name, self.compression(stage.number), &work);
+                let outcome = step::copy_directory(self, name, self.base_compression(stage.number), &work);
+                let is_of_the_image = self.builder.image_stages.contains(&stage.number);
+                let outcome = outcome.and_then(|outcome| match outcome.layer {
+                    Some(layer) if is_of_the_image => {
+                        Ok(step::Outcome { layer: Some(packing::for_image(self.builder, layer)?), ..outcome })
+                    }
+                    layer => Ok(step::Outcome { layer, ..outcome }),
+                });
                 let outcome = outcome
                     .map_err(|source| BuildError::NamedContext { name: name.clone(), reason: crate::chain(&source) })?;
                 work.end(if outcome.cached { Ending::Cached } else { Ending::Done });
@@ -209,16 +240,27 @@ impl<'b> Stages<'b> {
         }
     }
 
-    /// An epoch that the user chose is in the layers, so it is in their keys.
+    /// An epoch that the user chose is in the layers, and what is to be ignored is not: both are in their keys.
     pub fn rooted(&self, key: DefinitionKey) -> DefinitionKey {
-        match &self.builder.epoch_key {
-            None => key,
-            Some(epoch) => {
-                let mut hasher = key::KeyHasher::new("epoch");
-                hasher.digest(&key.0).part(epoch);
-                DefinitionKey(hasher.finish())
-            }
+        let mut key = key.0;
+        if let Some(epoch) = &self.builder.epoch_key {
+            let mut hasher = key::KeyHasher::new("epoch");
+            hasher.digest(&key).part(epoch);
+            key = hasher.finish();
         }
+        if !self.builder.ignored.is_empty() {
+            let mut hasher = key::KeyHasher::new("ignored-paths");
+            hasher.digest(&key).list(self.builder.ignored.iter().map(RootPath::as_bytes));
+            key = hasher.finish();
+        }
+        let surroundings = &self.builder.surroundings;
+        if *surroundings != RunSurroundings::default() {
+            let mut hasher = key::KeyHasher::new("run-surroundings");
+            let hosts = surroundings.hosts.iter().map(|(name, address)| format!("{name}={address}"));
+            hasher.digest(&key).part([u8::from(surroundings.without_network)]).list(hosts);
+            key = hasher.finish();
+        }
+        DefinitionKey(key)
     }
 
     /// A directory of this machine, hashed while it is read; `None` is the context.

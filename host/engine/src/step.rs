@@ -19,6 +19,7 @@ use crate::{
     error::{BuildError, StepError},
     events::{Event, Stream},
     hashed_tree::HashedTree,
+    ignored,
     layers::StageLayer,
     mounts::{MountSources, MountTree},
     packing,
@@ -231,6 +232,7 @@ fn apply(
             talk: builder.talk.clone(),
             vertex: work.vertex,
             proxies: builder.proxies.clone(),
+            surroundings: builder.surroundings.clone(),
             mounts: mount_sources(stages, action, inputs),
             cancel: builder.stop.cancel(),
             mounted: None,
@@ -263,13 +265,15 @@ fn apply(
     if !applied.output.is_empty() {
         work.output(Stream::Stderr, applied.output.into_bytes());
     }
-    let changes = match &commands {
+    let mut changes = match &commands {
         Some(commands) => commands.changes()?,
         None => rootfs.lock().unwrap_or_else(PoisonError::into_inner).take_changes(),
     };
+    let is_less = ignored::take_out(&mut changes, &builder.ignored);
     let (layer, index) = write(stages, &changes, &action.recipe, below.compression, work)?;
     drop(changes);
-    if let Some(commands) = &mut commands {
+    // A directory with more in it than the layer has is not the layer's.
+    if let Some(commands) = commands.as_mut().filter(|_| !is_less) {
         commands.hand_over(&layer, &index)?;
     }
     Ok(layer)
@@ -302,6 +306,28 @@ fn root(stages: &Stages<'_>, layers: &[Arc<StageLayer>]) -> Result<RootFs, StepE
 
 /// A layer and its index.
 type Written = (Arc<StageLayer>, Arc<LayerIndex>);
+
+/// A layer that is made of others, in the form that the image has.
+///
+/// # Errors
+/// The changes can't be had, or the layer can't be written.
+pub fn derived_layer(
+    stages: &Stages<'_>,
+    recipe: &Digest,
+    changes: impl FnOnce() -> Result<ChangeSet, StepError>,
+    work: &Work,
+) -> Result<Arc<StageLayer>, StepError> {
+    let builder = stages.builder;
+    if let Some(entry) = packing::lookup(builder, recipe, Compression::default())
+        && let Some(layer) = cached(stages, entry, DefinitionKey(*recipe), work).layer
+    {
+        return Ok(packing::for_image(builder, layer)?);
+    }
+    let (layer, _) = write(stages, &changes()?, recipe, Compression::default(), work)?;
+    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: String::new() };
+    builder.remember(&[*recipe], &entry);
+    Ok(packing::for_image(builder, layer)?)
+}
 
 /// Changes become a blob of the store: one pass over the bytes. No change is a layer too: history and layers of an image are
 /// those that BuildKit makes, where every step that works on the file system has one.

@@ -9,8 +9,8 @@ use reqwest::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    Client, ManifestType, Reference, RegistryError, Repository, RequestLine, Tag, auth::Scope, error::Missing,
-    host::Call, http::Answer, media_type, options::Direction,
+    Client, ManifestType, RateLimit, Reference, RegistryError, Repository, RequestLine, Tag, auth::Scope,
+    error::Missing, host::Call, http::Answer, media_type, options::Direction,
 };
 
 /// The most bytes of a manifest: what registries have to accept (distribution specification, "Pushing Manifests").
@@ -25,6 +25,8 @@ pub struct Manifest {
     pub digest: Digest,
     /// The bytes as they came, at most [`MAX_MANIFEST_BYTES`].
     pub bytes: Bytes,
+    /// How many more images the registry gives, if it says so.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// What a registry says about a manifest without sending it.
@@ -64,7 +66,7 @@ impl Client {
             }
         }
         let media_type = media_type(&answer, &bytes, &request)?;
-        Ok(Manifest { media_type, digest, bytes })
+        Ok(Manifest { media_type, digest, bytes, rate_limit: RateLimit::of(answer.headers()) })
     }
 
     /// Asks which manifest `reference` names now, without fetching it; none when there is none. Registries do not

@@ -11,6 +11,7 @@ mod kills;
 mod layers;
 mod messages;
 mod plugins;
+mod pushes;
 mod registry;
 mod scene;
 mod sharing;

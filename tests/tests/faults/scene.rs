@@ -29,7 +29,8 @@ impl Scene {
         Some(Self::around(Site::with_own_base("alpine")?))
     }
 
-    fn around(site: Site) -> Self {
+    /// Around a site.
+    pub fn around(site: Site) -> Self {
         fs::create_dir(site.path().join("scratch")).expect("writable");
         // A hard link has a path of its own, which /proc/PID/exe shows. The file system of the program's own file has room.
         let beside = binary().parent().expect("a directory");
@@ -191,7 +192,7 @@ impl RegistryScene {
     }
 
     pub fn port(&self) -> u16 {
-        self.registry.host().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
+        self.registry.port()
     }
 
     /// The Dockerfile, with the base behind a host.

@@ -13,6 +13,11 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
+    /// For the registry as a whole.
+    pub(crate) fn none() -> Self {
+        Self { repository: String::new(), actions: &[], mount_from: None }
+    }
+
     pub(crate) fn pull(repository: &Repository) -> Self {
         Self { repository: repository.name().to_owned(), actions: &[Action::Pull], mount_from: None }
     }
@@ -34,6 +39,9 @@ impl Scope {
     /// The `scope` values of a token request (distribution specification, "Token Scope Documentation").
     pub(crate) fn values(&self) -> BTreeSet<String> {
         let actions = self.actions.iter().map(Action::to_string).collect::<Vec<_>>().join(",");
+        if self.actions.is_empty() {
+            return BTreeSet::new();
+        }
         let own = format!("repository:{}:{actions}", self.repository);
         let from = self.mount_from.iter().map(|from| format!("repository:{from}:pull"));
         std::iter::once(own).chain(from).collect()

@@ -12,7 +12,7 @@ use url::Url;
 pub(crate) use said::MAX_BODY_BYTES;
 pub use said::Said;
 
-use crate::{Action, CredentialError, CredentialKind};
+use crate::{Action, CredentialError, CredentialKind, RateLimit};
 
 /// A request, for messages: its method and its URL without the user and the query, where signatures and tokens stand.
 #[derive(Clone, PartialEq, Eq)]
@@ -119,6 +119,16 @@ pub enum RegistryError {
         /// The registry's words.
         said: Said,
     },
+    /// A user's name and password that a registry, or its token server, does not take.
+    #[error("`{host}` does not take the user name and password: {request} refused them{said}")]
+    WrongCredentials {
+        /// The registry.
+        host: String,
+        /// The request that was refused.
+        request: RequestLine,
+        /// The registry's words.
+        said: Said,
+    },
     /// Status 403: known, but not allowed.
     #[error("`{host}` forbids us to {action} `{repository}`: {request} answered 403 to {used}{said}")]
     Denied {
@@ -148,12 +158,18 @@ pub enum RegistryError {
         said: Said,
     },
     /// Status 429 until patience ended.
-    #[error("the registry limits how often we may ask: {request} answered 429{}{said}", RetryAfter(*retry_after))]
+    #[error(
+        "the registry limits how often we may ask: {request} answered 429{}{}{said}",
+        RetryAfter(*retry_after),
+        limit.map(|limit| format!(", {limit}")).unwrap_or_default()
+    )]
     RateLimited {
         /// The request.
         request: RequestLine,
         /// How long the registry wants us to wait.
         retry_after: Option<Duration>,
+        /// How many images it still gives, if it says so.
+        limit: Option<RateLimit>,
         /// The registry's words.
         said: Said,
     },
@@ -346,6 +362,17 @@ impl RegistryError {
             | Self::Truncated { .. } => true,
             Self::Status { status, .. } => {
                 matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504) || status.as_u16() >= 520
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a registry refuses a tag because tags of this repository are never moved. There is no code for it: registries
+    /// answer 400, 403, 409 or 412, and say so in words.
+    pub fn says_immutable_tag(&self) -> bool {
+        match self {
+            Self::Status { said, .. } | Self::Denied { said, .. } => {
+                said.text().to_ascii_lowercase().contains("immutab")
             }
             _ => false,
         }

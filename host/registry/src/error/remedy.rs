@@ -13,6 +13,9 @@ impl RegistryError {
             Self::Unauthorized { host, used: CredentialKind::Basic, .. } => {
                 format!("check the user name and the password for `{host}`; an access token may have expired")
             }
+            Self::WrongCredentials { .. } => {
+                "check both; many registries want an access token in the place of the password".to_owned()
+            }
             Self::Unauthorized { host, .. } => format!("the token for `{host}` may have expired: log in again"),
             Self::Denied { repository, action, used: CredentialKind::Anonymous, .. } => {
                 format!("log in with an account that may {action} `{repository}`")

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::failure;
 use crate::{
-    RegistryError, RequestLine, Said, SlowestRate, Timeouts,
+    RateLimit, RegistryError, RequestLine, Said, SlowestRate, Timeouts,
     error::{MAX_BODY_BYTES, Waited},
     retry,
 };
@@ -154,7 +154,8 @@ impl Answer {
         let said = self.said().await;
         let (request, status) = (self.request.clone(), self.status());
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return RegistryError::RateLimited { request, retry_after: retry::retry_after(self.headers()), said };
+            let (retry_after, limit) = (retry::retry_after(self.headers()), RateLimit::of(self.headers()));
+            return RegistryError::RateLimited { request, retry_after, limit, said };
         }
         RegistryError::Status { request, status, said }
     }

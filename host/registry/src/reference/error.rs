@@ -56,6 +56,12 @@ pub enum ReferenceError {
         /// The rule that it breaks.
         reason: String,
     },
+    /// `blocked = true` in a registries.conf.
+    #[error("`{reference}` is not to be pulled: a registries.conf blocks it")]
+    Blocked {
+        /// The image.
+        reference: String,
+    },
     /// Not a tag.
     #[error("`{tag}` is not a tag: {reason}")]
     Tag {

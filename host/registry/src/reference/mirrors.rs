@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use super::{Reference, ReferenceError, RegistryHost, Repository};
+use crate::rules::{self, Found, Rule};
 
 /// A registry, or a path in one, that has the images of another registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +11,19 @@ pub struct Mirror {
     host: RegistryHost,
     /// What stands before the repository's own name, with a slash at its end unless it is empty.
     prefix: String,
+}
+
+impl Mirror {
+    /// The registry that it is in.
+    pub fn host(&self) -> &RegistryHost {
+        &self.host
+    }
+
+    /// An image whose name ends with `rest`, here.
+    pub(crate) fn in_place(&self, reference: &Reference, rest: &str) -> Result<Reference, ReferenceError> {
+        let name = format!("{}{rest}", self.prefix);
+        Ok(reference.in_repository(Repository::new(self.host.clone(), name.trim_end_matches('/'))?))
+    }
 }
 
 /// `HOST[:PORT][/PATH]`.
@@ -33,6 +47,10 @@ impl FromStr for Mirror {
 #[derive(Debug, Clone, Default)]
 pub struct Mirrors {
     of: BTreeMap<RegistryHost, Vec<Mirror>>,
+    /// What configuration files say. Mirrors that were added one by one are asked first.
+    pub rules: Vec<Rule>,
+    /// Where names without a host are looked for; empty is Docker Hub.
+    pub search: Vec<RegistryHost>,
     /// Whether a registry that has mirrors is never asked itself.
     pub instead: bool,
 }
@@ -43,11 +61,25 @@ impl Mirrors {
         self.of.entry(registry).or_default().push(mirror);
     }
 
+    /// The images that a name may mean: one, unless it has no host.
+    ///
+    /// # Errors
+    /// It is no reference.
+    pub fn meanings(&self, text: &str) -> Result<Vec<Reference>, ReferenceError> {
+        let reference: Reference = text.parse()?;
+        // With a host it begins as what was parsed of it does.
+        let is_short = reference.repository().host().is_docker_hub() && !text.starts_with("docker.io/");
+        if self.search.is_empty() || !is_short || text.starts_with("index.docker.io/") {
+            return Ok(vec![reference]);
+        }
+        self.search.iter().map(|host| format!("{host}/{text}").parse()).collect()
+    }
+
     /// Where an image may be: what is asked first, in this order, and the place that is asked last. That one is the registry
     /// that the image's name says, unless mirrors stand instead of it.
     ///
     /// # Errors
-    /// A mirror's path makes the repository's name too long.
+    /// A mirror's path makes the repository's name too long, or a configuration file says that the image is not to be pulled.
     pub fn places(&self, reference: &Reference) -> Result<(Vec<Reference>, Reference), ReferenceError> {
         let mirrors = self.of.get(reference.host()).map_or(&[][..], Vec::as_slice);
         let moved = |mirror: &Mirror| {
@@ -55,8 +87,16 @@ impl Mirrors {
             Ok(reference.in_repository(Repository::new(mirror.host.clone(), &name)?))
         };
         let mut first = mirrors.iter().map(moved).collect::<Result<Vec<_>, ReferenceError>>()?;
+        let itself = match rules::find(&self.rules, reference)? {
+            Found::Nothing => reference.clone(),
+            Found::Blocked => return Err(ReferenceError::Blocked { reference: reference.to_string() }),
+            Found::Places(places, last) => {
+                first.extend(places);
+                last
+            }
+        };
         let last = if self.instead { first.pop() } else { None };
-        Ok((first, last.unwrap_or_else(|| reference.clone())))
+        Ok((first, last.unwrap_or(itself)))
     }
 }
 
@@ -86,6 +126,21 @@ mod tests {
         assert_eq!(places(&mirrors, "quay.io/a/b"), ["quay.io/a/b:latest"]);
         let digest = format!("alpine@sha256:{}", "0".repeat(64));
         assert!(places(&mirrors, &digest)[1].ends_with(&digest));
+    }
+
+    #[test]
+    fn names_without_a_host_are_looked_for() {
+        let mut mirrors = Mirrors::default();
+        let meanings = |mirrors: &Mirrors, text: &str| -> Vec<String> {
+            mirrors.meanings(text).unwrap().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(meanings(&mirrors, "alpine"), ["docker.io/library/alpine:latest"]);
+        mirrors.search = vec!["registry.example".parse().unwrap(), RegistryHost::docker_hub()];
+        assert_eq!(meanings(&mirrors, "alpine:3"), ["registry.example/alpine:3", "docker.io/library/alpine:3"]);
+        assert_eq!(meanings(&mirrors, "team/app"), ["registry.example/team/app:latest", "docker.io/team/app:latest"]);
+        for named in ["quay.io/a/b:latest", "docker.io/library/alpine:latest", "localhost/x:latest"] {
+            assert_eq!(meanings(&mirrors, named), [named]);
+        }
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! `cofferdam build`: the habits of `docker build`.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use cofferdam_engine::{
+    BuildRequest, Compression, Destination, Execution, RegistryAccess, RunSurroundings, SourceAccess, SshSource,
+    Timestamps,
+};
+
+use super::{
+    Result, UsageError, annotations, build_arguments, credential_helpers, epoch, form, layer_limit, pairs, patience,
+    platform, plugins, registry_files, secrets::secrets,
+};
+use crate::{
+    docker_door::{BuildArguments, RegistryArguments},
+    environment::Environment,
+    outputs::Outputs,
+};
+
+/// `cofferdam build`.
+pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Result<BuildRequest> {
+    let outputs = Outputs::parse(&arguments.outputs)?;
+    let references = [arguments.tags, outputs.names].concat();
+    let push = arguments.push || outputs.push;
+    if push && references.is_empty() {
+        return Err(UsageError::Combination("`--push` needs a name: add `--tag REF`".to_owned()));
+    }
+    let image_format = match arguments.image_format.as_str() {
+        "oci" => false,
+        "docker" => true,
+        _ => return Err(form("--image-format", &arguments.image_format, "oci or docker")),
+    };
+    if arguments.refused.shm_size.is_some() {
+        return Err(UsageError::Combination(
+            "`--shm-size` is not supported: where nothing can be mounted, /dev/shm is the machine's; `RUN \
+             --mount=type=tmpfs,target=DIR,size=SIZE` gives a command memory of its own"
+                .to_owned(),
+        ));
+    }
+    if !arguments.refused.limits.is_empty() {
+        return Err(UsageError::Combination(
+            "`--ulimit` is not supported: commands have the builder's limits; set them before it (`ulimit`), or in the RUN".to_owned(),
+        ));
+    }
+    let timestamps = match arguments.timestamps.as_str() {
+        "epoch" => epoch(environment, &arguments.build_arguments)?,
+        "real" => Timestamps::Real,
+        _ => return Err(form("--timestamps", &arguments.timestamps, "epoch or real")),
+    };
+    Ok(BuildRequest {
+        working_directory: environment.working_directory(),
+        context: arguments.context,
+        dockerfile: arguments.file,
+        target: arguments.target,
+        build_arguments: build_arguments(&arguments.build_arguments, environment)?,
+        contexts: pairs("--build-context", &arguments.contexts)?,
+        secrets: secrets(&arguments.secrets, environment)?,
+        ssh: agents(&arguments.ssh, environment)?,
+        labels: pairs("--label", &arguments.labels)?,
+        platform: arguments.platform.as_deref().map(platform).transpose()?,
+        destination: Destination {
+            references,
+            push,
+            outputs: outputs.files,
+            policies: arguments.tag_policies.uses()?,
+            annotations: annotations(&arguments.annotations)?,
+            check_push: false,
+            digest_file: arguments.digest_file,
+            docker_media_types: image_format,
+            ..Destination::default()
+        },
+        no_cache: arguments.no_cache,
+        ignored_paths: Vec::new(),
+        compression: Compression::default(),
+        timestamps,
+        store: environment.store(arguments.shared.store.clone())?,
+        sources: SourceAccess { credential: environment.git_credential(), ..SourceAccess::default() },
+        registries: RegistryAccess {
+            patience: patience(&arguments.bounds)?,
+            ..registries_of_docker(arguments.registries, environment)?
+        },
+        plugins: plugins(&arguments.shared, environment)?,
+        execution: Execution {
+            executor: arguments.executor,
+            layer_limit_bytes: layer_limit(&arguments.bounds)?,
+            surroundings: RunSurroundings {
+                without_network: arguments.network.as_deref() == Some("none"),
+                hosts: arguments.hosts.iter().map(|text| host(text)).collect::<Result<_>>()?,
+            },
+        },
+        variables: environment.ci_variables(),
+    })
+}
+
+/// How registries are reached, in builds, by `push` and by `login`.
+pub fn registries_of_docker(arguments: RegistryArguments, environment: &Environment) -> Result<RegistryAccess> {
+    Ok(RegistryAccess {
+        insecure_hosts: arguments.insecure_registries,
+        skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
+        skip_tls_verify_push: arguments.skip_tls_verify,
+        skip_tls_verify_pull: arguments.skip_tls_verify,
+        docker_configs: environment.docker_configs(),
+        docker_auth_config: environment.docker_auth_config(),
+        credential_variables: environment.credential_variables(),
+        credential_helpers: credential_helpers(arguments.credential_helpers),
+        files: registry_files(arguments.files, environment),
+        ..RegistryAccess::default()
+    })
+}
+
+/// `NAME:ADDRESS` or `NAME=ADDRESS`; an IPv6 address may stand in brackets.
+fn host(text: &str) -> Result<(String, IpAddr)> {
+    let wrong = || form("--add-host", text, "NAME:ADDRESS, with an IPv4 or IPv6 address");
+    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
+    let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    let address = address.parse().ok().filter(|_| is_name).ok_or_else(wrong)?;
+    Ok((name.to_owned(), address))
+}
+
+/// `default`, which is the agent of SSH_AUTH_SOCK, `NAME=SOCKET`, or `NAME=KEY,KEY`.
+fn agents(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, SshSource>> {
+    let agent = |text: &String| {
+        let (id, paths) = match text.split_once('=') {
+            Some((id, paths)) => (id, Some(paths.to_owned())),
+            None => (text.as_str(), environment.variable("SSH_AUTH_SOCK")),
+        };
+        let paths: Vec<PathBuf> = paths
+            .iter()
+            .flat_map(|paths| paths.split(','))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect();
+        match paths.is_empty() {
+            _ if id.is_empty() => Err(form("--ssh", text, "default, NAME=SOCKET or NAME=KEY[,KEY]")),
+            false => Ok((id.to_owned(), SshSource { paths })),
+            true => Err(UsageError::Combination(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))),
+        }
+    };
+    texts.iter().map(agent).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_with_addresses() {
+        for (text, name, address) in [
+            ("db:10.0.0.1", "db", "10.0.0.1"),
+            ("my.db=::1", "my.db", "::1"),
+            ("db:[fe80::1]", "db", "fe80::1"),
+            ("db:fe80::1", "db", "fe80::1"),
+        ] {
+            assert_eq!(host(text).unwrap(), (name.to_owned(), address.parse().unwrap()), "{text}");
+        }
+        for text in ["db", "db:", ":10.0.0.1", "db:host-gateway", "d b:10.0.0.1", "db:10.0.0.1\n10.0.0.2 x"] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! From either front door's arguments to the one build request.
+
+mod docker;
+mod kaniko;
+mod secrets;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use cofferdam_engine::{Allowance, Platform, PluginAccess, RegistryFiles, Timestamps};
+
+use crate::{
+    docker_door::{Bounds, RegistryFileArguments, SharedArguments},
+    environment::Environment,
+};
+
+pub use docker::{from_docker, registries_of_docker};
+pub use kaniko::{from_kaniko, registries};
+
+/// Arguments that contradict each other, or that have no meaning. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// `--build-arg =x`, `--label x`.
+    #[error("`{flag} {value}` is not {form}")]
+    Form {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What is expected.
+        form: &'static str,
+    },
+    /// The store can't be where it would be.
+    #[error(transparent)]
+    Store(#[from] cofferdam_image::StoreError),
+    /// A flag needs another one.
+    #[error("{0}")]
+    Combination(String),
+}
+
+pub type Result<T> = std::result::Result<T, UsageError>;
+
+/// `--credential-helpers`: nothing said is all of them, and an empty text is none.
+fn credential_helpers(given: Option<Vec<String>>) -> Option<Vec<String>> {
+    given.map(|names| names.into_iter().filter(|name| !name.is_empty()).collect())
+}
+
+/// The files that were named, and where they are otherwise.
+fn registry_files(arguments: RegistryFileArguments, environment: &Environment) -> RegistryFiles {
+    const HOSTS_DIRECTORIES: [&str; 3] = ["/etc/containerd/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"];
+    let named = arguments.hosts_directories;
+    RegistryFiles {
+        registries_conf: arguments.registries_conf.filter(|path| !path.as_os_str().is_empty()),
+        default_registries_conf: environment.registries_conf(),
+        hosts_directories: if named.is_empty() { HOSTS_DIRECTORIES.map(PathBuf::from).to_vec() } else { named },
+    }
+}
+
+/// `--annotation`, at the one level that there is.
+fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let at_manifest = |text: &String| {
+        let Some((level, rest)) = text.split_once(':').filter(|(level, _)| !level.contains(['=', '.', '/'])) else {
+            return Ok(text.clone());
+        };
+        match level {
+            "manifest" => Ok(rest.to_owned()),
+            _ => Err(form("--annotation", text, "KEY=VALUE or manifest:KEY=VALUE")),
+        }
+    };
+    pairs("--annotation", &texts.iter().map(at_manifest).collect::<Result<Vec<_>>>()?)
+}
+
+/// Where plugins come from and what is granted, for builds and for the commands about plugins.
+pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<PluginAccess> {
+    let allow = shared
+        .allow_plugins
+        .iter()
+        .map(|text| text.parse::<Allowance>().map_err(|_| form("--allow-plugin", text, "NAME or NAME:CAPABILITY")));
+    Ok(PluginAccess {
+        directories: shared.plugin_directories.clone(),
+        policy_file: shared.policy.clone(),
+        allow: allow.collect::<Result<_>>()?,
+        audit_log: shared.audit_log.clone(),
+        // Beneath the store, which is this user's alone.
+        compile_cache: Some(environment.store(shared.store.clone())?.join("compiled-plugins")),
+        scratch: environment.scratch(),
+    })
+}
+
+pub fn form(flag: &'static str, value: &str, form: &'static str) -> UsageError {
+    UsageError::Form { flag, value: value.to_owned(), form }
+}
+
+fn patience(bounds: &Bounds) -> Result<Option<Duration>> {
+    let seconds = |text: &String| match text.parse() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err(form("--registry-timeout", text, "a number of seconds from 1 to 86400")),
+    };
+    bounds.registry_timeout.as_ref().map(seconds).transpose()
+}
+
+fn layer_limit(bounds: &Bounds) -> Result<Option<u64>> {
+    let size =
+        |text: &String| bytes(text).ok_or_else(|| form("--layer-limit", text, "a size, for example 500m or 20g"));
+    bounds.layer_limit.as_ref().map(size).transpose()
+}
+
+/// A number of bytes, or of KiB, MiB, GiB, TiB with the letter.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        "t" | "tb" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn platform(text: &str) -> Result<Platform> {
+    if text.contains(',') {
+        return Err(UsageError::Combination(format!("`--platform {text}`: build one platform at a time")));
+    }
+    text.parse().map_err(|_| form("--platform", text, "OS/ARCHITECTURE, for example linux/arm64"))
+}
+
+fn pairs(flag: &'static str, texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty())?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    texts.iter().map(|text| pair(text).ok_or_else(|| form(flag, text, "NAME=VALUE"))).collect()
+}
+
+/// `NAME=VALUE`; `NAME` alone takes the value from the environment and is left out if that has none.
+fn build_arguments(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, String>> {
+    let mut arguments = BTreeMap::new();
+    for text in texts {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), environment.variable(text)),
+        };
+        if name.is_empty() {
+            return Err(form("--build-arg", text, "NAME=VALUE"));
+        }
+        arguments.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(arguments)
+}
+
+/// `SOURCE_DATE_EPOCH` as a build argument, then as a variable of the environment (as BuildKit takes it).
+fn epoch(environment: &Environment, build_arguments: &[String]) -> Result<Timestamps> {
+    let given = build_arguments.iter().rev().find_map(|text| text.strip_prefix("SOURCE_DATE_EPOCH="));
+    match given.map(str::to_owned).or_else(|| environment.variable("SOURCE_DATE_EPOCH")) {
+        None => Ok(Timestamps::Automatic),
+        Some(text) if text.is_empty() => Ok(Timestamps::Automatic),
+        Some(text) => match text.parse() {
+            Ok(seconds) => Ok(Timestamps::Epoch(seconds)),
+            Err(_) => Err(form("SOURCE_DATE_EPOCH", &text, "a number of seconds since 1970")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [("7", Some(7)), ("20g", Some(20 << 30)), ("500MB", Some(500 << 20)), ("1k", Some(1024))] {
+            assert_eq!(bytes(text), size, "{text}");
+        }
+        for text in ["", "g", "-1", "1.5g", "1x", "99999999999t", "1 g"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+}
