@@ -290,7 +290,9 @@ fn an_interrupted_build_leaves_nothing() {
         assert_eq!(status.code(), Some(code), "{signal}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{signal}: {:?}", begun.elapsed());
         assert_eq!(leftovers(&site), [] as [PathBuf; 0], "{signal}");
-        assert_eq!(traces(&site.store(), &format!("sleep {seconds}")), [] as [&str; 0], "{signal}");
+        // Processes that were killed end a little later on a busy machine.
+        let left = || traces(&site.store(), &format!("sleep {seconds}"));
+        assert!(eventually(|| left().is_empty()), "{signal}: {:#?}", left());
     }
     site.dockerfile("FROM base\nRUN true\n");
     site.build(&[]).success();
