@@ -1,6 +1,9 @@
 #!/bin/sh
-# Installs what the tests need beyond the Rust toolchain: Debian packages only, and only those that are missing. Run as root on
-# Debian or Ubuntu; anywhere else it says what is missing and leaves the machine alone. A second run does nothing.
+# Installs what the tests need beyond the Rust toolchain, and only what is missing: Debian packages, as root on Debian or Ubuntu
+# (anywhere else it says what is missing and leaves the machine alone), and Python modules in a directory of the project's own. A
+# second run does nothing.
+#
+# Environment: CARGO_TARGET_DIR (whose directory `tools` has the modules).
 #
 # No service is started: Debian's docker-registry would start one, so packages are installed with services held back.
 set -eu
@@ -15,11 +18,13 @@ busybox-static busybox the base image alpine
 ca-certificates update-ca-certificates our own image
 docker-registry docker-registry the registry that images are pushed to and pulled from
 git git checkouts whose facts are compared
+iproute2 ip a network with the metadata address of clouds
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
 openssh-client ssh-keygen keys that an agent serves
+openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation
-python3-pip pip3 the Go toolchain of the base image golang
+python3-pip pip3 the Go toolchain of the base image golang, and Python modules
 runc runc running the images that were built
 skopeo skopeo judging exports and pushed images
 uidmap newuidmap user namespaces with subordinate ids
@@ -53,12 +58,31 @@ done <<EOF
 $needed
 EOF
 
+# The emulator of Amazon's services: pinned, and complete once its last file is there.
+modules() {
+    if ! is_there pip3 || [ -e "$tools/moto/complete" ]; then
+        return 0
+    fi
+    echo "installing: moto into $tools/moto" >&2
+    rm -rf "$tools/moto"
+    python3 -m pip --quiet --disable-pip-version-check install --no-warn-conflicts --target "$tools/moto" \
+        moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 boto3==1.44.8 botocore==1.44.8 >&2 || {
+        echo "moto can't be installed: tests that need it are skipped" >&2
+        return 0
+    }
+    touch "$tools/moto/complete"
+}
+tools=$(cd "$(dirname "$0")/.." && pwd)/target/tools
+[ -z "${CARGO_TARGET_DIR:-}" ] || tools=$CARGO_TARGET_DIR/tools
+
 if [ -z "$missing" ]; then
+    modules
     echo "all test tools are installed" >&2
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
     echo "tests that need these are skipped; to install them, run as root: apt-get install --no-install-recommends$missing" >&2
+    modules
     exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -78,3 +102,4 @@ echo "installing:$missing" >&2
 apt-get -q -o DPkg::Lock::Timeout=600 update >&2
 # shellcheck disable=SC2086 # a list of names
 apt-get -q -o DPkg::Lock::Timeout=600 install -y --no-install-recommends $missing >&2
+modules

@@ -2,6 +2,7 @@
 
 mod bases;
 mod campaign;
+mod cloud;
 mod events;
 pub mod fault_proxy;
 mod git_server;
@@ -10,6 +11,7 @@ mod judge;
 mod lab;
 mod layer;
 pub mod matrix;
+mod moto;
 mod noise;
 mod own_image;
 mod pipeline;
@@ -21,12 +23,14 @@ mod terminal;
 
 pub use bases::base;
 pub use campaign::{children_seconds, is_short, report};
+pub use cloud::{Certificates, Cloud, CloudAnswer, CloudRequest};
 pub use events::Events;
 pub use git_server::{GitDaemon, GitHttp, Repositories};
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};
 pub use layer::{Layer, LayerEntry};
+pub use moto::Moto;
 pub use noise::noise;
 pub use own_image::{Container, OwnImage, Variant, build_image};
 pub use pipeline::{Job, pod_arguments};

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{run, tool};
+use crate::{Certificates, run, tool};
 
 /// A running registry; ends with the handle.
 pub struct Registry {
@@ -17,34 +17,50 @@ pub struct Registry {
     password: Option<(&'static str, &'static str)>,
 }
 
+/// Whose certificate a registry shows.
+enum Tls<'a> {
+    None,
+    Own,
+    Of(&'a Certificates),
+}
+
 impl Registry {
     /// Starts one that anybody may use; `None` if the machine has no `docker-registry`.
     pub fn open() -> Option<Self> {
-        Self::start(None, false)
+        Self::start(None, Tls::None)
+    }
+
+    /// Starts one that wants this user and password, over TLS with a certificate that is shown for other names than its own.
+    pub fn with_certificates(user: &'static str, password: &'static str, certificates: &Certificates) -> Option<Self> {
+        Self::start(Some((user, password)), Tls::Of(certificates))
     }
 
     /// Starts one that wants a password.
     pub fn with_password() -> Option<Self> {
-        Self::start(Some(("pusher", "correct horse battery staple")), false)
+        Self::start(Some(("pusher", "correct horse battery staple")), Tls::None)
     }
 
     /// Starts one that speaks TLS only, with a certificate that nobody knows ([`Registry::certificate`]). Its log has a line for
     /// each request.
     pub fn with_tls() -> Option<Self> {
-        Self::start(None, true)
+        Self::start(None, Tls::Own)
     }
 
-    fn start(password: Option<(&'static str, &'static str)>, has_tls: bool) -> Option<Self> {
+    fn start(password: Option<(&'static str, &'static str)>, tls: Tls<'_>) -> Option<Self> {
         let program = tool("docker-registry")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let tls = match has_tls {
-            true => {
+        let has_tls = !matches!(tls, Tls::None);
+        let tls = match tls {
+            Tls::Own => {
                 make_certificate(&tool("openssl")?, directory.path());
                 let place = directory.path().display();
                 format!(", tls: {{certificate: {place}/cert.pem, key: {place}/key.pem}}")
             }
-            false => String::new(),
+            Tls::Of(other) => {
+                format!(", tls: {{certificate: {}, key: {}}}", other.certificate().display(), other.key().display())
+            }
+            Tls::None => String::new(),
         };
         let mut config = format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: {}}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{tls}}}\n",

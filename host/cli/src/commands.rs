@@ -15,6 +15,7 @@ use crate::{
     login_command::{self, LoginArguments, LogoutArguments},
     output::tell,
     plugin_command::{self, PluginCommand},
+    policy_command::{self, PolicyCommand},
     push_command::{self, PushArguments},
     say,
     tags_command::{self, TagsArguments},
@@ -51,9 +52,12 @@ enum Command {
     Logout(LogoutArguments),
     /// Says what works on this machine, and why not the rest
     Doctor(DoctorArguments),
-    /// Packs and shows plugins
+    /// Packs, shows and tries plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Checks the operator's policy
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Shows what tagging policies decide, without building
     Tags(TagsArguments),
     /// Prints the version
@@ -87,6 +91,7 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
             Command::Logout(arguments) => login_command::logout(&arguments, &environment),
             Command::Doctor(arguments) => doctor_command::run(&arguments, &environment),
             Command::Plugin(command) => plugin_command::run(command, &environment),
+            Command::Policy(command) => policy_command::run(command, &environment),
             Command::Tags(arguments) => tags_command::run(&arguments, &environment),
             Command::Version => version::<Cofferdam>(),
             Command::Completion { shell } => completion::<Cofferdam>(shell),

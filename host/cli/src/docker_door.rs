@@ -162,8 +162,8 @@ pub struct RegistryArguments {
     #[arg(long = "skip-tls-verify-registry", value_name = "HOST")]
     pub skip_tls_verify_registries: Vec<String>,
 
-    /// Credential helpers that are asked besides the configuration files, in the order that they have: env, gitlab, ghcr;
-    /// empty is none [default: all]
+    /// Credential helpers that are asked besides the configuration files, in the order that they have: env, google, ecr, acr,
+    /// gitlab, ghcr; empty is none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub credential_helpers: Option<Vec<String>>,
 

@@ -94,6 +94,33 @@ impl Environment {
     /// ever be asked for by name.
     pub fn credential_variables(&self) -> BTreeMap<String, Secret> {
         const NAMES: &[&str] = &[
+            "AWS_ACCESS_KEY_ID",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "AWS_DEFAULT_REGION",
+            "AWS_EC2_METADATA_DISABLED",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_ECR",
+            "AWS_ENDPOINT_URL_ECR_PUBLIC",
+            "AWS_ENDPOINT_URL_STS",
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+            "AWS_PROFILE",
+            "AWS_REGION",
+            "AWS_ROLE_ARN",
+            "AWS_ROLE_SESSION_NAME",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "AZURE_AUTHORITY_HOST",
+            "AZURE_CLIENT_ID",
+            "AZURE_CLIENT_SECRET",
+            "AZURE_FEDERATED_TOKEN",
+            "AZURE_FEDERATED_TOKEN_FILE",
+            "AZURE_TENANT_ID",
             "CI_DEPENDENCY_PROXY_PASSWORD",
             "CI_DEPENDENCY_PROXY_SERVER",
             "CI_DEPENDENCY_PROXY_USER",
@@ -101,8 +128,10 @@ impl Environment {
             "CI_REGISTRY",
             "CI_REGISTRY_PASSWORD",
             "CI_REGISTRY_USER",
+            "GCE_METADATA_HOST",
             "GITHUB_ACTOR",
             "GITHUB_TOKEN",
+            "GOOGLE_APPLICATION_CREDENTIALS",
         ];
         let of_a_registry = |name: &&str| {
             name.strip_prefix("KANIKO_").is_some_and(|rest| rest.ends_with("_USER") || rest.ends_with("_PASSWORD"))
@@ -110,6 +139,23 @@ impl Environment {
         let registries = self.variables.keys().filter_map(|name| name.to_str()).filter(of_a_registry);
         let names = NAMES.iter().copied().chain(registries);
         names.filter_map(|name| Some((name.to_owned(), Secret::new(self.variable(name)?)))).collect()
+    }
+
+    /// The files that credential helpers may be granted, by the names that capabilities give them: where the clouds' own
+    /// libraries look for them. They need not exist.
+    pub fn credential_files(&self) -> BTreeMap<String, PathBuf> {
+        let home = |path: &str| self.path("HOME").map(|home| home.join(path));
+        let gcloud = self.path("CLOUDSDK_CONFIG").or_else(|| home(".config/gcloud"));
+        let google = || gcloud.map(|directory| directory.join("application_default_credentials.json"));
+        let files = [
+            ("aws-config", self.path("AWS_CONFIG_FILE").or_else(|| home(".aws/config"))),
+            ("aws-container-token", self.path("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")),
+            ("aws-credentials", self.path("AWS_SHARED_CREDENTIALS_FILE").or_else(|| home(".aws/credentials"))),
+            ("aws-web-identity-token", self.path("AWS_WEB_IDENTITY_TOKEN_FILE")),
+            ("azure-federated-token", self.path("AZURE_FEDERATED_TOKEN_FILE")),
+            ("google-credentials", self.path("GOOGLE_APPLICATION_CREDENTIALS").or_else(google)),
+        ];
+        files.into_iter().filter_map(|(name, path)| Some((name.to_owned(), path?))).collect()
     }
 
     /// Where builders that run for Google Cloud Build say what they made: the file `images` in this directory.

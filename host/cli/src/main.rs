@@ -14,6 +14,8 @@ mod login_command;
 mod output;
 mod outputs;
 mod plugin_command;
+mod plugin_run;
+mod policy_command;
 mod progress;
 mod push_command;
 mod records;

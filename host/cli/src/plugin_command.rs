@@ -1,4 +1,4 @@
-//! `cofferdam plugin …`: packing and looking at plugins.
+//! `cofferdam plugin …`: packing, looking at and trying plugins.
 #![allow(clippy::disallowed_methods, reason = "reads and writes the files that the user names")]
 
 use std::{
@@ -9,7 +9,14 @@ use std::{
 use clap::Subcommand;
 use cofferdam_engine::plugin_host::{Manifest, Role, pack, read_manifest};
 
-use crate::{docker_door::SharedArguments, environment::Environment, exit::Exit, explain, request, say};
+use crate::{
+    docker_door::SharedArguments,
+    environment::Environment,
+    exit::Exit,
+    explain,
+    plugin_run::{self, RunArguments},
+    request, say,
+};
 
 /// Components are not larger than this, in bytes: those with a whole language inside have 20 MB.
 const COMPONENT_LIMIT_BYTES: u64 = 256 << 20;
@@ -36,6 +43,13 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Prints a plugin's digest, as `sha256` of a policy has it
+    Digest {
+        /// The component
+        file: PathBuf,
+    },
+    /// Asks one credential helper or tagging policy, without a build
+    Run(Box<RunArguments>),
     /// Lists the plugins that a build would load
     List {
         #[command(flatten)]
@@ -50,6 +64,8 @@ pub fn run(command: PluginCommand, environment: &Environment) -> Exit {
             pack_file(&file, &manifest, output.as_deref().unwrap_or(&file))
         }
         PluginCommand::Inspect { file, json } => inspect(&file, json),
+        PluginCommand::Digest { file } => digest(&file),
+        PluginCommand::Run(arguments) => return plugin_run::run(*arguments, environment),
         PluginCommand::List { shared } => return list(&shared, environment),
     };
     match done {
@@ -78,6 +94,13 @@ fn inspect(file: &Path, json: bool) -> Result<Exit, String> {
     Ok(say(&text))
 }
 
+fn digest(file: &Path) -> Result<Exit, String> {
+    let bytes = read(file)?;
+    // Of a plugin and of nothing else: what a policy pins must be one.
+    read_manifest(&bytes).map_err(|error| format!("`{}`: {error}", file.display()))?;
+    Ok(say(&format!("{}\n", cofferdam_engine::Digest::of(&bytes))))
+}
+
 fn list(shared: &SharedArguments, environment: &Environment) -> Exit {
     let access = match request::plugins(shared, environment) {
         Ok(access) => access,
@@ -91,6 +114,9 @@ fn list(shared: &SharedArguments, environment: &Environment) -> Exit {
     for plugin in host.plugins() {
         text.push_str(&described(&plugin.manifest));
         text.push_str(&format!("  digest        {}\n  from          {}\n", plugin.digest, plugin.origin));
+        if let Some(denial) = &plugin.withheld {
+            text.push_str(&format!("  does nothing  {}\n", denial.lines().next().unwrap_or_default()));
+        }
     }
     say(&text)
 }

@@ -20,6 +20,11 @@ pub struct TagPolicyArguments {
 }
 
 impl TagPolicyArguments {
+    /// One policy, which may have options behind its name.
+    pub fn of(policy: String) -> Self {
+        Self { policies: vec![policy], options: Vec::new() }
+    }
+
     /// The policies with their options, in the order of the command line.
     ///
     /// # Errors

@@ -48,6 +48,20 @@ pub struct TagsArguments {
     shared: SharedArguments,
 }
 
+impl TagsArguments {
+    /// One policy alone, without options.
+    pub fn of_policy(
+        name: String,
+        context: String,
+        tags: Vec<String>,
+        facts: Option<String>,
+        shared: SharedArguments,
+    ) -> Self {
+        let policies = TagPolicyArguments::of(name);
+        Self { context, tags, policies, print_facts: false, facts, json: false, shared }
+    }
+}
+
 /// Prints one full name a line.
 pub fn run(arguments: &TagsArguments, environment: &Environment) -> Exit {
     let facts = match facts(arguments, environment) {

@@ -6,16 +6,64 @@ use std::{
     sync::Arc,
 };
 
-use cofferdam_plugin_host::{Credential as Answer, CredentialSources, Kind, MAX_SOURCE_BYTES, PluginHost};
+use cofferdam_plugin_host::{
+    Credential as Answer, CredentialAnswer, CredentialSources, Kind, MAX_SOURCE_BYTES, PluginHost, WebAnswer,
+    WebRequest,
+};
 use cofferdam_registry::{
     Action, Client, ClientOptions, Credential, CredentialError, CredentialSource, HostCertificates, RetryPolicy,
-    Secret, SlowestRate, Timeouts,
+    Secret, SlowestRate, Timeouts, Web,
 };
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::runtime::Handle;
 
 use crate::{
     error::BuildError,
+    registry_files,
     request::{CertificateFiles, RegistryAccess},
 };
+
+/// The client for a build, whose credentials come from helpers that reach servers on `runtime`.
+///
+/// # Errors
+/// A file with certificates can't be read, or a helper that was asked for does not exist.
+pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>, runtime: &Handle) -> Result<Client, BuildError> {
+    let web = Web::new(options(access)?);
+    let sources = Arc::new(Sources::new(access, web.clone(), runtime.clone()));
+    let chosen = access.credential_helpers.as_deref().map(|names| chosen(names, plugins)).transpose()?;
+    Ok(Client::over(web, Arc::new(Helpers { plugins: plugins.clone(), sources, chosen })))
+}
+
+/// Asks one helper, whole name, without a build; none if it has no credential.
+///
+/// # Errors
+/// The helper is not for the host, or fails.
+pub fn ask(
+    access: &RegistryAccess,
+    plugins: &PluginHost,
+    helper: &str,
+    request: &HelperRequest<'_>,
+) -> Result<Option<CredentialAnswer>, BuildError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(BuildError::Runtime)?;
+    let web = Web::new(options(&registry_files::resolved(access)?)?);
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources::new(access, web, runtime.handle().clone()));
+    let actions: &[&str] = if request.push { &["pull", "push"] } else { &["pull"] };
+    let asked = plugins.credential_by(helper, request.host, request.repository, actions, &sources);
+    runtime.shutdown_background();
+    asked.map_err(BuildError::Credential)
+}
+
+/// What a helper is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct HelperRequest<'a> {
+    /// `HOST` or `HOST:PORT`, as in references.
+    pub host: &'a str,
+    /// The repository, without the host.
+    pub repository: Option<&'a str>,
+    /// Whether it is to be pushed to.
+    pub push: bool,
+}
 
 /// How the client behaves.
 ///
@@ -43,21 +91,6 @@ pub fn options(access: &RegistryAccess) -> Result<ClientOptions, BuildError> {
         host_certificates: host_certificates.collect::<Result<_, BuildError>>()?,
         ..ClientOptions::default()
     })
-}
-
-/// The client for a build.
-///
-/// # Errors
-/// A file with certificates can't be read, or a helper that was asked for does not exist.
-pub fn client(access: &RegistryAccess, plugins: &Arc<PluginHost>) -> Result<Client, BuildError> {
-    let text = access.docker_auth_config.clone().map(DockerConfig::Text);
-    let configs = text.into_iter().chain(access.docker_configs.iter().cloned().map(DockerConfig::File));
-    let sources = Sources { docker_configs: configs.collect(), variables: access.credential_variables.clone() };
-    let chosen = access.credential_helpers.as_deref().map(|names| chosen(names, plugins)).transpose()?;
-    Ok(Client::new(
-        options(access)?,
-        Arc::new(Helpers { plugins: plugins.clone(), sources: Arc::new(sources), chosen }),
-    ))
 }
 
 /// What helpers are called, less what may be left out.
@@ -125,11 +158,18 @@ impl CredentialSource for Helpers {
 /// The name by which helpers ask for configuration files in Docker's form.
 const DOCKER_CONFIG: &str = "docker-config";
 
+/// The name by which the helper for Google Cloud asks for its key or configuration, and for the token that the latter names.
+const GOOGLE_CREDENTIALS: &str = "google-credentials";
+const GOOGLE_SUBJECT_TOKEN: &str = "google-subject-token";
+
 /// What helpers may be granted of the builder's surroundings.
 struct Sources {
     /// In the order in which they count.
     docker_configs: Vec<DockerConfig>,
+    files: BTreeMap<String, PathBuf>,
     variables: BTreeMap<String, Secret>,
+    web: Web,
+    runtime: Handle,
 }
 
 /// One configuration in Docker's form.
@@ -138,20 +178,78 @@ enum DockerConfig {
     File(PathBuf),
 }
 
+impl Sources {
+    fn new(access: &RegistryAccess, web: Web, runtime: Handle) -> Self {
+        let text = access.docker_auth_config.clone().map(DockerConfig::Text);
+        let configs = text.into_iter().chain(access.docker_configs.iter().cloned().map(DockerConfig::File));
+        Self {
+            docker_configs: configs.collect(),
+            files: access.credential_files.clone(),
+            variables: access.credential_variables.clone(),
+            web,
+            runtime,
+        }
+    }
+
+    /// A file by the name that helpers have for it, if there is one.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        if name != GOOGLE_SUBJECT_TOKEN {
+            return self.files.get(name).cloned();
+        }
+        // Workload identity federation: the configuration says where the token is.
+        let path = self.files.get(GOOGLE_CREDENTIALS)?;
+        let bytes = cofferdam_rootfs::read_named_file(path, MAX_SOURCE_BYTES as u64).ok()??;
+        let configuration: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        Some(PathBuf::from(configuration.pointer("/credential_source/file")?.as_str()?))
+    }
+}
+
 impl CredentialSources for Sources {
     fn files(&self, name: &str) -> usize {
         if name == DOCKER_CONFIG { self.docker_configs.len() } else { 0 }
     }
 
     fn file(&self, name: &str, turn: usize) -> std::io::Result<Option<Vec<u8>>> {
-        match self.docker_configs.get(turn).filter(|_| name == DOCKER_CONFIG) {
-            Some(DockerConfig::Text(text)) => Ok(Some(text.expose().as_bytes().to_vec())),
-            Some(DockerConfig::File(path)) => cofferdam_rootfs::read_named_file(path, MAX_SOURCE_BYTES as u64),
-            None => Ok(None),
-        }
+        let path = match self.docker_configs.get(turn).filter(|_| name == DOCKER_CONFIG) {
+            Some(DockerConfig::Text(text)) => return Ok(Some(text.expose().as_bytes().to_vec())),
+            Some(DockerConfig::File(path)) => Some(path.clone()),
+            None => self.path(name),
+        };
+        path.map_or(Ok(None), |path| cofferdam_rootfs::read_named_file(&path, MAX_SOURCE_BYTES as u64))
     }
 
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).map(|value| value.expose().to_owned())
+    }
+
+    fn exchange(&self, request: WebRequest) -> Result<WebAnswer, String> {
+        let method = Method::from_bytes(request.method.name().as_bytes()).map_err(|error| error.to_string())?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &request.headers {
+            // The plugin host has looked at both.
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
+            let mut value = HeaderValue::from_str(value).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let sent = self.web.send(cofferdam_registry::WebRequest {
+            method,
+            url: request.url,
+            headers,
+            body: request.body.into(),
+            direct: request.direct,
+            patience: request.patience,
+            limit_bytes: request.limit_bytes,
+        });
+        // Helpers are asked on threads that may block.
+        let answer = self.runtime.block_on(sent).map_err(|error| crate::chain(&error))?;
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        Ok(WebAnswer {
+            status: answer.status,
+            headers: answer.headers.iter().filter_map(text).collect(),
+            body: answer.body.to_vec(),
+        })
     }
 }

@@ -140,6 +140,9 @@ pub enum BuildError {
         #[source]
         source: std::io::Error,
     },
+    /// A credential helper that was asked by name fails.
+    #[error(transparent)]
+    Credential(cofferdam_plugin_host::CredentialError),
     /// A credential helper that does not exist was asked for.
     #[error("there is no credential helper `{name}`: there are {}", .known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))]
     CredentialHelper {

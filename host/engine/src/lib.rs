@@ -56,6 +56,7 @@ pub use cofferdam_plan::{Platform, lint, outline as outlines, step::KeyValue};
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
 pub use cofferdam_registry::{Mirrors, RegistryError, RegistryHost, Secret};
+pub use credentials::{HelperRequest, ask as ask_helper};
 pub use dry_run::{DryStage, dry_run};
 pub use error::{BuildError, StepError};
 pub use events::{Ending, Event, Kind, Observer, Stream, Transfer, Vertex};

@@ -18,7 +18,10 @@ pub fn load(access: &PluginAccess) -> Result<PluginHost, BuildError> {
 ///
 /// `scratch` is where private temporary directories are made.
 pub(crate) fn load_for(access: &PluginAccess, scratch: Option<PathBuf>, stop: &Stop) -> Result<PluginHost, BuildError> {
-    let mut policy = Policy::load(access.policy_file.as_deref())?;
+    let mut policy = match (&access.policy_file, access.sole_policy) {
+        (Some(file), true) => Policy::read(file)?,
+        (file, _) => Policy::load(file.as_deref())?,
+    };
     for allowance in &access.allow {
         policy.allow(allowance.clone());
     }

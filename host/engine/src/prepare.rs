@@ -96,7 +96,7 @@ pub fn prepare(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(BuildError::Runtime)?;
     let registries = registry_files::resolved(&request.registries)?;
-    let client = credentials::client(&registries, &plugins)?;
+    let client = credentials::client(&registries, &plugins, runtime.handle())?;
     let files = Arc::new(LayerFiles {
         store: store.clone(),
         form: surroundings.form(),

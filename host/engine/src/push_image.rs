@@ -81,7 +81,7 @@ pub fn push_image(request: &PushRequest, observer: &Arc<dyn Observer>, stop: &St
     let parts = Parts::of(&image)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(BuildError::Runtime)?;
-    let client = credentials::client(&registry_files::resolved(&request.registries)?, &plugins)?;
+    let client = credentials::client(&registry_files::resolved(&request.registries)?, &plugins, runtime.handle())?;
     let pusher = Pusher { client, runtime: runtime.handle().clone(), image: Arc::new(image), stop: stop.clone() };
     let names: Vec<String> = destinations.iter().map(|(repository, tag)| full_name(repository, tag)).collect();
     let work = Talk::new(observer.clone()).begin(Kind::Push, format!("pushing to {}", names.join(", ")));

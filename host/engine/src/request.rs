@@ -191,6 +191,8 @@ pub struct RegistryAccess {
     pub docker_auth_config: Option<Secret>,
     /// The variables of the environment that credential helpers may be granted.
     pub credential_variables: BTreeMap<String, Secret>,
+    /// The files that credential helpers may be granted, by the names that capabilities give them.
+    pub credential_files: BTreeMap<String, PathBuf>,
     /// The helpers that are asked besides the one for those files, `credential-` may be left out; `None` is all.
     pub credential_helpers: Option<Vec<String>>,
     /// Where images are pulled from instead, or first.
@@ -232,6 +234,8 @@ pub struct PluginAccess {
     pub directories: Vec<PathBuf>,
     /// `--policy`.
     pub policy_file: Option<PathBuf>,
+    /// Whether that is looked at alone, without the operator's: to check a file, never to build.
+    pub sole_policy: bool,
     /// `--allow-plugin NAME[:CAPABILITY]`.
     pub allow: Vec<Allowance>,
     /// `--audit-log`.

@@ -25,6 +25,7 @@ pub(crate) mod credentials {
         with: {
             "cofferdam:types": super::instruction::cofferdam::types,
             "cofferdam:credentials/sources.sources": crate::credentials::SourcesHandle,
+            "cofferdam:credentials/web.web": crate::web::WebHandle,
         },
     });
 }

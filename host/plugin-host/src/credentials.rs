@@ -1,6 +1,6 @@
 //! Credential helpers.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
 
 use cofferdam_dockerfile::Diagnostic;
 use cofferdam_plugin_pack::{Capability, ParsedHost, Role};
@@ -9,19 +9,24 @@ use wasmtime::component::Resource;
 
 use crate::{
     CallError, PluginHost,
+    answer_cache::Question,
     bindings::{
         credentials::{
             cofferdam::credentials::sources::{Error as SourceError, Host, HostSources},
             exports::cofferdam::credentials::helper as wit,
         },
-        instruction::cofferdam::types::diagnostics::{Denial, Error},
+        instruction::cofferdam::types::{
+            diagnostics::{Denial, Error},
+            values::Timestamp as WitTimestamp,
+        },
     },
     call::{CallState, Witness},
     plugin::{Origin, Plugin, Ready},
     text, wasi,
+    web::{WebAnswer, WebHandle, WebRequest, WebUses},
 };
 
-/// Files and variables that helpers may be granted, by the names that capabilities give them.
+/// What helpers may be granted: files and variables, by the names that capabilities give them, and servers.
 pub trait CredentialSources: Send + Sync {
     /// How many files go by this name, the first counting most. A helper that wants the name is asked once for each, until
     /// it answers.
@@ -38,6 +43,12 @@ pub trait CredentialSources: Send + Sync {
 
     /// A variable of the environment; `None` if it isn't set.
     fn variable(&self, name: &str) -> Option<String>;
+
+    /// Sends a request that was allowed. Follows no redirect, and uses no proxy where the request says so.
+    ///
+    /// # Errors
+    /// Nobody answered, or more came than was wanted: a text for people that names the request, without its query.
+    fn exchange(&self, request: WebRequest) -> Result<WebAnswer, String>;
 }
 
 /// The most of one source that a helper is given.
@@ -48,7 +59,15 @@ const CONFIGURATION_FILES: &str = "credential-docker-config";
 
 /// Our own helpers in the order in which they are asked, which is Kaniko's: what was written down for this build first,
 /// then what the machine or the service around it may know.
-pub const OWN_HELPERS: [&str; 4] = [CONFIGURATION_FILES, "credential-env", "credential-gitlab", "credential-ghcr"];
+pub const OWN_HELPERS: [&str; 7] = [
+    CONFIGURATION_FILES,
+    "credential-env",
+    "credential-google",
+    "credential-ecr",
+    "credential-acr",
+    "credential-gitlab",
+    "credential-ghcr",
+];
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,6 +106,16 @@ pub enum CredentialError {
     /// The host is not a plain `host` or `host:port`, so no pattern can be compared with it.
     #[error("`{0}` is not a registry host")]
     Host(String),
+    /// A helper was asked by name, and is not for this host.
+    #[error("the credential helper `{plugin}` is not asked for `{host}`: {why}")]
+    NotFor {
+        /// Its name.
+        plugin: String,
+        /// The host.
+        host: String,
+        /// Its manifest's patterns, or what the policy took from it.
+        why: String,
+    },
     /// The helper was denied a source that it needs.
     #[error("the credential helper `{plugin}` was denied `{capability}`: {message}")]
     Denied {
@@ -115,7 +144,7 @@ impl PluginHost {
     /// Those from plugin directories come first, by name, then [`OWN_HELPERS`] in their order.
     ///
     /// `chosen` are the names of the helpers that may be asked besides the one for configuration files, which always is;
-    /// without it all are.
+    /// without it all are. An answer with an end is given again until shortly before it.
     ///
     /// # Errors
     /// Any [`CredentialError`]: a helper that fails is not passed over, or a build would go on without credentials.
@@ -127,19 +156,74 @@ impl PluginHost {
         sources: &Arc<dyn CredentialSources>,
         chosen: Option<&BTreeSet<String>>,
     ) -> Result<Option<CredentialAnswer>, CredentialError> {
-        let parsed = ParsedHost::parse(host).ok_or_else(|| CredentialError::Host(text::shown(host)))?;
-        let request = wit::Request {
-            host: parsed.to_string(),
-            repository: repository.map(str::to_owned),
-            actions: actions.iter().map(|&action| action.to_owned()).collect(),
-        };
+        let (parsed, request, now) = request_for(host, repository, actions)?;
         let is_chosen = |name: &str| name == CONFIGURATION_FILES || chosen.is_none_or(|chosen| chosen.contains(name));
         for plugin in self.helpers(&parsed).into_iter().filter(|plugin| is_chosen(plugin.name())) {
-            for turn in 0..turns(plugin, sources.as_ref()) {
-                if let Some(answer) = self.ask(plugin, &request, sources, turn)? {
-                    return Ok(Some(answer));
-                }
+            if let Some(answer) = self.answer_of(plugin, &request, now, sources)? {
+                return Ok(Some(answer));
             }
+        }
+        Ok(None)
+    }
+
+    /// Asks one helper by its name and nobody else.
+    ///
+    /// # Errors
+    /// As [`PluginHost::credential`], and if its manifest does not name the host.
+    pub fn credential_by(
+        &self,
+        name: &str,
+        host: &str,
+        repository: Option<&str>,
+        actions: &[&str],
+        sources: &Arc<dyn CredentialSources>,
+    ) -> Result<Option<CredentialAnswer>, CredentialError> {
+        let (parsed, request, now) = request_for(host, repository, actions)?;
+        if let Some(plugin) = self.helpers(&parsed).into_iter().find(|plugin| plugin.name() == name) {
+            return self.answer_of(plugin, &request, now, sources);
+        }
+        let withheld = self.plugins.get(name).and_then(|plugin| plugin.withheld.clone());
+        let why = withheld.unwrap_or_else(|| "its manifest does not name this host".to_owned());
+        Err(CredentialError::NotFor { plugin: name.to_owned(), host: request.host, why })
+    }
+
+    /// One helper's answer, from an earlier call if that still holds.
+    fn answer_of(
+        &self,
+        plugin: &Arc<Plugin>,
+        request: &wit::Request,
+        now: Timestamp,
+        sources: &Arc<dyn CredentialSources>,
+    ) -> Result<Option<CredentialAnswer>, CredentialError> {
+        let question = Question {
+            plugin: plugin.name().to_owned(),
+            host: request.host.clone(),
+            repository: request.repository.clone(),
+            actions: request.actions.clone(),
+        };
+        if let Some(kept) = self.answers.get(&question, now) {
+            return Ok(kept);
+        }
+        let uses = Arc::new(WebUses::default());
+        for turn in 0..turns(plugin, sources.as_ref()) {
+            let asked = self.ask(plugin, request, sources, turn, &uses);
+            // Whoever may only pull needs no credential for what is public; a push without one could only fail later.
+            let pulls = || !request.actions.iter().any(|action| action == "push");
+            let answer = match asked {
+                Err(CredentialError::Denied { capability, .. })
+                    if capability == Capability::Metadata.to_string() && pulls() =>
+                {
+                    None
+                }
+                asked => asked?,
+            };
+            if let Some(answer) = answer {
+                self.answers.keep(question, &answer, now);
+                return Ok(Some(answer));
+            }
+        }
+        if uses.any() {
+            self.answers.keep_none(question, now);
         }
         Ok(None)
     }
@@ -168,6 +252,7 @@ impl PluginHost {
         request: &wit::Request,
         sources: &Arc<dyn CredentialSources>,
         turn: usize,
+        uses: &Arc<WebUses>,
     ) -> Result<Option<CredentialAnswer>, CredentialError> {
         let mut state = self.state(plugin, self.interrupt.clone());
         state.witness.record("credentials", || request.host.clone());
@@ -176,13 +261,21 @@ impl PluginHost {
             state.wasi = Some(world.map_err(|error| self.protocol(plugin, &error))?);
         }
         let handle = SourcesHandle { sources: sources.clone(), turn, witness: state.witness.clone() };
+        let web = WebHandle {
+            sources: sources.clone(),
+            policy: self.policy.clone(),
+            witness: state.witness.clone(),
+            uses: uses.clone(),
+            waited: Default::default(),
+        };
         let (result, _) = plugin.call(&self.runtime, state, |store, ready| {
             let Ready::Credentials(pre) = ready else {
                 return Err(wasmtime::Error::msg("the plugin is not a credential helper"));
             };
-            let handle = store.data_mut().table.push(handle)?;
-            let borrowed = Resource::new_borrow(handle.rep());
-            pre.instantiate(&mut *store)?.cofferdam_credentials_helper().call_get(store, request, borrowed)
+            let sources = store.data_mut().table.push(handle)?;
+            let web = store.data_mut().table.push(web)?;
+            let (sources, web) = (Resource::new_borrow(sources.rep()), Resource::new_borrow(web.rep()));
+            pre.instantiate(&mut *store)?.cofferdam_credentials_helper().call_get(store, request, sources, web)
         });
         let name = || plugin.name().to_owned();
         match result? {
@@ -191,16 +284,38 @@ impl PluginHost {
                 expires_at: answer.expires_at.map(|at| Timestamp { seconds: at.seconds, nanoseconds: at.nanoseconds }),
                 plugin: name(),
             })),
-            Err(Error::Denied(denial)) => Err(CredentialError::Denied {
-                plugin: name(),
-                capability: text::shown(&denial.capability),
-                message: text::shown(&denial.message),
-            }),
+            Err(Error::Denied(denial)) => {
+                let own = uses.denied().filter(|(capability, _)| capability.to_string() == denial.capability);
+                let message = own.map_or_else(|| text::shown(&denial.message), |(_, message)| message);
+                Err(CredentialError::Denied { plugin: name(), capability: text::shown(&denial.capability), message })
+            }
             Err(Error::Invalid(found) | Error::Unsupported(found)) => {
                 Err(CredentialError::Refused { plugin: name(), diagnostic: text::diagnostic(found) })
             }
         }
     }
+}
+
+/// What a helper is told, for a host that was parsed.
+fn request_for(
+    host: &str,
+    repository: Option<&str>,
+    actions: &[&str],
+) -> Result<(ParsedHost, wit::Request, Timestamp), CredentialError> {
+    let parsed = ParsedHost::parse(host).ok_or_else(|| CredentialError::Host(text::shown(host)))?;
+    let now = now();
+    let request = wit::Request {
+        host: parsed.to_string(),
+        repository: repository.map(str::to_owned),
+        actions: actions.iter().map(|&action| action.to_owned()).collect(),
+        now: WitTimestamp { seconds: now.seconds, nanoseconds: now.nanoseconds },
+    };
+    Ok((parsed, request, now))
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() }
 }
 
 /// How often a helper is asked at most: as often as there are files by a name that it wants.
@@ -215,14 +330,19 @@ fn turns(plugin: &Plugin, sources: &dyn CredentialSources) -> usize {
 fn credential(of: wit::Credential) -> Credential {
     match of {
         wit::Credential::Basic(wit::Basic { username, password }) => {
-            Credential::Basic { username, password: Secret(password) }
+            Credential::Basic { username, password: Secret::new(password) }
         }
-        wit::Credential::Bearer(token) => Credential::Bearer(Secret(token)),
-        wit::Credential::IdentityToken(token) => Credential::IdentityToken(Secret(token)),
+        wit::Credential::Bearer(token) => Credential::Bearer(Secret::new(token)),
+        wit::Credential::IdentityToken(token) => Credential::IdentityToken(Secret::new(token)),
     }
 }
 
 impl Secret {
+    /// Hides a text.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text itself, for the registry client alone.
     pub fn expose(&self) -> &str {
         &self.0

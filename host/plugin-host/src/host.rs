@@ -13,6 +13,7 @@ use cofferdam_plugin_pack::{Manifest, Role, read_manifest};
 
 use crate::{
     AuditLog, CallError, Fault, FaultKind, Interrupt, Limits, PluginError, Policy,
+    answer_cache::AnswerCache,
     call::{CallState, Witness},
     compile_cache::CompileCache,
     embedded, imports,
@@ -43,7 +44,8 @@ pub struct HostOptions {
 /// All plugins of this run.
 pub struct PluginHost {
     pub(crate) runtime: Runtime,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) answers: AnswerCache,
     pub(crate) scratch: PathBuf,
     pub(crate) interrupt: Option<Interrupt>,
     audit: Option<Arc<AuditLog>>,
@@ -63,6 +65,8 @@ pub struct PluginFacts {
     pub digest: Digest,
     /// Where it came from.
     pub origin: Origin,
+    /// For one of our own: what the policy took from it, so that it answers nothing.
+    pub withheld: Option<String>,
 }
 
 /// A JavaScript or Python component with its language inside has some 20 MB.
@@ -83,7 +87,8 @@ impl PluginHost {
         let mut host = Self {
             runtime,
             limits: policy.limits(limits),
-            policy,
+            policy: Arc::new(policy),
+            answers: AnswerCache::default(),
             scratch: scratch.unwrap_or_else(env::temp_dir),
             interrupt,
             audit,
@@ -113,6 +118,7 @@ impl PluginHost {
             manifest: plugin.manifest.clone(),
             digest: plugin.digest,
             origin: plugin.origin.clone(),
+            withheld: plugin.withheld.clone(),
         };
         self.plugins.values().map(facts).collect()
     }

@@ -134,9 +134,12 @@ fn imports_of(kind: Kind) -> &'static [&'static str] {
             "cofferdam:fs/execution",
             "cofferdam:instruction/steps",
         ],
-        Kind::Credentials => {
-            &["cofferdam:types/diagnostics", "cofferdam:types/values", "cofferdam:credentials/sources"]
-        }
+        Kind::Credentials => &[
+            "cofferdam:types/diagnostics",
+            "cofferdam:types/values",
+            "cofferdam:credentials/sources",
+            "cofferdam:credentials/web",
+        ],
         Kind::Tags => &["cofferdam:types/diagnostics", "cofferdam:types/values"],
     }
 }

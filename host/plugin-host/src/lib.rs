@@ -16,6 +16,7 @@
               crate's own business with the machine"
 )]
 
+mod answer_cache;
 mod audit;
 mod bindings;
 mod call;
@@ -38,6 +39,7 @@ mod seed;
 mod tags;
 mod text;
 mod wasi;
+mod web;
 
 pub use audit::AuditLog;
 pub use call::Interrupt;
@@ -59,3 +61,4 @@ pub use limits::Limits;
 pub use plugin::Origin;
 pub use policy::{Allowance, OPERATOR_POLICY, Policy, PolicyError, RunNetwork};
 pub use tags::{CiFacts, Decision, Facts, GitFacts, Naming, PublishedTag, Requested, TagsError};
+pub use web::{WebAnswer, WebMethod, WebRequest};

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::Kind;
+use crate::{HostPattern, Kind};
 
 /// One capability, spelled the same in a plugin's manifest, in the operator's policy and on the command line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,24 +25,30 @@ pub enum Capability {
     File(String),
     /// `env:NAME`: reading one variable of the builder's environment; `env:PREFIX*`: all whose names start so.
     Variable(String),
+    /// `http:HOST-PATTERN`: requests over TLS to these servers, which the host makes. Without TLS only to this machine itself.
+    Http(HostPattern),
+    /// `metadata`: requests to the address at which a cloud tells a machine its credentials. Granted or denied when it is
+    /// used, so that a helper with other sources works without.
+    Metadata,
 }
 
 /// A text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a capability: there are `context`, `stages`, `fetch`, `rootfs`, `exec`, `secrets`, `published-tags`, \
-     `file:NAME`, `env:NAME` and `env:PREFIX*`"
+     `file:NAME`, `env:NAME`, `env:PREFIX*`, `http:HOST-PATTERN` and `metadata`"
 )]
 pub struct ParseCapabilityError(String);
 
 impl Capability {
-    /// Whether who holds this one may also use `other`: the same, or a variable of a prefix.
+    /// Whether who holds this one may also use `other`: the same, a variable of a prefix, or hosts of a wider pattern.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Variable(held), Self::Variable(name)) => match held.strip_suffix('*') {
                 Some(prefix) => name.starts_with(prefix),
                 None => held == name,
             },
+            (Self::Http(held), Self::Http(other)) => held.covers(other),
             _ => self == other,
         }
     }
@@ -53,7 +59,7 @@ impl Capability {
             Self::Context | Self::Stages | Self::Fetch | Self::Rootfs | Self::Exec | Self::Secrets => {
                 kind == Kind::Instruction
             }
-            Self::File(_) | Self::Variable(_) => kind == Kind::Credentials,
+            Self::File(_) | Self::Variable(_) | Self::Http(_) | Self::Metadata => kind == Kind::Credentials,
             Self::PublishedTags => kind == Kind::Tags,
         }
     }
@@ -71,6 +77,8 @@ impl fmt::Display for Capability {
             Self::PublishedTags => f.write_str("published-tags"),
             Self::File(name) => write!(f, "file:{name}"),
             Self::Variable(name) => write!(f, "env:{name}"),
+            Self::Http(pattern) => write!(f, "http:{pattern}"),
+            Self::Metadata => f.write_str("metadata"),
         }
     }
 }
@@ -92,6 +100,7 @@ impl FromStr for Capability {
             "published-tags" => Ok(Self::PublishedTags),
             "exec" => Ok(Self::Exec),
             "secrets" => Ok(Self::Secrets),
+            "metadata" => Ok(Self::Metadata),
             _ => match text.split_once(':') {
                 Some(("file", name)) if plain(name, b"-_.") && !name.starts_with('.') => {
                     Ok(Self::File(name.to_owned()))
@@ -99,6 +108,10 @@ impl FromStr for Capability {
                 // A star alone would be the whole environment.
                 Some(("env", name)) if plain(name.strip_suffix('*').unwrap_or(name), b"_") => {
                     Ok(Self::Variable(name.to_owned()))
+                }
+                // A star alone would be the whole network.
+                Some(("http", pattern)) if pattern != "*" => {
+                    HostPattern::parse(pattern).map(Self::Http).map_err(|_| error())
                 }
                 _ => Err(error()),
             },
@@ -112,9 +125,19 @@ mod tests {
 
     #[test]
     fn parses_what_it_prints_and_nothing_else() {
-        for text in
-            ["context", "stages", "rootfs", "exec", "secrets", "file:docker-config", "env:AWS_REGION", "env:KANIKO_*"]
-        {
+        for text in [
+            "context",
+            "stages",
+            "rootfs",
+            "exec",
+            "secrets",
+            "file:docker-config",
+            "env:AWS_REGION",
+            "env:KANIKO_*",
+            "http:sts.*.amazonaws.com",
+            "http:[::1]:5000",
+            "metadata",
+        ] {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
         for text in [
@@ -130,7 +153,12 @@ mod tests {
             "env:A**",
             "env:A*B",
             "network",
-            "http:x",
+            "http:",
+            "http:*",
+            "http:*.com",
+            "http:https://x.example",
+            "http:x.example/path",
+            "metadata:x",
         ] {
             assert!(text.parse::<Capability>().is_err(), "{text}");
         }
@@ -144,6 +172,7 @@ mod tests {
         assert!(covers("env:A", "env:A") && covers("exec", "exec"));
         assert!(!covers("env:KANIKO_*", "env:KANIK") && !covers("env:KANIKO_*", "env:XKANIKO_A"));
         assert!(!covers("env:A", "env:AB") && !covers("env:A", "env:A*") && !covers("env:AB*", "env:A*"));
+        assert!(covers("http:*.x.example", "http:a.x.example") && !covers("http:a.x.example", "http:*.x.example"));
         assert!(!covers("env:A*", "file:A") && !covers("exec", "secrets"));
     }
 }

@@ -1,9 +1,9 @@
-//! Patterns of registry hosts, compared label by label on hosts that were parsed first.
+//! Patterns of hosts, compared label by label on hosts that were parsed first.
 
 use std::fmt;
 
-/// Which registry hosts a credential helper answers for: `*`, `ghcr.io`, `registry.example:5000`, or `*.azurecr.io`
-/// (one or more labels in place of the star, never none).
+/// Which hosts are meant: `*`, `ghcr.io`, `registry.example:5000`, `*.azurecr.io` (one or more labels in place of a leading
+/// star, never none), or `api.ecr.*.amazonaws.com` (exactly one label in place of an inner star).
 ///
 /// A pattern without a port covers the host without a port and with `:443`, the port that HTTPS means (RFC 9110
 /// §4.2.2); another port is another server.
@@ -11,10 +11,18 @@ use std::fmt;
 pub enum HostPattern {
     /// Every host.
     Any,
-    /// This host.
-    Exact(ParsedHost),
-    /// Every host beneath this one.
-    Beneath(ParsedHost),
+    /// Hosts with these labels.
+    Labels(HostLabels),
+}
+
+/// The labels of a pattern that is not the star alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostLabels {
+    /// Whether one or more labels stand before these.
+    beneath: bool,
+    /// From the left; none is any label.
+    labels: Vec<Option<String>>,
+    port: Option<u16>,
 }
 
 /// A registry's host, parsed: a name of labels (RFC 1123 §2.1, plus `_`), or a bracketed IPv6 address, and a port.
@@ -26,7 +34,10 @@ pub struct ParsedHost {
 
 /// A text that is not a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a host pattern: write `*`, `registry.example`, `registry.example:5000` or `*.registry.example`")]
+#[error(
+    "`{0}` is not a host pattern: write `*`, `registry.example`, `registry.example:5000`, `*.registry.example` or \
+     `api.*.registry.example`"
+)]
 pub struct ParseHostPatternError(String);
 
 impl ParsedHost {
@@ -55,42 +66,69 @@ impl ParsedHost {
         };
         labels.iter().all(fine).then_some(Self { labels, port })
     }
-
-    fn port_or_https(&self) -> u16 {
-        self.port.unwrap_or(443)
-    }
 }
 
 impl HostPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// It is none of the four forms.
+    /// It is none of the forms.
     pub fn parse(text: &str) -> Result<Self, ParseHostPatternError> {
         let error = || ParseHostPatternError(text.chars().take(100).collect());
         if text == "*" {
             return Ok(Self::Any);
         }
-        match text.strip_prefix("*.") {
-            // A star over a single label would be a star over a whole top-level domain.
-            Some(suffix) => {
-                ParsedHost::parse(suffix).filter(|host| host.labels.len() > 1).map(Self::Beneath).ok_or_else(error)
+        let (beneath, rest) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
+        // A label that no star stands for takes its place while the rest is parsed; the places are those of the text.
+        let stars: Vec<bool> = rest.split('.').map(|label| label == "*").collect();
+        let filled: Vec<&str> = rest.split('.').map(|label| if label == "*" { "star" } else { label }).collect();
+        let host = ParsedHost::parse(&filled.join(".")).ok_or_else(error)?;
+        let labels: Vec<Option<String>> =
+            host.labels.into_iter().zip(&stars).map(|(label, &star)| (!star).then_some(label)).collect();
+        if beneath || stars.contains(&true) {
+            // A star before a single label would be a star over a whole top-level domain, and one before a number covers
+            // addresses, which are only ever meant one by one.
+            let [.., Some(_), Some(last)] = labels.as_slice() else { return Err(error()) };
+            if last.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(error());
             }
-            None => ParsedHost::parse(text).map(Self::Exact).ok_or_else(error),
         }
+        Ok(Self::Labels(HostLabels { beneath, labels, port: host.port }))
     }
 
     /// Whether it covers a host.
     pub fn matches(&self, host: &ParsedHost) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(exact) => exact.labels == host.labels && exact.port_or_https() == host.port_or_https(),
-            Self::Beneath(suffix) => {
-                host.labels.len() > suffix.labels.len()
-                    && host.labels.ends_with(&suffix.labels)
-                    && suffix.port_or_https() == host.port_or_https()
-            }
+        self.covers(&Self::from(host.clone()))
+    }
+
+    /// Whether it covers every host that the other one covers.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Labels(_), Self::Any) => false,
+            (Self::Labels(ours), Self::Labels(theirs)) => ours.cover(theirs),
         }
+    }
+}
+
+impl From<ParsedHost> for HostPattern {
+    fn from(host: ParsedHost) -> Self {
+        let labels = host.labels.into_iter().map(Some).collect();
+        Self::Labels(HostLabels { beneath: false, labels, port: host.port })
+    }
+}
+
+impl HostLabels {
+    fn cover(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.labels.len(), other.labels.len());
+        let long_enough = match self.beneath {
+            true => theirs + usize::from(other.beneath) > ours,
+            false => theirs == ours && !other.beneath,
+        };
+        let covered = |(ours, theirs): (&Option<String>, &Option<String>)| ours.is_none() || ours == theirs;
+        long_enough
+            && self.port.unwrap_or(443) == other.port.unwrap_or(443)
+            && self.labels.iter().zip(&other.labels[theirs - ours..]).all(covered)
     }
 }
 
@@ -106,11 +144,10 @@ impl fmt::Display for ParsedHost {
 
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Exact(host) => fmt::Display::fmt(host, f),
-            Self::Beneath(suffix) => write!(f, "*.{suffix}"),
-        }
+        let Self::Labels(HostLabels { beneath, labels, port }) = self else { return f.write_str("*") };
+        let labels: Vec<&str> = labels.iter().map(|label| label.as_deref().unwrap_or("*")).collect();
+        write!(f, "{}{}", if *beneath { "*." } else { "" }, labels.join("."))?;
+        port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -157,6 +194,36 @@ mod tests {
     }
 
     #[test]
+    fn an_inner_star_is_one_label() {
+        assert!(matches("api.ecr.*.amazonaws.com", "api.ecr.eu-west-1.amazonaws.com"));
+        assert!(matches("*.dkr.ecr.*.amazonaws.com", "123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
+        for host in [
+            "api.ecr.amazonaws.com",
+            "api.ecr.a.b.amazonaws.com",
+            "api.ecr.x.amazonaws.com.evil.example",
+            "x.api.ecr.eu-west-1.amazonaws.com",
+        ] {
+            assert!(!matches("api.ecr.*.amazonaws.com", host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_wider_pattern_covers_a_narrower_one() {
+        let covers =
+            |wide: &str, narrow: &str| HostPattern::parse(wide).unwrap().covers(&HostPattern::parse(narrow).unwrap());
+        for (wide, narrow) in [
+            ("*", "*.amazonaws.com"),
+            ("*.amazonaws.com", "*.amazonaws.com"),
+            ("*.amazonaws.com", "api.ecr.*.amazonaws.com"),
+            ("*.amazonaws.com", "*.s3.amazonaws.com"),
+            ("sts.*.amazonaws.com", "sts.eu-west-1.amazonaws.com:443"),
+        ] {
+            assert!(covers(wide, narrow) && (wide == narrow || !covers(narrow, wide)), "{wide} {narrow}");
+        }
+        assert!(!covers("sts.*.amazonaws.com", "*.amazonaws.com") && !covers("a.example", "a.example:8443"));
+    }
+
+    #[test]
     fn a_port_makes_another_server() {
         assert!(matches("ghcr.io", "ghcr.io:443"));
         assert!(!matches("ghcr.io", "ghcr.io:5000"));
@@ -173,8 +240,9 @@ mod tests {
     }
 
     #[test]
-    fn patterns_over_top_level_domains_and_in_the_middle_are_refused() {
-        for pattern in ["*.io", "**", "a*.example", "*", "x.*.example", "*.", ""] {
+    fn patterns_over_top_level_domains_and_addresses_are_refused() {
+        for pattern in ["*.io", "**", "a*.example", "*", "x.*.example", "*.", "", "*.0.1", "10.*.0.1", "*.*.io", "[*]"]
+        {
             assert_eq!(HostPattern::parse(pattern).is_ok(), pattern == "*", "{pattern}");
         }
     }

@@ -12,7 +12,7 @@ mod section;
 
 pub use api::{ApiVersion, OFFERED};
 pub use capability::Capability;
-pub use host_pattern::{HostPattern, ParsedHost};
+pub use host_pattern::{HostLabels, HostPattern, ParsedHost};
 pub use manifest::{Kind, Manifest, ManifestError, Role};
 pub use pack::{PackError, pack};
 pub use section::{MAX_MANIFEST_BYTES, SECTION, SectionError, read_manifest};

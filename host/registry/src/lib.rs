@@ -26,6 +26,7 @@ mod retry;
 mod rules;
 mod secret;
 mod upload;
+mod web;
 
 pub use client::Client;
 pub use credential::{Action, Credential, CredentialError, CredentialKind, CredentialSource, NoCredentials};
@@ -39,3 +40,4 @@ pub use rate_limit::RateLimit;
 pub use reference::{Mirror, Mirrors, Reference, ReferenceError, RegistryHost, Repository, Tag};
 pub use rules::{HostFiles, HostsToml, Prefix, RegistriesConf, Rule, RuleError, RuleMirror};
 pub use secret::Secret;
+pub use web::{Web, WebAnswer, WebRequest};

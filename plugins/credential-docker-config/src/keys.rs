@@ -40,10 +40,11 @@ fn same_host(host: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cofferdam_plugin_sdk::testing::push_to;
 
     fn best(keys: &[&str], host: &str, repository: &str) -> Vec<String> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let request = Request { host: host.to_owned(), repository: Some(repository.to_owned()), actions: Vec::new() };
+        let request = Request { repository: Some(repository.to_owned()), ..push_to(host) };
         best_first(keys.iter(), &request).into_iter().cloned().collect()
     }
 

@@ -3,12 +3,11 @@
 //! Only `auths` counts: `credsStore` and `credHelpers` name native programs, which this builder does not run. No message
 //! quotes the file: it is full of secrets.
 
-mod base64;
 mod keys;
 
 use cofferdam_plugin_sdk::{
-    CredentialHelper, Diagnostic, DiagnosticExt,
-    credentials::{Answer, Basic, Credential, Error, Request, Sources},
+    CredentialHelper, Diagnostic, DiagnosticExt, base64,
+    credentials::{Answer, Basic, Credential, Error, Request, Sources, Web},
     diagnostics::error,
     json::{self, Value},
 };
@@ -22,7 +21,7 @@ cofferdam_plugin_sdk::export_credentials!(crate::DockerConfig);
 const TOKEN_USER: &str = "<token>";
 
 impl CredentialHelper for DockerConfig {
-    fn get(request: &Request, sources: &dyn Sources) -> Result<Option<Answer>, Error> {
+    fn get(request: &Request, sources: &dyn Sources, _web: &dyn Web) -> Result<Option<Answer>, Error> {
         let Some(content) = sources.file("docker-config")? else { return Ok(None) };
         find(request, &content).map_err(Error::Invalid)
     }
@@ -101,14 +100,13 @@ fn malformed(what: &str) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cofferdam_plugin_sdk::testing::MemorySources;
+    use cofferdam_plugin_sdk::testing::{MemorySources, Servers, push_to};
 
     fn get(config: &str, host: &str, repository: Option<&str>) -> Result<Option<Credential>, Error> {
         let mut sources = MemorySources::default();
         sources.files.insert("docker-config".into(), config.into());
-        let request =
-            Request { host: host.into(), repository: repository.map(str::to_owned), actions: vec!["pull".into()] };
-        Ok(DockerConfig::get(&request, &sources)?.map(|answer| answer.credential))
+        let request = Request { repository: repository.map(str::to_owned), ..push_to(host) };
+        Ok(DockerConfig::get(&request, &sources, &Servers::default())?.map(|answer| answer.credential))
     }
 
     fn shape(credential: Option<Credential>) -> String {
@@ -184,8 +182,8 @@ mod tests {
 
     #[test]
     fn without_a_file_or_auths_there_is_nothing() {
-        let request = Request { host: "r.example".into(), repository: None, actions: Vec::new() };
-        assert!(DockerConfig::get(&request, &MemorySources::default()).unwrap().is_none());
+        let found = DockerConfig::get(&push_to("r.example"), &MemorySources::default(), &Servers::default());
+        assert!(found.unwrap().is_none());
         assert_eq!(shape(get(r#"{"credsStore": "desktop"}"#, "r.example", None).unwrap()), "none");
     }
 }

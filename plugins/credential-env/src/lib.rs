@@ -5,7 +5,7 @@
 
 use cofferdam_plugin_sdk::{
     CredentialHelper,
-    credentials::{Answer, Error, Request, Sources, basic},
+    credentials::{Answer, Error, Request, Sources, Web, basic},
 };
 
 /// The helper.
@@ -17,7 +17,7 @@ cofferdam_plugin_sdk::export_credentials!(crate::Variables);
 const DOCKER_HUB: [&str; 2] = ["index.docker.io", "docker.io"];
 
 impl CredentialHelper for Variables {
-    fn get(request: &Request, sources: &dyn Sources) -> Result<Option<Answer>, Error> {
+    fn get(request: &Request, sources: &dyn Sources, _web: &dyn Web) -> Result<Option<Answer>, Error> {
         let hosts = if request.host == DOCKER_HUB[1] { &DOCKER_HUB[..] } else { &[request.host.as_str()][..] };
         for name in hosts.iter().flat_map(|host| names(host)) {
             let found = sources.pair(&format!("KANIKO_{name}_USER"), &format!("KANIKO_{name}_PASSWORD"))?;

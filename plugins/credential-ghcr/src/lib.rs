@@ -2,7 +2,7 @@
 
 use cofferdam_plugin_sdk::{
     CredentialHelper,
-    credentials::{Answer, Basic, Error, Request, Sources, basic},
+    credentials::{Answer, Basic, Error, Request, Sources, Web, basic},
 };
 
 /// The helper.
@@ -15,7 +15,7 @@ const ANY_USER: &str = "unset";
 
 impl CredentialHelper for Ghcr {
     // The manifest names the one host, and the host program asks for no other.
-    fn get(_: &Request, sources: &dyn Sources) -> Result<Option<Answer>, Error> {
+    fn get(_: &Request, sources: &dyn Sources, _web: &dyn Web) -> Result<Option<Answer>, Error> {
         let Some(password) = sources.value("GITHUB_TOKEN")? else { return Ok(None) };
         let username = sources.value("GITHUB_ACTOR")?.unwrap_or_else(|| ANY_USER.to_owned());
         Ok(Some(basic(Basic { username, password })))

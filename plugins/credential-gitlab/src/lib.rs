@@ -3,7 +3,7 @@
 
 use cofferdam_plugin_sdk::{
     CredentialHelper,
-    credentials::{Answer, Basic, Error, Request, Sources, basic},
+    credentials::{Answer, Basic, Error, Request, Sources, Web, basic},
 };
 
 /// The helper.
@@ -15,7 +15,7 @@ cofferdam_plugin_sdk::export_credentials!(crate::GitLab);
 const TOKEN_USER: &str = "gitlab-ci-token";
 
 impl CredentialHelper for GitLab {
-    fn get(request: &Request, sources: &dyn Sources) -> Result<Option<Answer>, Error> {
+    fn get(request: &Request, sources: &dyn Sources, _web: &dyn Web) -> Result<Option<Answer>, Error> {
         let is_host = |variable| Ok::<_, Error>(sources.value(variable)?.is_some_and(|it| same(&it, &request.host)));
         let mut found = None;
         if is_host("CI_REGISTRY")? {

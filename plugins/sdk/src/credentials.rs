@@ -6,11 +6,14 @@ pub use crate::bindings::credentials::{
     cofferdam::credentials::sources::Error as SourceError,
     exports::cofferdam::credentials::helper::{Answer, Basic, Credential, Request},
 };
-pub use crate::bindings::instruction::cofferdam::types::diagnostics::Error;
 use crate::{
-    bindings::credentials::{cofferdam::credentials::sources, exports::cofferdam::credentials::helper::Guest},
+    bindings::credentials::{
+        cofferdam::credentials::{sources, web},
+        exports::cofferdam::credentials::helper::Guest,
+    },
     diagnostics,
 };
+pub use crate::{bindings::instruction::cofferdam::types::diagnostics::Error, web::Web};
 
 /// The granted files and variables; absent ones answer none.
 pub trait Sources {
@@ -31,6 +34,15 @@ pub trait Sources {
     /// As [`Sources::variable`].
     fn value(&self, name: &str) -> Result<Option<String>, SourceError> {
         Ok(self.variable(name)?.filter(|value| !value.is_empty()))
+    }
+
+    /// A file that is text, without white space around it: a token.
+    ///
+    /// # Errors
+    /// As [`Sources::file`].
+    fn text(&self, name: &str) -> Result<Option<String>, SourceError> {
+        let text = self.file(name)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok(text.filter(|text| !text.is_empty()))
     }
 
     /// A user name and a password, if two variables have them.
@@ -54,7 +66,7 @@ pub trait CredentialHelper: 'static {
     ///
     /// # Errors
     /// A source can't be read or understood. A message must never quote a source's content.
-    fn get(request: &Request, sources: &dyn Sources) -> Result<Option<Answer>, Error>;
+    fn get(request: &Request, sources: &dyn Sources, web: &dyn Web) -> Result<Option<Answer>, Error>;
 }
 
 /// Exports a type that implements [`CredentialHelper`] as this component's helper.
@@ -73,8 +85,8 @@ macro_rules! export_credentials {
 pub struct Adapter<T>(PhantomData<T>);
 
 impl<T: CredentialHelper> Guest for Adapter<T> {
-    fn get(request: Request, sources: &sources::Sources) -> Result<Option<Answer>, Error> {
-        T::get(&request, sources)
+    fn get(request: Request, sources: &sources::Sources, web: &web::Web) -> Result<Option<Answer>, Error> {
+        T::get(&request, sources, web)
     }
 }
 

@@ -31,6 +31,14 @@ impl Value {
         }
     }
 
+    /// A number of seconds, without what lies behind the point. As text too: some services write it so.
+    pub fn as_seconds(&self) -> Option<i64> {
+        match self {
+            Self::Number(text) | Self::String(text) => text.parse::<f64>().ok().map(|seconds| seconds as i64),
+            _ => None,
+        }
+    }
+
     /// The member of an object.
     pub fn get(&self, key: &str) -> Option<&Value> {
         match self {
@@ -70,6 +78,20 @@ pub fn string_array(text: &str) -> Option<Vec<String>> {
             .collect(),
         _ => None,
     }
+}
+
+/// A text as JSON writes it, with its quotation marks.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\0'..='\x1f' => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 struct Reader<'a> {
@@ -272,6 +294,13 @@ mod tests {
         assert_eq!(entry.get("auth").and_then(Value::as_str), Some("eA=="));
         for text in ["", "{", "{\"a\"}", "{\"a\":1,}", "01", "-", "1.", "tru", "{\"a\":1}}", "{a:1}"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_reads_back() {
+        for text in ["", "a\"b\\c", "-----BEGIN\n\u{1}é\u{1f600}"] {
+            assert_eq!(parse(&quoted(text)).ok().unwrap().as_str(), Some(text));
         }
     }
 

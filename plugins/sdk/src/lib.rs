@@ -13,6 +13,7 @@
 //! plugin's whole logic without WebAssembly.
 
 pub mod accounts;
+pub mod base64;
 pub mod bindings;
 pub mod credentials;
 pub mod diagnostics;
@@ -26,6 +27,7 @@ pub mod source;
 pub mod tags;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod web;
 
 pub use credentials::CredentialHelper;
 pub use diagnostics::{Diagnostic, DiagnosticExt, Severity, Span};

@@ -232,8 +232,8 @@ pub struct KanikoRegistries {
     #[arg(long, value_name = "COUNT")]
     pub image_download_retry: Option<u32>,
 
-    /// Credential helpers that are asked besides the configuration files, in the order that they have: env, gitlab, ghcr;
-    /// empty is none [default: all]
+    /// Credential helpers that are asked besides the configuration files, in the order that they have: env, google, ecr, acr,
+    /// gitlab, ghcr; empty is none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub credential_helpers: Option<Vec<String>>,
 

@@ -8,8 +8,8 @@ use cofferdam_engine::{
 };
 
 use super::{
-    Result, UsageError, annotations, build_arguments, credential_helpers, epoch, form, layer_limit, pairs, patience,
-    platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, build_arguments, credential_helpers, credentials, epoch, form, layer_limit, pairs,
+    patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::{BuildArguments, RegistryArguments},
@@ -99,12 +99,9 @@ pub fn registries_of_docker(arguments: RegistryArguments, environment: &Environm
         skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
         skip_tls_verify_push: arguments.skip_tls_verify,
         skip_tls_verify_pull: arguments.skip_tls_verify,
-        docker_configs: environment.docker_configs(),
-        docker_auth_config: environment.docker_auth_config(),
-        credential_variables: environment.credential_variables(),
         credential_helpers: credential_helpers(arguments.credential_helpers),
         files: registry_files(arguments.files, environment),
-        ..RegistryAccess::default()
+        ..credentials(environment)
     })
 }
 

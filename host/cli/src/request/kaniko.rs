@@ -8,8 +8,8 @@ use cofferdam_engine::{
 };
 
 use super::{
-    Result, UsageError, annotations, build_arguments, credential_helpers, epoch, form, layer_limit, pairs, patience,
-    platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, build_arguments, credential_helpers, credentials, epoch, form, layer_limit, pairs,
+    patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::SharedArguments,
@@ -128,13 +128,10 @@ pub fn registries(arguments: KanikoRegistries, environment: &Environment) -> Res
         skip_tls_verify_hosts: arguments.skip_tls_verify_registries,
         skip_tls_verify_push: arguments.switches.skip_tls_verify,
         skip_tls_verify_pull: arguments.switches.skip_tls_verify_pull,
-        docker_configs: environment.docker_configs(),
-        docker_auth_config: environment.docker_auth_config(),
-        credential_variables: environment.credential_variables(),
         credential_helpers: credential_helpers(arguments.credential_helpers),
         files: registry_files(arguments.files, environment),
         attempts: retries.map(|retries| retries.saturating_add(1).max(DEFAULT_ATTEMPTS)),
-        patience: None,
+        ..credentials(environment)
     })
 }
 

@@ -6,7 +6,7 @@ mod secrets;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use cofferdam_engine::{Allowance, Platform, PluginAccess, RegistryFiles, Timestamps};
+use cofferdam_engine::{Allowance, Platform, PluginAccess, RegistryAccess, RegistryFiles, Timestamps};
 
 use crate::{
     docker_door::{Bounds, RegistryFileArguments, SharedArguments},
@@ -69,6 +69,17 @@ fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
     pairs("--annotation", &texts.iter().map(at_manifest).collect::<Result<Vec<_>>>()?)
 }
 
+/// What helpers may be granted of the environment.
+pub fn credentials(environment: &Environment) -> RegistryAccess {
+    RegistryAccess {
+        docker_configs: environment.docker_configs(),
+        docker_auth_config: environment.docker_auth_config(),
+        credential_variables: environment.credential_variables(),
+        credential_files: environment.credential_files(),
+        ..RegistryAccess::default()
+    }
+}
+
 /// Where plugins come from and what is granted, for builds and for the commands about plugins.
 pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<PluginAccess> {
     let allow = shared
@@ -78,6 +89,7 @@ pub fn plugins(shared: &SharedArguments, environment: &Environment) -> Result<Pl
     Ok(PluginAccess {
         directories: shared.plugin_directories.clone(),
         policy_file: shared.policy.clone(),
+        sole_policy: false,
         allow: allow.collect::<Result<_>>()?,
         audit_log: shared.audit_log.clone(),
         // Beneath the store, which is this user's alone.

@@ -67,7 +67,7 @@ pub(super) struct PolicyFile {
 pub(super) struct PluginRule {
     /// The exact grant; without it the default.
     pub(super) allow: Option<BTreeSet<Capability>>,
-    /// Added by flags to whatever else is granted.
+    /// Added, by `also` or by flags, to whatever else is granted.
     pub(super) extra: BTreeSet<Capability>,
     pub(super) sha256: Option<Digest>,
 }
@@ -141,6 +141,8 @@ struct Raw {
 #[serde(deny_unknown_fields)]
 struct RawPlugin {
     allow: Option<Vec<String>>,
+    #[serde(default)]
+    also: Vec<String>,
     sha256: Option<String>,
 }
 
@@ -202,13 +204,17 @@ impl Raw {
 
 impl RawPlugin {
     fn check(self, name: &str) -> Result<PluginRule, String> {
-        let allow = self.allow.map(|texts| texts.iter().map(|text| text.parse()).collect::<Result<BTreeSet<_>, _>>());
-        let allow = allow.transpose().map_err(|error| format!("`plugins.{name}.allow`: {error}"))?;
+        let parse = |key: &str, texts: &[String]| {
+            let parsed = texts.iter().map(|text| text.parse()).collect::<Result<BTreeSet<Capability>, _>>();
+            parsed.map_err(|error| format!("`plugins.{name}.{key}`: {error}"))
+        };
+        let allow = self.allow.map(|texts| parse("allow", &texts)).transpose()?;
+        let extra = parse("also", &self.also)?;
         let digest = |text: String| {
             let text = if text.starts_with("sha256:") { text } else { format!("sha256:{text}") };
             text.parse::<Digest>().map_err(|error| format!("`plugins.{name}.sha256`: {error}"))
         };
-        Ok(PluginRule { allow, extra: BTreeSet::new(), sha256: self.sha256.map(digest).transpose()? })
+        Ok(PluginRule { allow, extra, sha256: self.sha256.map(digest).transpose()? })
     }
 }
 
@@ -231,6 +237,7 @@ mod tests {
         assert!(error("[plugins]\nrequire-pin = true\n").contains("plugins.require-pin"));
         assert!(error("[plugins.greet]\nalow = []\n").contains("alow"));
         assert!(error("[plugins.greet]\nallow = [\"execute\"]\n").contains("`execute` is not a capability"));
+        assert!(error("[plugins.greet]\nalso = [\"http:*\"]\n").contains("plugins.greet.also"));
         assert!(error("[plugins.greet]\nsha256 = \"abc\"\n").contains("plugins.greet.sha256"));
         assert!(error("[registries]\npull = [\"*.io\"]\n").contains("registries.pull"));
         assert!(error("[run]\nnetwork = \"some\"\n").contains("line 2"));

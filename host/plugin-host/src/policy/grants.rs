@@ -23,7 +23,9 @@ impl Policy {
         for layer in self.layers() {
             self.check_pin(layer, manifest, digest, first_party)?;
             let rule = layer.file.plugins.get(&manifest.name);
-            let missing = manifest.capabilities.iter().find(|wanted| !grants(rule, wanted, first_party));
+            let missing = manifest.capabilities.iter().find(|wanted| {
+                **wanted != Capability::Metadata && !grants(rule, wanted, self.has_by_default(wanted, first_party))
+            });
             if let Some(capability) = missing {
                 return Err(self.denial(manifest, capability));
             }
@@ -62,6 +64,39 @@ impl Policy {
         })
     }
 
+    /// Decides on what was not decided when the plugin was loaded: `metadata`, and servers that its manifest does not name. The
+    /// former needs a word of the operator where there is one; the latter needs a word of whoever decides, that names them.
+    ///
+    /// # Errors
+    /// The lines that would allow it.
+    pub(crate) fn admit_use(
+        &self,
+        manifest: &Manifest,
+        capability: &Capability,
+        first_party: bool,
+    ) -> Result<(), String> {
+        let wanted = manifest.capabilities.iter().any(|held| held.covers(capability));
+        if !wanted && !matches!(capability, Capability::Http(_)) {
+            return Err("its manifest doesn't want it".to_owned());
+        }
+        let decisive = self.operator.as_ref().unwrap_or(&self.user);
+        let allows = |layer: &Layer| {
+            // Beside an operator the user can only take away.
+            let default = !std::ptr::eq(layer, decisive) || wanted && self.has_by_default(capability, first_party);
+            grants(layer.file.plugins.get(&manifest.name), capability, default)
+        };
+        if self.layers().all(allows) { Ok(()) } else { Err(self.remedy(manifest, capability)) }
+    }
+
+    /// What a plugin has of which nobody says anything.
+    fn has_by_default(&self, capability: &Capability, first_party: bool) -> bool {
+        match capability {
+            // A runner with an operator is a shared one: what the machine itself may do is not every build's.
+            Capability::Metadata => first_party && self.operator.is_none(),
+            _ => first_party || DEFAULT.contains(capability),
+        }
+    }
+
     /// Whether the operator, or where there is none the user, names the plugin.
     fn lists(&self, name: &str) -> bool {
         self.operator.as_ref().unwrap_or(&self.user).file.plugins.contains_key(name)
@@ -86,27 +121,32 @@ impl Policy {
     }
 
     fn denial(&self, manifest: &Manifest, capability: &Capability) -> PluginError {
+        PluginError::Denied {
+            plugin: manifest.name.clone(),
+            capability: capability.to_string(),
+            why: format!("is not granted: {}\n{}", self.place(manifest, capability), section(manifest)),
+        }
+    }
+
+    /// What to write so that a plugin has a capability beside what it is granted already.
+    fn remedy(&self, manifest: &Manifest, capability: &Capability) -> String {
+        let place = self.place(manifest, capability);
+        format!("{place}\n[plugins.{}]\nalso = [\"{capability}\"]", manifest.name)
+    }
+
+    /// Where a grant is written.
+    fn place(&self, manifest: &Manifest, capability: &Capability) -> String {
         let flag = match &self.operator {
             Some(_) => String::new(),
             None => format!(" (or give `--allow-plugin {}:{capability}`)", manifest.name),
         };
-        PluginError::Denied {
-            plugin: manifest.name.clone(),
-            capability: capability.to_string(),
-            why: format!("is not granted: in {}, write{flag}\n{}", self.decisive_path(), section(manifest)),
-        }
+        format!("in {}, write{flag}", self.decisive_path())
     }
 }
 
-fn grants(rule: Option<&PluginRule>, wanted: &Capability, first_party: bool) -> bool {
-    let default = || first_party || DEFAULT.contains(wanted);
-    match rule {
-        None => default(),
-        Some(rule) => {
-            let covers = |list: &BTreeSet<Capability>| list.iter().any(|granted| granted.covers(wanted));
-            covers(&rule.extra) || rule.allow.as_ref().map_or_else(default, covers)
-        }
-    }
+fn grants(rule: Option<&PluginRule>, wanted: &Capability, default: bool) -> bool {
+    let covers = |list: &BTreeSet<Capability>| list.iter().any(|granted| granted.covers(wanted));
+    rule.is_some_and(|rule| covers(&rule.extra)) || rule.and_then(|rule| rule.allow.as_ref()).map_or(default, covers)
 }
 
 /// The section that allows a plugin everything that it wants.
@@ -184,6 +224,52 @@ mod tests {
         let error = admit("env:V*").unwrap_err().to_string();
         assert!(error.contains("allow = [\"env:V*\"]"), "{error}");
         assert!(admit("env:HOME").is_err());
+    }
+
+    #[test]
+    fn servers_beyond_the_manifest_need_a_word_that_names_them() {
+        let head = "api = \"0.1\"\nkind = \"credentials\"\nname = \"greet\"\nversion = \"1\"\nhosts = [\"*\"]\n";
+        let wants = "capabilities = [\"http:*.cloud.example\", \"metadata\"]\n";
+        let greet = Manifest::from_toml(&format!("{head}{wants}")).unwrap();
+        let may = |policy: &Policy, capability: &str| {
+            policy.admit_use(&greet, &capability.parse().unwrap(), true).map_err(|why| why.to_string())
+        };
+        let flags = |texts: &[&str]| {
+            let mut policy = Policy::default();
+            texts.iter().for_each(|text| policy.allow(text.parse::<Allowance>().unwrap()));
+            policy
+        };
+        may(&Policy::default(), "http:a.cloud.example").unwrap();
+        let error = may(&Policy::default(), "http:127.0.0.1:5000").unwrap_err();
+        assert!(error.contains("--allow-plugin greet:http:127.0.0.1:5000"), "{error}");
+        may(&flags(&["greet:http:127.0.0.1:5000"]), "http:127.0.0.1:5000").unwrap();
+        // With an operator only the operator's word counts, and the user's takes away.
+        let operator = |text: &str, user: &str| Policy { operator: Some(layer(text)), user: layer(user) };
+        let none = operator("", "[plugins.greet]\nallow = [\"http:127.0.0.1:5000\"]\n");
+        let error = may(&none, "http:127.0.0.1:5000").unwrap_err();
+        let lines = error[error.find("[plugins").unwrap()..].to_owned();
+        may(&operator(&lines, ""), "http:127.0.0.1:5000").unwrap();
+        may(&operator(&lines, ""), "http:a.cloud.example").unwrap();
+        let error = may(&operator(&lines, "[plugins.greet]\nallow = []\n"), "http:127.0.0.1:5000");
+        assert!(error.is_err());
+    }
+
+    #[test]
+    fn metadata_is_everybodys_only_where_there_is_no_operator() {
+        let manifest = |wants: &str| {
+            let head = "api = \"0.1\"\nkind = \"credentials\"\nname = \"greet\"\nversion = \"1\"\nhosts = [\"*\"]\n";
+            Manifest::from_toml(&format!("{head}capabilities = [{wants}]\n")).unwrap()
+        };
+        let greet = manifest("\"metadata\"");
+        let operator = |text: &str| Policy { operator: Some(layer(text)), user: Layer::default() };
+        Policy::default().admit_use(&greet, &Capability::Metadata, true).unwrap();
+        assert!(Policy::default().admit_use(&greet, &Capability::Metadata, false).is_err());
+        assert!(Policy::default().admit_use(&manifest(""), &Capability::Metadata, true).is_err());
+        let policy = operator("");
+        // Not a reason to leave the helper out: it may have other sources.
+        policy.admit(&greet, &Digest::of(b"greet"), true).unwrap();
+        let error = policy.admit_use(&greet, &Capability::Metadata, true).unwrap_err();
+        operator(&error[error.find("[plugins").unwrap()..]).admit_use(&greet, &Capability::Metadata, true).unwrap();
     }
 
     #[test]

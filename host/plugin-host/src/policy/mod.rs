@@ -6,7 +6,10 @@
 mod file;
 mod grants;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use cofferdam_plugin_pack::{Capability, HostPattern, ParsedHost};
 
@@ -53,7 +56,7 @@ impl Policy {
         Self::load_from(Path::new(OPERATOR_POLICY), given)
     }
 
-    /// As [`Policy::load`], with the operator's policy somewhere else: for tests and for `policy check`.
+    /// As [`Policy::load`], with the operator's policy somewhere else: for tests.
     ///
     /// # Errors
     /// As [`Policy::load`].
@@ -71,6 +74,14 @@ impl Policy {
         Ok(policy)
     }
 
+    /// One file alone, as if there were no operator's.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn read(path: &Path) -> Result<Self, PolicyError> {
+        Ok(Self { operator: None, user: Layer::read(path)? })
+    }
+
     /// A policy from the text of a file, without an operator's.
     ///
     /// # Errors
@@ -78,6 +89,20 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let user = Layer { path: None, file: PolicyFile::parse(text, Path::new("policy.toml"))? };
         Ok(Self { operator: None, user })
+    }
+
+    /// Whether there is an operator's policy that this user can't write.
+    pub fn has_operator(&self) -> bool {
+        self.operator.is_some()
+    }
+
+    /// The plugins that the policies name, with the capabilities that they list for each.
+    pub fn listed(&self) -> BTreeMap<String, BTreeSet<Capability>> {
+        let mut listed: BTreeMap<String, BTreeSet<Capability>> = BTreeMap::new();
+        for (name, rule) in self.layers().flat_map(|layer| &layer.file.plugins) {
+            listed.entry(name.clone()).or_default().extend(rule.allow.iter().flatten().chain(&rule.extra).cloned());
+        }
+        listed
     }
 
     /// Adds what `--allow-plugin` says to the user's own rules. Where an operator's policy exists, it still decides.

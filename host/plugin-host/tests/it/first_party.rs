@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use cofferdam_plan::step::{Effect, Handlers, KeyValue, Step, Syntax};
 use cofferdam_plugin_host::{
-    ApplyError, AuditLog, CommandMount, Credential, CredentialSources, Decision, Exit, Facts, GitFacts, HostOptions,
-    Origin, PluginHost, Policy, Requested, RunCommand, RunCommandError,
+    ApplyError, AuditLog, CommandMount, Credential, CredentialError, CredentialSources, Decision, Exit, Facts,
+    GitFacts, HostOptions, Origin, PluginHost, Policy, Requested, RunCommand, RunCommandError, WebAnswer, WebRequest,
 };
 use cofferdam_rootfs::{RootPath, Timestamp, Tree};
 
@@ -103,11 +103,13 @@ fn run_runs_and_passes_its_exit_code_on() {
     assert_eq!(seen[0].environment, run.state.environment);
 }
 
-/// Configuration files in Docker's form, in their order, and variables.
+/// Configuration files in Docker's form, in their order, variables, and one answer for all requests, which are kept.
 #[derive(Default)]
 struct Sources {
     configs: Vec<&'static str>,
     variables: BTreeMap<&'static str, &'static str>,
+    answer: Option<String>,
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
 }
 
 impl CredentialSources for Sources {
@@ -122,6 +124,91 @@ impl CredentialSources for Sources {
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).map(|value| (*value).to_owned())
     }
+
+    fn exchange(&self, request: WebRequest) -> Result<WebAnswer, String> {
+        self.asked.lock().unwrap().push(format!("{} {}", request.method.name(), request.url));
+        let body = self.answer.clone().ok_or("nobody there")?.into_bytes();
+        Ok(WebAnswer { status: 200, headers: Vec::new(), body })
+    }
+}
+
+const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+#[test]
+fn a_token_is_asked_for_once_for_each_scope_until_it_ends() {
+    let host = host();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    // AWS:pw, until the year 2100.
+    let body = r#"{"authorizationData":[{"authorizationToken":"QVdTOnB3","expiresAt":4102444800}]}"#;
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources {
+        variables: [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "planted")].into(),
+        answer: Some(body.to_owned()),
+        asked: asked.clone(),
+        ..Sources::default()
+    });
+    let ask = |repository, actions: &[&str]| {
+        let answer = host.credential(ECR, Some(repository), actions, &sources, None).unwrap().unwrap();
+        assert_eq!((answer.plugin.as_str(), answer.expires_at.unwrap().seconds), ("credential-ecr", 4_102_444_800));
+        asked.lock().unwrap().len()
+    };
+    assert_eq!(ask("a/b", &["pull"]), 1);
+    assert_eq!(ask("a/b", &["pull"]), 1);
+    assert_eq!(ask("a/b", &["pull", "push"]), 2);
+    assert_eq!(ask("a/c", &["pull"]), 3);
+    assert_eq!(asked.lock().unwrap()[0], "POST https://api.ecr.eu-west-1.amazonaws.com/");
+}
+
+#[test]
+fn a_denied_metadata_address_is_no_credential_for_a_pull_and_a_denial_for_a_push() {
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources { asked: asked.clone(), ..Sources::default() });
+    let ask = |host: &PluginHost, actions: &[&str]| host.credential(ECR, Some("a"), actions, &sources, None);
+    // Everything that the helper wants but this.
+    let own = host().plugins().into_iter().find(|plugin| plugin.manifest.name == "credential-ecr").unwrap();
+    let wanted: Vec<String> =
+        own.manifest.capabilities.iter().map(|wanted| format!("{:?}", wanted.to_string())).collect();
+    let rest = wanted.iter().filter(|wanted| *wanted != "\"metadata\"").cloned().collect::<Vec<_>>().join(", ");
+    let with = |lines: &str| {
+        let policy = Policy::parse(lines).unwrap();
+        PluginHost::load(HostOptions { policy, ..HostOptions::default() })
+            .map_err(|errors| format!("{errors:?}"))
+            .unwrap()
+    };
+    let narrowed = format!("[plugins.credential-ecr]\nallow = [{rest}]\n");
+    let denied = with(&narrowed);
+    assert_eq!(ask(&denied, &["pull"]).unwrap(), None);
+    let error = ask(&denied, &["pull", "push"]).unwrap_err();
+    assert!(matches!(&error, CredentialError::Denied { capability, .. } if capability == "metadata"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("[plugins.credential-ecr]\nalso = [\"metadata\"]"), "{text}");
+    assert!(asked.lock().unwrap().is_empty(), "nothing was sent");
+
+    // With the line that the denial prints the address is asked; nobody there is no error.
+    let granted = with(&format!("{narrowed}also = [\"metadata\"]\n"));
+    assert_eq!(ask(&granted, &["pull", "push"]).unwrap(), None);
+    assert_eq!(*asked.lock().unwrap(), ["PUT http://169.254.169.254/latest/api/token"]);
+    // For a minute it is not asked again.
+    assert_eq!(ask(&granted, &["pull", "push"]).unwrap(), None);
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn an_endpoint_of_the_environment_needs_a_word_that_names_it() {
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sources: Arc<dyn CredentialSources> = Arc::new(Sources {
+        variables: [
+            ("AWS_ACCESS_KEY_ID", "AKID"),
+            ("AWS_SECRET_ACCESS_KEY", "planted"),
+            ("AWS_ENDPOINT_URL", "https://evil.example"),
+        ]
+        .into(),
+        asked: asked.clone(),
+        ..Sources::default()
+    });
+    let error = host().credential(ECR, Some("a"), &["pull"], &sources, None).unwrap_err().to_string();
+    assert!(error.contains("`http:evil.example`") && error.contains("also = [\"http:evil.example\"]"), "{error}");
+    assert!(error.contains("--allow-plugin credential-ecr:http:evil.example"), "{error}");
+    assert!(asked.lock().unwrap().is_empty());
 }
 
 /// Whose credential is answered: `USER PASSWORD`, or nothing.
@@ -175,6 +262,7 @@ fn everything() -> Sources {
             ("GITHUB_TOKEN", "6"),
         ]
         .into(),
+        ..Sources::default()
     }
 }
 

@@ -39,6 +39,11 @@ impl Profile {
         Self { tls, direct: url.host_str().is_some_and(is_loopback), certificates }
     }
 
+    /// The same, without a proxy if that is wanted.
+    pub(crate) fn directly_if(self, direct: bool) -> Self {
+        Self { direct: self.direct || direct, ..self }
+    }
+
     /// Whether no proxy is used.
     pub(super) fn is_direct(self) -> bool {
         self.direct

@@ -14,8 +14,9 @@ pub use memory::{Entry, MemoryRoot, MemoryTree};
 pub use steps::{StepBuilder, step};
 
 use crate::{
-    credentials::{Credential, CredentialHelper, Request, SourceError, Sources},
+    credentials::{Credential, CredentialHelper, Request, SourceError, Sources, Web},
     fs::{Command, ExecutionError, Executor, Exit, Mount},
+    web,
 };
 
 /// An executor that remembers commands and ends them all in the same way.
@@ -71,15 +72,61 @@ impl MemorySources {
     }
 }
 
-/// The user name and the password that a helper answers for a host, with a space between.
+/// A request of a push to a repository of a host, at [`MOMENT`].
+pub fn push_to(host: &str) -> Request {
+    let actions = vec!["pull".to_owned(), "push".to_owned()];
+    Request { host: host.to_owned(), repository: Some("team/app".to_owned()), actions, now: MOMENT }
+}
+
+/// The user name and the password that a helper without servers answers for a host, with a space between.
 ///
 /// # Panics
 /// The helper fails, or answers something else.
 pub fn basic_of<H: CredentialHelper>(host: &str, sources: &dyn Sources) -> Option<String> {
-    let request = Request { host: host.to_owned(), repository: None, actions: vec!["pull".to_owned()] };
-    match H::get(&request, sources).expect("an answer")?.credential {
+    match H::get(&push_to(host), sources, &Servers::default()).expect("an answer")?.credential {
         Credential::Basic(basic) => Some(format!("{} {}", basic.username, basic.password)),
         _ => panic!("not a user name and a password"),
+    }
+}
+
+/// Servers: by `METHOD URL`, without the query, what they answer. Others are not there.
+#[derive(Default)]
+pub struct Servers {
+    answers: BTreeMap<String, web::Answer>,
+    asked: RefCell<Vec<web::Request>>,
+}
+
+impl Servers {
+    /// Adds what one request is answered.
+    pub fn answering(mut self, request: &str, status: u16, body: &str) -> Self {
+        let body = body.as_bytes().to_vec();
+        self.answers.insert(request.to_owned(), web::Answer { status, headers: Vec::new(), body });
+        self
+    }
+
+    /// Adds a header to every answer so far.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        let header = web::Header { name: name.to_owned(), value: value.to_owned() };
+        self.answers.values_mut().for_each(|answer| answer.headers.push(header.clone()));
+        self
+    }
+
+    /// What was asked.
+    pub fn asked(&self) -> Vec<web::Request> {
+        self.asked.borrow().clone()
+    }
+}
+
+impl Web for Servers {
+    fn send(&self, request: &web::Request) -> Result<web::Answer, web::Error> {
+        self.asked.borrow_mut().push(request.clone());
+        let method = match request.method {
+            web::Method::Get => "GET",
+            web::Method::Post => "POST",
+            web::Method::Put => "PUT",
+        };
+        let line = format!("{method} {}", request.url.split('?').next().unwrap_or_default());
+        self.answers.get(&line).cloned().ok_or_else(|| web::Error::Failed(format!("{line}: nobody there")))
     }
 }
 
