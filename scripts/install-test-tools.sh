@@ -18,6 +18,7 @@ git git checkouts whose facts are compared
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
 openssh-client ssh-keygen keys that an agent serves
+openssh-server sshd the server that repositories are fetched from over SSH
 python3 python3 reading archives with another implementation
 python3-pip pip3 the Go toolchain of the base image golang
 runc runc running the images that were built
