@@ -24,6 +24,7 @@ mmdebstrap mmdebstrap base images and runner environments
 nodejs node the example plugin in JavaScript
 npm npm the compiler of the example plugin in JavaScript
 openssh-client ssh-keygen keys that an agent serves
+openssh-server sshd the server that repositories are fetched from over SSH
 openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation
 python3-pip pip3 the Go toolchain of the base image golang, and Python modules

@@ -19,6 +19,7 @@ mod program;
 mod registry;
 mod requirement;
 mod site;
+mod ssh_server;
 mod terminal;
 
 pub use bases::base;
@@ -38,4 +39,5 @@ pub use program::{Finished, Program, binary, cargo, hostile_archives, repository
 pub use registry::Registry;
 pub use requirement::{is_root, skip, tool};
 pub use site::Site;
+pub use ssh_server::{KeyAgent, SshServer};
 pub use terminal::{Ended, Terminal};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cofferdam_tests::{
-    Finished, GitDaemon, GitHttp, Image, Program, Repositories, binary,
+    Finished, GitDaemon, GitHttp, Image, KeyAgent, Program, Repositories, SshServer, binary,
     fault_proxy::{Fault, FaultProxy},
     hostile_archives, run,
 };
@@ -186,7 +186,7 @@ fn a_context_that_can_not_be_fetched_fails_by_name() {
     for context in [format!("git://{nobody}/app.git"), format!("http://{nobody}/app.git")] {
         refused(scene.docker(&[], &context), &[&format!("can't connect to `{nobody}`"), "proxy"]);
     }
-    refused(scene.docker(&[], "git@example.org:team/app.git"), &["SSH", "https://"]);
+    refused(scene.docker(&[], "git@example.org:team/app.git"), &["reached over SSH", "--ssh default"]);
     refused(scene.docker(&[], "https://example.org/app.git?reference=x"), &["`reference=`", "subdir"]);
     assert!(!Path::new(&scene.layout()).exists());
 }
@@ -339,7 +339,7 @@ fn a_source_that_can_not_be_fetched_is_named_with_its_line() {
     dockerfile(&scene, &format!("FROM scratch\nADD http://{}/x /x\n", sender.host()));
     refused(scene.docker(&[], "context"), &["link-local"]);
     dockerfile(&scene, "FROM scratch\nADD git@example.org:a/b /x\n");
-    refused(scene.docker(&[], "context"), &["SSH", "https://"]);
+    refused(scene.docker(&[], "context"), &["`git@example.org:a/b` is reached over SSH", "--ssh default", ">>> ADD"]);
     // Stages that nobody needs fetch nothing.
     dockerfile(
         &scene,
@@ -535,4 +535,70 @@ with tarfile.open('device.tar', 'w') as archive: entry(archive, 'null', tarfile.
         scene.docker(&[], &format!("http://{}/c.tar.gz", server.host())),
         &["answers 403 Forbidden", "may not read it"],
     );
+}
+
+#[test]
+fn a_repository_over_ssh_is_a_context() {
+    let Some((repositories, _)) = application() else { return };
+    let Some(server) = SshServer::start(&repositories, &["AcceptEnv GIT_PROTOCOL"]) else { return };
+    let scene = Scene::new();
+    let known = server.known_hosts("known", &[server.known("", "ed25519")]);
+    let url = format!("ssh://{}{}/app.git", server.login(), repositories.path().display());
+    let key = format!("default={}", server.key("key").display());
+    let image = scene.image(scene.docker(&["--ssh", &key], &url).env("SSH_KNOWN_HOSTS", &known));
+    assert_eq!(image.content("/app/page"), "later\n");
+    // The user's own agent, and the file in the user's own directory.
+    let Some(agent) = KeyAgent::start(&[server.key("key")]) else { return };
+    std::fs::create_dir(scene.place.path().join(".ssh")).expect("writable");
+    std::fs::copy(&known, scene.place.path().join(".ssh/known_hosts")).expect("writable");
+    let own = |program: Program| program.env("HOME", scene.place.path()).env("SSH_AUTH_SOCK", agent.socket());
+    let image = scene.image(own(scene.docker(&[], &format!("{url}#v1:service"))));
+    assert_eq!(image.content("/service"), "service\n");
+    let image = scene.image(own(scene.kaniko(&[&format!("--context={url}")])));
+    assert_eq!(image.content("/app/page"), "later\n");
+    let other = format!("default={}", server.key("other").display());
+    let refusal = ["lets", "another key", "--ssh default=FILE"];
+    refused(scene.docker(&["--ssh", &other], &url).env("SSH_KNOWN_HOSTS", &known), &refusal);
+    let unknown = refused(own(scene.docker(&[], &url)).env("HOME", "/nonexistent"), &["can't be trusted", "SHA256:"]);
+    assert!(unknown.stderr.contains("/nonexistent/.ssh/known_hosts"), "{}", unknown.stderr);
+    refused(scene.docker(&[], &url).env("SSH_KNOWN_HOSTS", &known), &["there is no key for that", "--ssh default"]);
+}
+
+#[test]
+fn add_fetches_over_ssh_with_the_keys_that_it_was_given_and_no_others() {
+    let Some((repositories, commit)) = application() else { return };
+    let Some(server) = SshServer::start(&repositories, &["AcceptEnv GIT_PROTOCOL"]) else { return };
+    let Some(agent) = KeyAgent::start(&[server.key("key")]) else { return };
+    let scene = Scene::new();
+    let known = server.known_hosts("known", &[server.known("", "ed25519")]);
+    let url = format!("ssh://{}{}/app.git", server.login(), repositories.path().display());
+    dockerfile(&scene, &format!("FROM scratch\nADD --checksum={commit} {url}#v1:service /s/\n"));
+    let program = |arguments: &[&str]| {
+        scene.docker(arguments, "context").env("SSH_KNOWN_HOSTS", &known).env("SSH_AUTH_SOCK", agent.socket())
+    };
+    let image = scene.image(program(&["--ssh", "default"]));
+    assert_eq!(image.names("/s"), "Dockerfile page");
+    let key = format!("default={}", server.key("key").display());
+    assert_eq!(scene.image(program(&["--no-cache", "--ssh", &key])).content("/s/page"), "service\n");
+    // A Dockerfile may be a stranger's: the user's own agent is the context's alone.
+    refused(program(&["--no-cache"]), &["there is no key for that", "--ssh default", "Dockerfile:2"]);
+}
+
+#[test]
+fn the_context_s_git_directory_is_kept_where_that_is_asked_for() {
+    let Some((repositories, commit)) = application() else { return };
+    let http = GitHttp::start(&repositories);
+    let scene = Scene::new();
+    let url = format!("http://{}/app.git", http.host());
+    let image = scene.image(scene.docker(&["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"], &url));
+    let log = run(Command::new("git").arg("-C").arg(image.root().join("app")).args(["log", "--format=%s", "--all"]));
+    assert_eq!(log.success().stdout, "change\n");
+    let kept = |value: &str| {
+        let argument = format!("BUILDKIT_CONTEXT_KEEP_GIT_DIR={value}");
+        let program = scene.docker(&["--build-arg", &argument], &format!("{url}#{commit}"));
+        let _ = std::fs::remove_dir_all(scene.layout());
+        let built = program.run().success();
+        (Image::open(&scene.layout()).has("/app/.git"), built.stderr.contains("neither true nor false"))
+    };
+    assert_eq!([kept("true"), kept("0"), kept("maybe")], [(true, false), (false, false), (false, true)]);
 }

@@ -59,8 +59,8 @@ pub struct BuildArguments {
     #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]")]
     pub secrets: Vec<String>,
 
-    /// SSH agent for `RUN --mount=type=ssh`: `default` is the one of SSH_AUTH_SOCK, `NAME=KEY` serves the private key of a file
-    /// without a passphrase; may be repeated
+    /// SSH agent for `RUN --mount=type=ssh` and, under the name `default`, for repositories over SSH: `default` is the one of
+    /// SSH_AUTH_SOCK, `NAME=KEY` serves the private key of a file without a passphrase; may be repeated
     #[arg(long = "ssh", value_name = "default|NAME=SOCKET|NAME=KEY[,KEY]")]
     pub ssh: Vec<String>,
 

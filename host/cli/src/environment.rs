@@ -85,6 +85,22 @@ impl Environment {
             .then(|| Basic { username: username.unwrap_or_default(), password: password.unwrap_or_default() })
     }
 
+    /// The user's own SSH agent.
+    pub fn ssh_auth_socket(&self) -> Option<PathBuf> {
+        self.path("SSH_AUTH_SOCK")
+    }
+
+    /// The files of SSH_KNOWN_HOSTS, with colons between them; else the user's own, then the machine's.
+    pub fn known_hosts(&self) -> Vec<PathBuf> {
+        match self.path("SSH_KNOWN_HOSTS") {
+            Some(files) => std::env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect(),
+            None => {
+                let own = self.path("HOME").map(|home| home.join(".ssh/known_hosts"));
+                own.into_iter().chain(["/etc/ssh/ssh_known_hosts".into()]).collect()
+            }
+        }
+    }
+
     /// What `git://` contexts of the Kaniko door are fetched over, where that is not `https`.
     pub fn git_pull_method(&self) -> Option<String> {
         self.variable("GIT_PULL_METHOD").filter(|method| !method.is_empty())

@@ -7,10 +7,12 @@
 
 mod checkout;
 mod daemon;
+mod failure;
 mod fetch;
 mod locate;
 mod smart_http;
 mod source;
+mod ssh;
 mod worktree;
 
 use std::path::Path;

@@ -22,6 +22,7 @@ mod git;
 mod named;
 mod remote;
 mod source;
+mod ssh;
 
 pub use archive::ArchiveSource;
 pub use context::{Context, Visibility};
@@ -32,3 +33,4 @@ pub use git::{FetchedGit, GitFacts, GitOptions, GitSource, fetch_git, git_facts}
 pub use named::{NamedContext, NamedSource};
 pub use remote::{Basic, Download, FetchError, FetchLimits, Remote, RemoteOptions, Requested, Validators, download};
 pub use source::ContextSource;
+pub use ssh::{SshAccess, SshAgent};

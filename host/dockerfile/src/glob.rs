@@ -49,7 +49,8 @@ impl Pattern {
         Ok(Self { components: components.collect::<Result<_, _>>()? })
     }
 
-    /// Compiles a pattern in which a component `**` stands for any number of directories.
+    /// Compiles a pattern in which a component `**` stands for any number of directories, and for anything in them at its end
+    /// (the sources of COPY with `--parents`, which BuildKit matches as it does ignore patterns).
     ///
     /// # Errors
     /// [`BadPattern`].
@@ -60,7 +61,16 @@ impl Pattern {
                 *component = Component::AnyDepth;
             }
         }
+        // The directory itself is none of what is in it.
+        if compiled.components.last() == Some(&Component::AnyDepth) {
+            compiled.components.push(Component::Name(vec![Token::Many]));
+        }
         Ok(compiled)
+    }
+
+    /// Whether it has a `**` that stands for any number of directories.
+    pub fn has_any_depth(&self) -> bool {
+        self.components.contains(&Component::AnyDepth)
     }
 
     /// Whether the whole path matches; a wildcard never matches a `/`.
@@ -281,7 +291,8 @@ mod tests {
         for path in ["a", "x/a", "x/y/a"] {
             assert!(matches("**/a", path.as_bytes()), "{path}");
         }
-        assert!(matches("x/**", b"x/y/z") && matches("x/**", b"x"));
+        assert!(matches("x/**", b"x/y/z") && matches("x/**", b"x/y") && !matches("x/**", b"x"));
+        assert!(matches("**", b"x") && matches("**", b"x/y") && matches("a/**/**/b", b"a/b"));
         assert!(!matches("x**", b"x/y") && matches("x**", b"xy"));
         assert!(!Pattern::parse(b"**/a").unwrap().matches(b"x/y/a"));
     }

@@ -64,7 +64,20 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     let prepared = prepare(request, surroundings, observer, stop)?;
     let Prepared {
-        store, plugins, talk, remote, sources, facts, decided, runtime, client, files, plan, images, ..
+        store,
+        plugins,
+        talk,
+        remote,
+        agents,
+        sources,
+        facts,
+        decided,
+        runtime,
+        client,
+        files,
+        plan,
+        images,
+        ..
     } = prepared;
     let (destination, named) = (&request.destination, &decided.repositories);
     let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
@@ -88,7 +101,7 @@ pub fn build(
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
     let image_stages = stages_of_image(&plan);
-    let handouts = Arc::new(Handouts::collect(request)?);
+    let handouts = Arc::new(Handouts::collect(request, agents)?);
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
         plugins: plugins.clone(),

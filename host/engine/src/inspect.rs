@@ -17,6 +17,7 @@ use crate::{
     prepare::plan_options,
     request::BuildRequest,
     sources::{self, Sources},
+    ssh,
     stop::Stop,
     work::Talk,
 };
@@ -87,7 +88,7 @@ impl Observer for Deaf {
 
 fn open(request: &BuildRequest) -> Result<Sources, BuildError> {
     let policy = Policy::load(request.plugins.policy_file.as_deref())?;
-    let remote = sources::remote(request, &policy, &Stop::new(), None);
+    let remote = sources::remote(request, &policy, &Stop::new(), None, &ssh::agents(request)?);
     Sources::open(request, &Talk::new(Arc::new(Deaf)), &remote)
 }
 

@@ -32,9 +32,8 @@ use crate::{
     flat::FlatRoot,
     hashed_tree::HashedTree,
     layers::{LayerFiles, StageLayer},
-    request::{BuildRequest, SecretSource, SshSource},
+    request::{BuildRequest, SecretSource},
     ssh::{Agent, AgentSocket},
-    ssh_keys::{KEY_LIMIT_BYTES, SshKeys},
     stop::Stop,
     trees,
     work::Talk,
@@ -65,11 +64,11 @@ pub struct Handouts {
 }
 
 impl Handouts {
-    /// Reads the secrets of a request.
+    /// Reads the secrets of a request; its agents are opened already.
     ///
     /// # Errors
-    /// A file can't be read, or is too large; an agent is not there.
-    pub fn collect(request: &BuildRequest) -> Result<Self, BuildError> {
+    /// A file can't be read, or is too large.
+    pub fn collect(request: &BuildRequest, agents: BTreeMap<String, Agent>) -> Result<Self, BuildError> {
         let mut secrets = BTreeMap::new();
         for (id, source) in &request.secrets {
             let value = match source {
@@ -82,10 +81,6 @@ impl Handouts {
             };
             secrets.insert(id.clone(), value);
         }
-        let mut agents = BTreeMap::new();
-        for (id, source) in &request.ssh {
-            agents.insert(id.clone(), agent(id, source, &request.working_directory)?);
-        }
         let cache_namespace = request.build_arguments.get(NAMESPACE_ARGUMENT).cloned().unwrap_or_default();
         Ok(Self { secrets, agents, cache_namespace, copies: Mutex::default() })
     }
@@ -94,26 +89,6 @@ impl Handouts {
     pub fn secrets(&self) -> &BTreeMap<String, Vec<u8>> {
         &self.secrets
     }
-}
-
-/// One socket, or files with keys.
-fn agent(id: &str, source: &SshSource, here: &Path) -> Result<Agent, BuildError> {
-    use std::os::unix::fs::FileTypeExt;
-    let mut keys = SshKeys::default();
-    for path in &source.paths {
-        let path = here.join(path);
-        let failed = |source| BuildError::Handout { flag: "--ssh", id: id.to_owned(), path: path.clone(), source };
-        let metadata = path.metadata().map_err(failed)?;
-        if metadata.file_type().is_socket() && source.paths.len() == 1 {
-            return Ok(Agent::Socket(path));
-        }
-        if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
-            return Err(failed(std::io::Error::other("it is neither the socket of an agent nor a private key")));
-        }
-        let text = std::fs::read(&path).map_err(failed)?;
-        keys.add(&text).map_err(|why| failed(std::io::Error::other(why)))?;
-    }
-    Ok(Agent::Keys(Arc::new(keys)))
 }
 
 fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -28,6 +28,7 @@ use crate::{
     registry_files,
     request::{BuildRequest, Timestamps},
     sources::{self, Sources},
+    ssh::{self, Agent},
     stop::Stop,
     work::Talk,
 };
@@ -44,6 +45,8 @@ pub struct Prepared {
     pub talk: Talk,
     /// How sources in a network are reached.
     pub remote: Remote,
+    /// Those of `--ssh`, by id.
+    pub agents: BTreeMap<String, Agent>,
     /// The context and the Dockerfile.
     pub sources: Sources,
     /// For tagging policies.
@@ -81,7 +84,8 @@ pub fn prepare(
     let plugins = Arc::new(crate::plugins::load_for(&request.plugins, scratch_path, stop)?);
     let talk = Talk::new(observer.clone());
     warn_of_repairs(&store, &talk);
-    let remote = sources::remote(request, plugins.policy(), stop, Some(store.clone()));
+    let agents = ssh::agents(request)?;
+    let remote = sources::remote(request, plugins.policy(), stop, Some(store.clone()), &agents);
     let sources = Sources::open(request, &talk, &remote)?;
     let facts = Facts {
         git: sources.git.clone(),
@@ -124,6 +128,7 @@ pub fn prepare(
         plugins,
         talk,
         remote,
+        agents,
         sources,
         facts,
         decided,

@@ -89,6 +89,10 @@ pub struct SourceAccess {
     pub kaniko_git: Option<GitOptions>,
     /// `GIT_PULL_METHOD`: what Kaniko fetches `git://` over.
     pub git_pull_method: Option<String>,
+    /// The user's own SSH agent, for the host of the context where `--ssh` names no other.
+    pub ssh_auth_socket: Option<PathBuf>,
+    /// The files that have the keys of SSH servers.
+    pub known_hosts: Vec<PathBuf>,
     /// `--context-sub-path`: the directory of a fetched context that is the context.
     pub context_directory: Option<String>,
 }

@@ -9,7 +9,7 @@ use std::{
 
 use cofferdam_context::{
     ArchiveSource, Context, ContextError, ContextSource, DockerfileLocation, FetchLimits, GitFacts, IgnoreText,
-    NamedSource, Remote, RemoteOptions, Visibility,
+    NamedSource, Remote, RemoteOptions, SshAccess, Visibility,
 };
 use cofferdam_dockerfile::{
     CheckOptions, Diagnostic, Parsed, Severity,
@@ -24,12 +24,19 @@ use crate::{
     events::{Ending, Kind},
     images::NamedImage,
     request::BuildRequest,
+    ssh::Agent,
     stop::Stop,
     work::Talk,
 };
 
 /// The build argument that says what `# check=` says, and counts instead.
 const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// The agent of `--ssh` whose keys open repositories, as in BuildKit.
+const DEFAULT_AGENT: &str = "default";
+
+/// The build argument that keeps the context's `.git`, as BuildKit has it.
+const KEEP_GIT_ARGUMENT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// The context and the trees beside it.
 pub(crate) struct Sources {
@@ -50,16 +57,20 @@ impl Sources {
     pub(crate) fn open(request: &BuildRequest, talk: &Talk, remote: &Remote) -> Result<Self, BuildError> {
         let here = &request.working_directory;
         let access = &request.sources;
-        let source = match &access.kaniko_git {
+        let mut source = match &access.kaniko_git {
             None => ContextSource::parse(&request.context)?,
             Some(git) => ContextSource::parse_kaniko(&request.context, git, access.git_pull_method.as_deref())?,
         };
+        if let ContextSource::Git(git) = &mut source {
+            git.keep_git_directory |= keeps_git(request, talk);
+        }
         let location = request.dockerfile.as_deref().map(DockerfileLocation::parse).unwrap_or_default();
         if location == DockerfileLocation::Stdin && source == ContextSource::Archive(ArchiveSource::Stdin) {
             return Err(BuildError::StandardInputTwice);
         }
+        let own_way = context_remote(request, remote);
         let context = fetched(talk, &source, || {
-            source.open_beneath(here, remote, access.credential.as_ref(), access.context_directory.as_deref())
+            source.open_beneath(here, &own_way, access.credential.as_ref(), access.context_directory.as_deref())
         })?;
         let mut all_fetched = BTreeSet::new();
         if source.is_fetched() {
@@ -105,8 +116,36 @@ impl Sources {
     }
 }
 
+fn keeps_git(request: &BuildRequest, talk: &Talk) -> bool {
+    match request.build_arguments.get(KEEP_GIT_ARGUMENT).map(String::as_str) {
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+        None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+        Some(other) => {
+            talk.warn(format!("`{KEEP_GIT_ARGUMENT}={other}` is neither true nor false: `.git` is not kept"));
+            false
+        }
+    }
+}
+
+/// The way to the context. Its server may be shown the keys of the user's own agent where no other was given; what a Dockerfile
+/// names gets none but those of `--ssh`.
+fn context_remote(request: &BuildRequest, remote: &Remote) -> Remote {
+    match &request.sources.ssh_auth_socket {
+        Some(socket) if !request.ssh.contains_key(DEFAULT_AGENT) => {
+            remote.with_ssh_agent(Agent::Socket(request.working_directory.join(socket)).for_sources())
+        }
+        _ => remote.clone(),
+    }
+}
+
 /// The way to what lies elsewhere. What is fetched lies in the store's temporary directories, which go with the last clone.
-pub(crate) fn remote(request: &BuildRequest, policy: &Policy, stop: &Stop, store: Option<Store>) -> Remote {
+pub(crate) fn remote(
+    request: &BuildRequest,
+    policy: &Policy,
+    stop: &Stop,
+    store: Option<Store>,
+    agents: &BTreeMap<String, Agent>,
+) -> Remote {
     let (path, stop) = (request.store.clone(), stop.clone());
     let kept: Mutex<(Option<Store>, Vec<TempDir>)> = Mutex::new((store, Vec::new()));
     let scratch = move || {
@@ -131,6 +170,10 @@ pub(crate) fn remote(request: &BuildRequest, policy: &Policy, stop: &Stop, store
         }),
         patience: request.registries.patience,
         skip_tls_verify: request.sources.kaniko_git.as_ref().is_some_and(|git| git.skip_tls_verify),
+        ssh: SshAccess {
+            agent: agents.get(DEFAULT_AGENT).map(Agent::for_sources),
+            known_hosts: request.sources.known_hosts.clone(),
+        },
         limits: FetchLimits {
             unpacked_bytes: request.execution.layer_limit_bytes.unwrap_or(limits.unpacked_bytes),
             ..limits

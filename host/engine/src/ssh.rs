@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets in a directory of this process")]
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     net::Shutdown,
     os::unix::{
@@ -17,7 +18,13 @@ use std::{
     thread,
 };
 
-use crate::ssh_keys::SshKeys;
+use cofferdam_context::SshAgent;
+
+use crate::{
+    error::BuildError,
+    request::{BuildRequest, SshSource},
+    ssh_keys::{KEY_LIMIT_BYTES, SshKeys},
+};
 
 /// The largest message that is read (OpenSSH's own bound).
 const MESSAGE_LIMIT_BYTES: u32 = 256 << 10;
@@ -29,6 +36,54 @@ pub enum Agent {
     Socket(PathBuf),
     /// This builder, with these keys.
     Keys(Arc<SshKeys>),
+}
+
+/// The agents of `--ssh`, by id.
+///
+/// # Errors
+/// A socket or file is not there, or a file has no key that can be used.
+pub fn agents(request: &BuildRequest) -> Result<BTreeMap<String, Agent>, BuildError> {
+    let open = |(id, source): (&String, &SshSource)| {
+        Agent::open(id, source, &request.working_directory).map(|agent| (id.clone(), agent))
+    };
+    request.ssh.iter().map(open).collect()
+}
+
+impl Agent {
+    /// One socket, or files with keys.
+    fn open(id: &str, source: &SshSource, here: &Path) -> Result<Self, BuildError> {
+        use std::os::unix::fs::FileTypeExt;
+        let mut keys = SshKeys::default();
+        for path in &source.paths {
+            let path = here.join(path);
+            let failed = |source| BuildError::Handout { flag: "--ssh", id: id.to_owned(), path: path.clone(), source };
+            let metadata = path.metadata().map_err(failed)?;
+            if metadata.file_type().is_socket() && source.paths.len() == 1 {
+                return Ok(Self::Socket(path));
+            }
+            if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
+                return Err(failed(io::Error::other("it is neither the socket of an agent nor a private key")));
+            }
+            let text = std::fs::read(&path).map_err(failed)?;
+            keys.add(&text).map_err(|why| failed(io::Error::other(why)))?;
+        }
+        Ok(Self::Keys(Arc::new(keys)))
+    }
+
+    /// The same for whoever logs in at servers.
+    pub fn for_sources(&self) -> SshAgent {
+        let agent = self.clone();
+        SshAgent::new(move || match &agent {
+            Self::Socket(path) => connect(path),
+            Self::Keys(keys) => {
+                let (mine, theirs) = UnixStream::pair()?;
+                let keys = keys.clone();
+                let answer = move || drop(answer(&mine, &keys));
+                thread::Builder::new().name("ssh-agent".to_owned()).spawn(answer)?;
+                Ok(theirs)
+            }
+        })
+    }
 }
 
 /// A socket in a private directory, served until this is dropped.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{Descriptor, Document, Family, ImageError, Index, MediaType, StoreError, json};
 
-/// `oci-layout://DIR[:TAG]` or `oci-layout://DIR@sha256:…`.
+/// `oci-layout://DIR[:TAG][@sha256:…]`; where both are written, the digest decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayoutReference {
     /// As written; the caller resolves a relative one.
@@ -53,18 +53,19 @@ impl FromStr for LayoutReference {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = |source| ImageError::LayoutReference { text: text.chars().take(200).collect(), source };
         let rest = text.strip_prefix(Self::SCHEME).ok_or_else(|| invalid(None))?;
-        let (directory, selector) = if let Some((directory, digest)) = rest.rsplit_once('@')
-            && digest.starts_with("sha256:")
-        {
-            (directory, LayoutSelector::Digest(digest.parse().map_err(|error| invalid(Some(error)))?))
-        } else {
-            // A tag has no slash, so a colon before the last slash belongs to the directory's name.
-            match rest.rsplit_once(':') {
-                Some((directory, tag)) if !tag.contains('/') && !tag.is_empty() => {
-                    (directory, LayoutSelector::Tag(tag.to_owned()))
-                }
-                _ => (rest, LayoutSelector::Default),
-            }
+        let (rest, digest) = match rest.rsplit_once('@').filter(|(_, digest)| digest.starts_with("sha256:")) {
+            Some((rest, digest)) => (rest, Some(digest.parse().map_err(|error| invalid(Some(error)))?)),
+            None => (rest, None),
+        };
+        // A tag has no slash, so a colon before the last slash belongs to the directory's name.
+        let (directory, tag) = match rest.rsplit_once(':') {
+            Some((directory, tag)) if !tag.contains('/') && !tag.is_empty() => (directory, Some(tag)),
+            _ => (rest, None),
+        };
+        let selector = match (digest, tag) {
+            (Some(digest), _) => LayoutSelector::Digest(digest),
+            (None, Some(tag)) => LayoutSelector::Tag(tag.to_owned()),
+            (None, None) => LayoutSelector::Default,
         };
         if directory.is_empty() {
             return Err(invalid(None));
@@ -206,11 +207,13 @@ mod tests {
     fn tags_and_digests_are_told_from_directories() {
         let digest = Digest::of(b"x");
         let at_digest = format!("oci-layout:///a/b@{digest}");
+        let tagged_at_digest = format!("oci-layout:///a/b:1@{digest}");
         for (text, directory, selector) in [
             ("oci-layout://a/b", "a/b", LayoutSelector::Default),
             ("oci-layout:///a:b/c", "/a:b/c", LayoutSelector::Default),
             ("oci-layout:///a/b:1.2", "/a/b", LayoutSelector::Tag("1.2".to_owned())),
             (&at_digest, "/a/b", LayoutSelector::Digest(digest)),
+            (&tagged_at_digest, "/a/b", LayoutSelector::Digest(digest)),
         ] {
             let reference: LayoutReference = text.parse().unwrap();
             assert_eq!((reference.directory.to_str().unwrap(), reference.selector), (directory, selector), "{text}");

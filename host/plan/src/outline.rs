@@ -91,8 +91,7 @@ pub fn outline(parsed: &Parsed, options: &Options) -> Option<Outline> {
         Some(name) => walk.find(name, stages.len())?,
         None => stages.len().checked_sub(1)?,
     };
-    let mut used = Used::default();
-    walk.stage(number, &mut used);
+    let used = walk.stage(number);
     let mut arguments: Vec<Argument> = used.arguments.into_values().collect();
     arguments.sort_by_key(|argument| argument.span);
     let sorted = |mounts: BTreeMap<String, Mount>| {
@@ -173,6 +172,25 @@ struct Used {
     secrets: BTreeMap<String, Mount>,
     ssh: BTreeMap<String, Mount>,
     caches: BTreeMap<String, Mount>,
+    /// What the stages that are copied from use.
+    others: Vec<Used>,
+}
+
+impl Used {
+    /// Takes over what a stage below uses. What is here counts: of an argument that both declare, the stage above it is the one
+    /// that the reader looks at (as BuildKit has it).
+    fn absorb(&mut self, below: Used) {
+        for (name, argument) in below.arguments {
+            self.arguments.entry(name).or_insert(argument);
+        }
+        let lists = [(&mut self.secrets, below.secrets), (&mut self.ssh, below.ssh), (&mut self.caches, below.caches)];
+        for (ours, theirs) in lists {
+            for (id, mount) in theirs {
+                let required = mount.required;
+                ours.entry(id).or_insert(mount).required |= required;
+            }
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -191,27 +209,32 @@ impl Walk<'_> {
         self.stages[..limit].iter().rposition(same).or_else(by_number)
     }
 
-    fn stage(&mut self, number: StageNumber, used: &mut Used) {
+    fn stage(&mut self, number: StageNumber) -> Used {
+        let mut used = Used::default();
         if self.seen.contains_key(&number) {
-            return;
+            return used;
         }
         let stage = &self.stages[number];
         self.seen.insert(number, Scope::stage(&self.globals.scope, &Config::default()));
         let platform = stage.clause.platform.as_ref().and_then(|flag| flag.value.as_deref()).unwrap_or_default();
         let (name, mut names) = expanded(stage.from, &stage.clause.image.text, &self.globals.scope);
         names.extend(expanded(stage.from, platform, &self.globals.scope).1);
-        names.iter().for_each(|name| self.global(name, used));
         let is_context = self.options.contexts.contains_key(&name);
         let base = self.stages[..number].iter().rposition(|stage| stage.name() == Some(&name.to_lowercase()));
         let mut scope = Scope::stage(&self.globals.scope, &Config::default());
+        let mut below = None;
         if let (Some(base), false) = (base, is_context) {
-            self.stage(base, used);
+            below = Some(self.stage(base));
             scope = self.seen[&base].clone();
         }
         for instruction in &stage.instructions {
-            self.instruction(instruction, &mut scope, used);
+            self.instruction(instruction, &mut scope, &mut used);
         }
+        names.iter().for_each(|name| self.global(name, &mut used));
         self.seen.insert(number, scope);
+        let others = std::mem::take(&mut used.others);
+        below.into_iter().chain(others).for_each(|below| used.absorb(below));
+        used
     }
 
     fn instruction(&mut self, instruction: &Instruction, scope: &mut Scope, used: &mut Used) {
@@ -226,7 +249,7 @@ impl Walk<'_> {
                         self.global(&declaration.name, used);
                     } else {
                         let argument = argument(instruction, &declaration.name, scope);
-                        used.arguments.entry(declaration.name).or_insert(argument);
+                        used.arguments.insert(declaration.name, argument);
                     }
                 }
             }
@@ -260,7 +283,8 @@ impl Walk<'_> {
         if !self.options.contexts.contains_key(name)
             && let Some(number) = self.find(name, self.stages.len())
         {
-            self.stage(number, used);
+            let others = self.stage(number);
+            used.others.push(others);
         }
     }
 
@@ -292,7 +316,8 @@ impl Walk<'_> {
     /// A global argument that is used, and those that its default is made of.
     fn global(&self, name: &str, used: &mut Used) {
         let Some((argument, others)) = self.globals.declared.get(name) else { return };
-        if used.arguments.insert(name.to_owned(), argument.clone()).is_none() {
+        if !used.arguments.contains_key(name) {
+            used.arguments.insert(name.to_owned(), argument.clone());
             others.iter().for_each(|other| self.global(other, used));
         }
     }
@@ -370,6 +395,35 @@ COPY --from=base / /
         assert_eq!(ids(&outline.secrets), [("token".to_owned(), true)]);
         assert_eq!(ids(&outline.ssh), [("default".to_owned(), false)]);
         assert_eq!(ids(&outline.caches), [("/cache".to_owned(), false)]);
+    }
+
+    #[test]
+    fn arguments_of_the_base_count_and_those_that_are_declared_again_do_so_where_that_is() {
+        let text = "\
+FROM scratch AS base
+# A of the base
+ARG A=1
+ARG B=${A}b
+ARG C
+FROM scratch AS other
+ARG B=other
+ARG D=4
+FROM base
+# A of the stage
+ARG A
+ARG C=${B}c
+COPY --from=other / /
+";
+        let outline = outline(&cofferdam_dockerfile::parse(text.as_bytes()), &options(None)).unwrap();
+        let arguments: Vec<_> = outline
+            .arguments
+            .iter()
+            .map(|one| (one.name.as_str(), one.value.as_str(), one.description.as_deref(), one.span.start.line))
+            .collect();
+        assert_eq!(
+            arguments,
+            [("B", "1b", None, 4), ("D", "4", None, 8), ("A", "1", Some("of the stage"), 11), ("C", "1bc", None, 12),]
+        );
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Coverage {
             let text = normal(text);
             let literal = !has_wildcards(&text) && !text.contains(&b'\\');
             let literal = literal.then(|| RootPath::new(&text)).transpose()?;
-            Ok::<_, CoverageError>(Declared { pattern: Pattern::parse(&text)?, literal, text })
+            Ok::<_, CoverageError>(Declared { pattern: Pattern::parse_with_any_depth(&text)?, literal, text })
         };
         let patterns = read.patterns.iter().map(declare).collect::<Result<_, _>>()?;
         Ok(Self { patterns, exclude: IgnorePatterns::new(&read.exclude)? })
@@ -253,13 +253,18 @@ fn walk(tree: &dyn Tree, pattern: &Pattern, directory: RootPath, found: &mut Vec
         if pattern.matches(&path) {
             found.push(path.clone());
         }
-        // A directory on the way may be a symlink to one.
-        let enter = pattern.could_match_below(&path) && tree.metadata(&path, true)?.is_some_and(|it| it.is_directory());
-        if enter {
+        if pattern.could_match_below(&path) && is_entered(tree, pattern, &path)? {
             walk(tree, pattern, path, found)?;
         }
     }
     Ok(())
+}
+
+/// Whether matches are looked for in a directory. One on the way to a name may be a symlink; but `**` would go round in circles
+/// there, and BuildKit enters none.
+fn is_entered(tree: &dyn Tree, pattern: &Pattern, path: &RootPath) -> Result<bool, RootfsError> {
+    let metadata = tree.metadata(path, !pattern.has_any_depth())?;
+    Ok(metadata.is_some_and(|metadata| metadata.is_directory()))
 }
 
 fn walk_above(
@@ -270,7 +275,7 @@ fn walk_above(
 ) -> Result<(), RootfsError> {
     for name in tree.read_directory(&directory)? {
         let path = directory.child(&name)?;
-        if pattern.could_match_below(&path) && tree.metadata(&path, true)?.is_some_and(|it| it.is_directory()) {
+        if pattern.could_match_below(&path) && is_entered(tree, pattern, &path)? {
             found.push(path.clone());
             walk_above(tree, pattern, path, found)?;
         }
@@ -296,7 +301,10 @@ fn normal(pattern: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cofferdam_plan::step::TreeSource;
+    use cofferdam_rootfs::{ConfinedDir, DirectoryTree};
 
     use super::*;
 
@@ -332,6 +340,25 @@ mod tests {
             assert_eq!(place(&coverage(&[pattern], &[]), "a/b"), Place::Covered(RootPath::root()), "{pattern}");
         }
         assert_eq!(place(&coverage(&[], &[]), "a"), Place::Outside);
+    }
+
+    #[test]
+    fn two_stars_are_any_depth_but_go_through_no_links() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(place.path().join("x/y")).unwrap();
+        std::os::unix::fs::symlink("..", place.path().join("x/up")).unwrap();
+        for file in ["top.t", "x/one.t", "x/y/two.t"] {
+            std::fs::write(place.path().join(file), "").unwrap();
+        }
+        let tree = DirectoryTree::new(Arc::new(ConfinedDir::open(place.path()).unwrap()));
+        let found = |pattern: &str| {
+            let paths = coverage(&[pattern], &[]).matches(&tree).unwrap();
+            paths.iter().map(RootPath::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found("**/*.t"), ["/top.t", "/x/one.t", "/x/y/two.t"]);
+        assert_eq!(found("x/**"), ["/x/one.t", "/x/up", "/x/y", "/x/y/two.t"]);
+        assert_eq!(found("x/up/x/*.t"), ["/x/up/x/one.t"]);
+        assert!(matches!(super::tests::place(&coverage(&["**/y"], &[]), "x/y/two.t"), Place::Covered(_)));
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl DirectoryTree {
         Self { may_hold_visible: Some(may_hold_visible), ..self }
     }
 
-    /// The same, but everything belongs to `owner`: for contexts, whose owners are an accident of the checkout.
+    /// The same, but everything belongs to `owner`, and nothing has the extended attributes that users set: for contexts, where
+    /// both are an accident of the checkout. File capabilities stay, as in BuildKit.
     #[must_use]
     pub fn owned_by(self, owner: Owner) -> Self {
         Self { owner: Some(owner), ..self }
@@ -221,6 +222,9 @@ impl Tree for DirectoryTree {
             return Ok(None);
         }
         entry.metadata.xattrs = self.root.image_xattrs(path, &entry.metadata.kind)?;
+        if self.owner.is_some() {
+            entry.metadata.xattrs.retain(|name, _| !name.starts_with(b"user."));
+        }
         Ok(Some(self.tree_entry(entry, device)))
     }
 

@@ -61,7 +61,7 @@ fn addition(step: &Step) -> (Option<Addition>, Vec<Diagnostic>) {
     let unpack = flags.boolean("unpack");
     let checksum = flags.value("checksum");
     let keep_git_directory = flags.boolean("keep-git-dir").unwrap_or(false);
-    let Some(mut transfer) = read(step, Origin::Context, &mut flags) else { return (None, flags.finish()) };
+    let Some(mut transfer) = read(step, Origin::Context, false, &mut flags) else { return (None, flags.finish()) };
     for source in &mut transfer.sources {
         if let Source::Pattern { written, .. } = source
             && let Some(remote) = remote::source(written, keep_git_directory)

@@ -36,7 +36,7 @@ fn transfer(step: &Step) -> (Option<Transfer>, Vec<Diagnostic>) {
     let mut flags = Flags::of(step, &["from", "chown", "chmod", "exclude", "link", "parents"]);
     let origin = flags.value("from").map_or(Origin::Context, |name| Origin::Named(name.to_owned()));
     let parents = flags.boolean("parents").unwrap_or(false);
-    let transfer = read(step, origin, &mut flags).map(|transfer| Transfer { parents, ..transfer });
+    let transfer = read(step, origin, parents, &mut flags);
     (transfer, flags.finish())
 }
 

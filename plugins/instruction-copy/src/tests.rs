@@ -1,6 +1,6 @@
 use super::*;
 use cofferdam_plugin_sdk::{
-    accounts::{GROUP, PASSWD},
+    accounts::{GROUP, PASSWD, UNKNOWN},
     fs::{Kind, Owner},
     instruction::{Read, TreeRead, TreeSource},
     testing::{Entry, MemoryRoot, MemoryTree, StepBuilder, step},
@@ -113,6 +113,25 @@ fn a_plain_name_must_exist_and_a_pattern_need_not() {
 }
 
 #[test]
+fn two_stars_are_any_depth_with_parents_and_one_star_without() {
+    let mut tree = MemoryTree::default();
+    for path in [&b"/top.t"[..], b"/x/one.t", b"/x/y/two.t"] {
+        tree.add_file(path, b"");
+    }
+    let copied = |flag: bool| {
+        let mut step = step("COPY", "**/*.t /to/");
+        if flag {
+            step = step.flag("parents", None);
+        }
+        let root = MemoryRoot::default();
+        Copy::apply(&step.build(), &root, &[&tree], None).unwrap();
+        root.paths()
+    };
+    assert_eq!(copied(false), ["/to", "/to/one.t"]);
+    assert_eq!(copied(true), ["/to", "/to/top.t", "/to/x", "/to/x/one.t", "/to/x/y", "/to/x/y/two.t"]);
+}
+
+#[test]
 fn owners_come_from_the_image() {
     let copy = step("COPY", "a.txt /new/dir/").flag("chown", Some("web:staff"));
     let root = MemoryRoot::default();
@@ -120,7 +139,9 @@ fn owners_come_from_the_image() {
     root.add_file(GROUP, b"staff:x:50:\n");
     run_on(copy, &root).unwrap();
     assert_eq!(root.entry(b"/new/dir/a.txt").unwrap().owner, Owner { uid: 33, gid: 50 });
-    assert!(run_on(step("COPY", "a.txt /x").flag("chown", Some("nobody")), &root).is_err());
+    let warnings = run_on(step("COPY", "a.txt /x").flag("chown", Some("nobody:staff")), &root).unwrap();
+    assert_eq!(warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), [UNKNOWN]);
+    assert_eq!(root.entry(b"/x").unwrap().owner, Owner { uid: 0, gid: 50 });
 }
 
 #[test]

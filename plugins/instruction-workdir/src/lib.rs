@@ -2,8 +2,8 @@
 
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt, InstructionHandler,
-    accounts::{Account, UNKNOWN},
-    diagnostics::{error, warning},
+    accounts::Account,
+    diagnostics::error,
     flags::Flags,
     fs::{Attributes, Executor, ROOT, RootFs, Tree},
     instruction::{ConfigChange, Effect, Error, Planned, Read, Step, refuse},
@@ -59,16 +59,15 @@ impl InstructionHandler for Workdir {
         let directory = directory(step);
         let mut warnings = Vec::new();
         if directory != "/" {
-            // Missing directories belong to the USER in force, as BuildKit makes them. It takes a name that the image does
-            // not know for root; RUN will refuse it.
-            let owner = match user(step)?.map(|user| user.resolve(rootfs)).transpose() {
-                Ok(owner) => owner.unwrap_or(ROOT),
-                Err(Error::Invalid(unknown)) if unknown.code == UNKNOWN => {
-                    let message = format!("{}: if `{directory}` is missing, root will own it", unknown.message);
-                    warnings.push(warning(UNKNOWN, message).help("add the user in an earlier step"));
-                    ROOT
+            // Missing directories belong to the USER in force, as BuildKit makes them. RUN will refuse a name that the image does
+            // not know.
+            let owner = match user(step)? {
+                Some(user) => {
+                    let (owner, unknown) = user.resolve_or_root(rootfs)?;
+                    warnings.extend(unknown);
+                    owner
                 }
-                Err(error) => return Err(error),
+                None => ROOT,
             };
             rootfs.create_directories(directory.as_bytes(), Attributes { mode: 0o755, owner, mtime: None })?;
         }
@@ -95,7 +94,7 @@ fn user(step: &Step) -> Result<Option<Account>, Error> {
 mod tests {
     use super::*;
     use cofferdam_plugin_sdk::{
-        accounts::PASSWD,
+        accounts::{PASSWD, UNKNOWN},
         fs::Owner,
         testing::{MemoryRoot, step},
     };

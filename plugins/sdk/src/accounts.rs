@@ -1,7 +1,9 @@
 //! Users and groups as `--chown` and USER spell them, resolved by the image's own files.
 
+use std::fmt;
+
 use crate::{
-    diagnostics::{Diagnostic, DiagnosticExt, error},
+    diagnostics::{Diagnostic, DiagnosticExt, error, warning},
     fs::{CHUNK_BYTES, Error as FsError, Owner, RootFs},
     instruction::Error,
 };
@@ -75,29 +77,81 @@ impl Account {
     /// # Errors
     /// A name that the image does not know, or files that were not declared as read.
     pub fn resolve(&self, rootfs: &dyn RootFs) -> Result<Owner, Error> {
+        let unknown = |missing: Missing| {
+            let help = format!("add the {} in an earlier step, or write the numeric id", missing.what);
+            Err(error(UNKNOWN, missing.to_string()).help(help).into())
+        };
+        self.ids(rootfs, unknown)
+    }
+
+    /// The ids as BuildKit takes them for files: root stands for a user that the image does not know, and the user's own group for
+    /// such a group. The findings are warnings about that.
+    ///
+    /// # Errors
+    /// The files were not declared as read.
+    pub fn resolve_or_root(&self, rootfs: &dyn RootFs) -> Result<(Owner, Vec<Diagnostic>), Error> {
+        let mut warnings = Vec::new();
+        let owner = self.ids(rootfs, |missing| {
+            let instead = if missing.what == "user" { "root" } else { "the group of its user" };
+            let message = format!("{missing}: {instead} stands for it");
+            let help = format!("add the {} in an earlier step, or write the numeric id", missing.what);
+            warnings.push(warning(UNKNOWN, message).help(help));
+            Ok(())
+        })?;
+        Ok((owner, warnings))
+    }
+
+    /// The ids; of a name that the image does not know those of root, if `unknown` lets that pass.
+    fn ids(&self, rootfs: &dyn RootFs, mut unknown: impl FnMut(Missing) -> Result<(), Error>) -> Result<Owner, Error> {
         let (uid, own_gid) = match &self.user {
             Id::Number(uid) => (*uid, *uid),
             Id::Name(name) => {
-                look_up(rootfs, PASSWD, "user", name, (0, 0), |fields| Some((id(fields, 2)?, id(fields, 3)?)))?
+                let found = look_up(rootfs, PASSWD, name, (0, 0), |fields| Some((id(fields, 2)?, id(fields, 3)?)))?;
+                match found {
+                    Some(ids) => ids,
+                    None => {
+                        unknown(Missing { what: "user", name: name.clone(), file: "/etc/passwd" })?;
+                        (0, 0)
+                    }
+                }
             }
         };
         let gid = match &self.group {
             None => own_gid,
             Some(Id::Number(gid)) => *gid,
-            Some(Id::Name(name)) => look_up(rootfs, GROUP, "group", name, 0, |fields| id(fields, 2))?,
+            Some(Id::Name(name)) => match look_up(rootfs, GROUP, name, 0, |fields| id(fields, 2))? {
+                Some(gid) => gid,
+                None => {
+                    unknown(Missing { what: "group", name: name.clone(), file: "/etc/group" })?;
+                    own_gid
+                }
+            },
         };
         Ok(Owner { uid, gid })
     }
 }
 
+/// A name that is not in its file.
+struct Missing {
+    what: &'static str,
+    name: String,
+    file: &'static str,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the image has no {} `{}` in {}", self.what, self.name, self.file)
+    }
+}
+
+/// The ids of the line that begins with the name, if there is one.
 fn look_up<T>(
     rootfs: &dyn RootFs,
     path: &[u8],
-    what: &str,
     name: &str,
     roots: T,
     ids: impl Fn(&[&[u8]]) -> Option<T>,
-) -> Result<T, Error> {
+) -> Result<Option<T>, Error> {
     let content = match rootfs.read_file(path, CHUNK_BYTES) {
         Ok(content) => content,
         Err(FsError::NotFound(_)) => Vec::new(),
@@ -108,17 +162,11 @@ fn look_up<T>(
         if fields[0] == name.as_bytes()
             && let Some(ids) = ids(&fields)
         {
-            return Ok(ids);
+            return Ok(Some(ids));
         }
     }
     // Root needs no entry: images from scratch have no /etc/passwd at all.
-    if name == "root" {
-        return Ok(roots);
-    }
-    let file = String::from_utf8_lossy(path);
-    Err(error(UNKNOWN, format!("the image has no {what} `{name}` in {file}"))
-        .help(format!("add the {what} in an earlier step, or write the numeric id"))
-        .into())
+    Ok((name == "root").then_some(roots))
 }
 
 fn id(fields: &[&[u8]], index: usize) -> Option<u32> {
@@ -159,6 +207,22 @@ mod tests {
     fn unknown_names_and_malformed_texts_are_errors() {
         for text in ["nobody", "web:nobody", "broken", "", ":staff", "web:", "a:b:c", "4294967295", "99999999999"] {
             assert!(resolve(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_get_root_instead_of_an_unknown_user_and_its_group_instead_of_an_unknown_group() {
+        for (text, uid, gid, count) in [
+            ("web:staff", 33, 50, 0),
+            ("nobody", 0, 0, 1),
+            ("nobody:staff", 0, 50, 1),
+            ("web:nobody", 33, 44, 1),
+            ("nobody:nobody", 0, 0, 2),
+            ("7:nobody", 7, 7, 1),
+        ] {
+            let (owner, warnings) = Account::parse(text).unwrap().resolve_or_root(&root()).unwrap();
+            assert_eq!((owner, warnings.len()), (Owner { uid, gid }, count), "{text}");
+            assert!(warnings.iter().all(|warning| warning.code == UNKNOWN), "{text}");
         }
     }
 

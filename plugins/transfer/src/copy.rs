@@ -1,5 +1,7 @@
 //! Carries a transfer out.
 
+use std::collections::BTreeSet;
+
 use cofferdam_plugin_sdk::{
     Diagnostic, DiagnosticExt,
     diagnostics::{error, warning},
@@ -38,18 +40,22 @@ pub struct Arrival<'a> {
 /// warnings.
 ///
 /// # Errors
-/// A source that must exist does not, an owner is unknown, or the host's.
+/// A source that must exist does not, or the host's.
 pub fn copy(
     transfer: &Transfer,
     rootfs: &dyn RootFs,
     trees: &[&dyn Tree],
     unpack: Unpack,
 ) -> Result<Vec<Diagnostic>, Error> {
-    let owner = transfer.owner.as_ref().map(|owner| owner.resolve(rootfs)).transpose()?;
+    let (owner, mut warnings) = match &transfer.owner {
+        Some(owner) => owner.resolve_or_root(rootfs).map(|(owner, warnings)| (Some(owner), warnings))?,
+        None => (None, Vec::new()),
+    };
     if transfer.link {
         rootfs.stand_alone()?;
     }
-    let (items, mut warnings) = found(transfer, trees)?;
+    let (items, more) = found(transfer, trees)?;
+    warnings.extend(more);
     let destination = transfer.destination.path.as_slice();
     let options = CopyOptions {
         owner,
@@ -218,6 +224,9 @@ fn found<'a>(transfer: &'a Transfer, trees: &[&'a dyn Tree]) -> Result<(Vec<Item
             // What a pattern matched is left out by its own name; a name that was written out is wanted.
             paths.retain(|path| !is_excluded(path, &transfer.exclude));
         }
+        if transfer.parents {
+            paths = outermost(tree, paths)?;
+        }
         for path in paths {
             let kept = transfer.parents.then(|| after_pivot(&path, pivot));
             match tree.stat(&path, true)? {
@@ -229,6 +238,23 @@ fn found<'a>(transfer: &'a Transfer, trees: &[&'a dyn Tree]) -> Result<(Vec<Item
         }
     }
     Ok((items, warnings))
+}
+
+/// Without what a directory among them brings along: `**` matches both.
+fn outermost(tree: &dyn Tree, paths: Vec<Path>) -> Result<Vec<Path>, Error> {
+    let mut directories = BTreeSet::new();
+    let mut kept = Vec::new();
+    for path in paths {
+        let mut above = (1..path.len()).filter(|end| path[*end] == b'/').map(|end| &path[..end]);
+        if above.any(|directory| directories.contains(directory)) {
+            continue;
+        }
+        if tree.stat(&path, true)?.is_some_and(|metadata| metadata.kind == Kind::Directory) {
+            directories.insert(path.clone());
+        }
+        kept.push(path);
+    }
+    Ok(kept)
 }
 
 /// Why nothing is at the end of a path: the first link on the way that leads nowhere, or else just that.

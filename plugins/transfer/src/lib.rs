@@ -46,8 +46,8 @@ pub struct Transfer {
     pub parents: bool,
 }
 
-/// Reads a step whose own flags were read already; findings go to `flags`.
-pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> {
+/// Reads a step whose own flags were read already, `parents` among them; findings go to `flags`.
+pub fn read(step: &Step, origin: Origin, parents: bool, flags: &mut Flags) -> Option<Transfer> {
     let owner = flags.value("chown").map(Account::parse);
     let owner = owner.and_then(|owner| owner.map_err(|finding| flags.push_about("chown", finding)).ok());
     let mode = flags.value("chmod").map(parse_mode);
@@ -70,13 +70,13 @@ pub fn read(step: &Step, origin: Origin, flags: &mut Flags) -> Option<Transfer> 
     }
     Some(Transfer {
         origin,
-        sources: source::read(sources, step),
+        sources: source::read(sources, step, parents),
         destination: Destination::read(destination, &step.state.working_directory),
         owner,
         mode,
         exclude,
         link,
-        parents: false,
+        parents,
     })
 }
 

@@ -59,8 +59,8 @@ pub enum Source {
 }
 
 /// The sources among the words of a step; `<<NAME` stands for the next here-document of that name. As in BuildKit
-/// here-documents come after the others, wherever they stand.
-pub(crate) fn read(words: &[String], step: &Step) -> Vec<Source> {
+/// here-documents come after the others, wherever they stand. Only with `--parents` a `**` is any number of directories.
+pub(crate) fn read(words: &[String], step: &Step, parents: bool) -> Vec<Source> {
     let mut heredocs: Vec<_> = step.heredocs.iter().collect();
     let mut sources: Vec<Source> = words
         .iter()
@@ -74,9 +74,18 @@ pub(crate) fn read(words: &[String], step: &Step) -> Vec<Source> {
             let wildcards = paths::has_wildcards(word.as_bytes());
             let before = word.split_once("/./").map_or_else(Vec::new, |(before, _)| paths::clean(before.as_bytes()));
             let pivot = before.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
-            Source::Pattern { written: word.clone(), pattern: paths::clean(word.as_bytes()), pivot, wildcards }
+            let pattern = paths::clean(word.as_bytes());
+            let pattern = if parents { pattern } else { with_single_stars(&pattern) };
+            Source::Pattern { written: word.clone(), pattern, pivot, wildcards }
         })
         .collect();
     sources.sort_by_key(|source| matches!(source, Source::Heredoc { .. }));
     sources
+}
+
+/// `**` is no more than `*` to Go's `filepath.Match`.
+fn with_single_stars(pattern: &[u8]) -> Path {
+    let components: Vec<&[u8]> =
+        pattern.split(|byte| *byte == b'/').map(|name| if name == b"**" { b"*" } else { name }).collect();
+    components.join(&b'/')
 }

@@ -94,10 +94,53 @@ COPY --chown=$OWNER a.txt /by-argument
     assert_eq!(image.entry("/new/tree/sub"), "dir 755 7:8");
     assert_eq!(image.entry("/mixed"), "file 640 1000:9");
     assert_eq!(image.entry("/by-argument"), "file 644 55:50");
-    site.dockerfile("FROM scratch\nCOPY accounts /etc\nCOPY --chown=ghost a.txt /x\n");
-    let failed = site.build(&[]);
-    assert_eq!(failed.code, 1);
-    assert!(failed.stderr.contains("ghost") && failed.stderr.contains("Dockerfile:3"), "{}", failed.stderr);
+}
+
+/// BuildKit has it so, without a word.
+#[test]
+fn root_owns_what_is_given_to_nobody_and_a_warning_says_so() {
+    let Some(site) = site() else { return };
+    site.file("accounts/passwd", "app:x:1000:1001::/app:/bin/sh\n").file("accounts/group", "staff:x:50:\n");
+    site.dockerfile(
+        "FROM scratch
+COPY --chown=ghost a.txt /before
+COPY accounts /etc
+COPY --chown=ghost:staff a.txt /user
+COPY --chown=app:ghosts a.txt /group
+",
+    );
+    let built = site.build(&[]).success();
+    for text in
+        ["no user `ghost` in /etc/passwd: root stands", "no group `ghosts` in /etc/group: the group of its user"]
+    {
+        assert!(built.stderr.contains(text), "{text}: {}", built.stderr);
+    }
+    let image = site.image(&[]);
+    assert_eq!(image.entry("/before"), "file 644 0:0");
+    assert_eq!(image.entry("/user"), "file 644 0:50");
+    assert_eq!(image.entry("/group"), "file 644 1000:1001");
+}
+
+/// As their owners, what users noted beside the files of a checkout is no part of it (BuildKit's layers have file capabilities
+/// alone).
+#[test]
+fn of_extended_attributes_of_the_context_only_capabilities_are_kept() {
+    let Some(site) = site() else { return };
+    let script = "import os, struct, sys
+os.setxattr(sys.argv[1], 'user.origin', b'here')
+os.setxattr(sys.argv[1], 'security.capability', struct.pack('<5I', 0x02000001, 1 << 13, 0, 0, 0))";
+    let file = site.context().join("a.txt");
+    let marked = cofferdam_tests::run(std::process::Command::new("python3").args(["-c", script]).arg(file));
+    if marked.code != 0 {
+        skip("the file system of the temporary directory has no extended attributes for users");
+        return;
+    }
+    site.dockerfile("FROM scratch AS first\nCOPY a.txt /\nFROM scratch\nCOPY --from=first / /\nADD a.txt /b\n");
+    let image = site.image(&[]);
+    for (number, name) in [(0, "a.txt"), (1, "b")] {
+        let names: Vec<_> = image.layer(number).0[name].xattrs.keys().cloned().collect();
+        assert_eq!(names, ["security.capability"], "{name}");
+    }
 }
 
 #[test]
@@ -287,6 +330,7 @@ fn parents_are_kept() {
 COPY --parents x/a/one.txt x/b /all/
 COPY --parents x/./b/*.md /pivot
 COPY --parents ./x/**/*.txt /deep/
+COPY --parents **/*.md */** /any/
 COPY --parents --chown=7:8 --exclude=*.md x/./ /owned/
 ",
     );
@@ -296,6 +340,7 @@ COPY --parents --chown=7:8 --exclude=*.md x/./ /owned/
     assert_eq!((image.names("/pivot"), image.names("/pivot/b")), ("b".into(), "three.md".into()));
     assert_eq!((image.content("/deep/x/a/one.txt"), image.content("/deep/x/b/two.txt")), ("1".into(), "2".into()));
     assert!(!image.has("/deep/x/b/three.md"));
+    assert_eq!((image.names("/any"), image.names("/any/x/b")), ("x".into(), "three.md two.txt".into()));
     assert_eq!((image.names("/owned"), image.entry("/owned/a/one.txt")), ("a b".into(), "file 644 7:8".into()));
 }
 

@@ -74,7 +74,12 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         compression: Compression::default(),
         timestamps,
         store: environment.store(arguments.shared.store.clone())?,
-        sources: SourceAccess { credential: environment.git_credential(), ..SourceAccess::default() },
+        sources: SourceAccess {
+            credential: environment.git_credential(),
+            ssh_auth_socket: environment.ssh_auth_socket(),
+            known_hosts: environment.known_hosts(),
+            ..SourceAccess::default()
+        },
         registries: RegistryAccess {
             patience: patience(&arguments.bounds)?,
             ..registries_of_docker(arguments.registries, environment)?

@@ -94,6 +94,8 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             credential: environment.git_credential(),
             kaniko_git: Some(git_options(&arguments.git)?),
             git_pull_method: environment.git_pull_method(),
+            ssh_auth_socket: environment.ssh_auth_socket(),
+            known_hosts: environment.known_hosts(),
             context_directory: arguments.context_sub_path,
         },
         registries: RegistryAccess {

@@ -2,17 +2,16 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::TcpStream,
     time::Duration,
 };
 
-use super::smart_http::Failure;
-use crate::{FetchError, Remote, remote::is_link_local};
+use super::failure::Failure;
+use crate::{FetchError, Remote};
 
 /// The port of git's own protocol.
 pub(super) const PORT: u16 = 9418;
 
-const CONNECT: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(200);
 
 /// One direction of a connection, with bounds.
@@ -24,7 +23,7 @@ pub(super) struct Connection {
     failure: Failure,
 }
 
-/// Connects; the first address that answers counts.
+/// Connects.
 pub(super) fn connect(
     remote: &Remote,
     host: &str,
@@ -32,37 +31,20 @@ pub(super) fn connect(
     url: &str,
     failure: &Failure,
 ) -> Result<(Connection, Connection), FetchError> {
-    let shown = format!("{host}:{port}");
-    let connect = |reason: String| FetchError::Connect { host: shown.clone(), reason };
-    remote.check_host(if port == PORT { host } else { &shown })?;
-    // An IPv6 address stands in brackets in a URL.
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = (name, port).to_socket_addrs().map_err(|error| connect(error.to_string()))?;
-    let (mut reason, mut refused) = ("there is no such name".to_owned(), false);
-    for address in addresses {
-        if is_link_local(address.ip()) {
-            refused = true;
-            continue;
-        }
-        match TcpStream::connect_timeout(&address, CONNECT).and_then(|stream| {
-            stream.set_read_timeout(Some(TICK))?;
-            stream.set_write_timeout(Some(remote.patience()))?;
-            Ok((stream.try_clone()?, stream))
-        }) {
-            Ok((reading, writing)) => {
-                let side = |stream| Connection {
-                    stream,
-                    remote: remote.clone(),
-                    url: url.to_owned(),
-                    received: 0,
-                    failure: failure.clone(),
-                };
-                return Ok((side(reading), side(writing)));
-            }
-            Err(error) => reason = error.to_string(),
-        }
-    }
-    if refused { Err(FetchError::LinkLocal { host: shown }) } else { Err(connect(reason)) }
+    let stream = remote.connect(host, port, PORT)?;
+    let prepared = stream.set_read_timeout(Some(TICK)).and_then(|()| {
+        stream.set_write_timeout(Some(remote.patience()))?;
+        stream.try_clone()
+    });
+    let other = prepared.map_err(|source| FetchError::Storage { action: "set up a connection".to_owned(), source })?;
+    let side = |stream| Connection {
+        stream,
+        remote: remote.clone(),
+        url: url.to_owned(),
+        received: 0,
+        failure: failure.clone(),
+    };
+    Ok((side(other), side(stream)))
 }
 
 impl Read for Connection {

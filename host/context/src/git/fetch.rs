@@ -24,8 +24,11 @@ use url::Url;
 
 use super::{
     checkout::{self, CheckedOut},
-    daemon, locate,
-    smart_http::{Failure, SmartHttp},
+    daemon,
+    failure::Failure,
+    locate,
+    smart_http::SmartHttp,
+    ssh,
 };
 use crate::{Basic, FetchError, GitFacts, GitSource, Remote};
 
@@ -113,7 +116,7 @@ impl Job<'_> {
         let checked_out = checkout::write(&repository, tree, files, &url, self.remote.limits(), &stopped)?;
         if let Some((count, first)) = &checked_out.lfs {
             warnings.push(format!(
-                "{count} files of `{url}` are kept in Git LFS, which is not fetched: `{first}` and the others are pointers"
+                "files of `{url}` are kept in Git LFS, which is not fetched: `{first}` is a pointer, one of {count}; where they are needed, build from a checkout of your own (`git lfs pull`)"
             ));
         }
         if source.submodules {
@@ -155,6 +158,7 @@ impl Job<'_> {
                 );
                 exchange(&repository, source, transport)
             }
+            "ssh" => exchange(&repository, source, ssh::connect(self.remote, source, &failure)?),
             _ => {
                 let credential = self.credential.filter(|_| source.url.origin() == self.origin.origin()).cloned();
                 let http = SmartHttp::new(self.remote.clone(), credential, failure.clone());
@@ -214,17 +218,9 @@ impl Job<'_> {
 
 /// The repository of a submodule: over a network only where the whole is, and never a file of this machine then.
 fn submodule_source(parent: &GitSource, address: &str, commit: ObjectId) -> Result<GitSource, String> {
-    let resolved = if address.starts_with("./") || address.starts_with("../") {
-        let mut base = parent.url.clone();
-        // As git has it, `..` takes the repository's own name away first (git-submodule(1), "add").
-        base.set_path(&format!("{}/", parent.url.path().trim_end_matches('/')));
-        base.join(address)
-            .map_err(|error| format!("its submodule's address `{address}` is no URL: {error}"))?
-            .to_string()
-    } else {
-        address.to_owned()
-    };
-    let mut source = GitSource::parse(&resolved).map_err(|error| format!("its submodule: {error}"))?;
+    let is_relative = address.starts_with("./") || address.starts_with("../");
+    let resolved = if is_relative { parent.beside(address) } else { GitSource::parse(address) };
+    let mut source = resolved.map_err(|error| format!("its submodule: {error}"))?;
     if source.url.scheme() == "file" && parent.url.scheme() != "file" {
         return Err(format!(
             "its submodule's address `{address}` is a file of this machine, which a repository may not name"

@@ -12,26 +12,11 @@ use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKi
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
+use super::failure::Failure;
 use crate::{
     Basic, FetchError,
     remote::{Answer, Remedies, Remote, Request, refusal},
 };
-
-/// What went wrong, kept as it was: gix passes errors on as texts.
-#[derive(Clone, Default)]
-pub(super) struct Failure(Arc<Mutex<Option<FetchError>>>);
-
-impl Failure {
-    pub(super) fn set(&self, error: FetchError) -> io::Error {
-        let text = error.to_string();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        io::Error::other(text)
-    }
-
-    pub(super) fn take(&self) -> Option<FetchError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// The requests of one fetch.
 pub(super) struct SmartHttp {

@@ -9,8 +9,10 @@ use crate::{Basic, FetchError, source::redacted};
 /// A git repository, and what is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitSource {
-    /// Where it is: `git`, `http`, `https` or `file`, without user, password, query and fragment.
+    /// Where it is: `git`, `http`, `https`, `ssh` or `file`, without user (but for `ssh`), password, query and fragment.
     pub url: Url,
+    /// Whether the path of `ssh` begins at the user's home directory there: `USER@HOST:PATH`.
+    pub from_home: bool,
     /// The user and password that stood in the URL.
     pub credential: Option<Basic>,
     /// A branch, a tag, any reference from `refs/` on, or a whole commit id; `None` is what HEAD means.
@@ -48,7 +50,7 @@ impl GitSource {
         let path = lower.split(['#', '?']).next().unwrap_or_default();
         let is_one_of = |schemes: &[&str]| schemes.iter().any(|scheme| lower.starts_with(scheme));
         is_one_of(&["git://", "ssh://"])
-            || is_scp_like(text)
+            || scp_like(text).is_some()
             || (is_one_of(&["http://", "https://", "file://"]) && path.trim_end_matches('/').ends_with(".git"))
     }
 
@@ -58,27 +60,33 @@ impl GitSource {
     /// It is none of these, or asks for something that is not done here.
     pub fn parse(text: &str) -> Result<Self, FetchError> {
         let invalid = |problem: String| FetchError::Invalid { text: redacted(text), problem };
-        if is_scp_like(text) || text.to_ascii_lowercase().starts_with("ssh://") {
-            return Err(invalid(
-                "is reached over SSH, which is not done here; use its https:// address, with a token where it needs one"
-                    .to_owned(),
-            ));
+        let (written, from_home) = match scp_like(text) {
+            // There, nothing is percent encoded.
+            Some((login, path)) => {
+                (format!("ssh://{login}/{}", path.trim_start_matches('/').replace('%', "%25")), !path.starts_with('/'))
+            }
+            None => (text.to_owned(), false),
+        };
+        let mut url = Url::parse(&written).map_err(|error| invalid(format!("is no URL: {error}")))?;
+        let is_ssh = url.scheme() == "ssh";
+        if !is_ssh && !matches!(url.scheme(), "git" | "http" | "https" | "file") {
+            return Err(invalid("is no git repository; use git://, https://, http://, ssh:// or file://".to_owned()));
         }
-        let mut url = Url::parse(text).map_err(|error| invalid(format!("is no URL: {error}")))?;
-        if !matches!(url.scheme(), "git" | "http" | "https" | "file") {
-            return Err(invalid("is no git repository; use git://, https://, http:// or file://".to_owned()));
+        if is_ssh && (url.username().is_empty() || url.password().is_some()) {
+            return Err(invalid("needs a user and no password; write ssh://git@HOST/PATH, and use a key".to_owned()));
         }
-        let credential = credential(&url);
+        let credential = if is_ssh { None } else { credential(&url) };
         let fragment = url.fragment().map(decoded);
         let query: Vec<(String, String)> =
             url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
         url.set_fragment(None);
         url.set_query(None);
         // The setters refuse where there is no host, and then there is no user either.
-        let _ = url.set_username("");
+        let _ = if is_ssh { Ok(()) } else { url.set_username("") };
         let _ = url.set_password(None);
         let mut source = Self {
             url,
+            from_home,
             credential,
             reference: None,
             expected_commit: None,
@@ -175,7 +183,30 @@ impl GitSource {
 
     /// How messages call it.
     pub fn shown(&self) -> String {
-        self.url.to_string()
+        match self.from_home {
+            true => format!("{}@{}:{}", self.url.username(), self.url.host_str().unwrap_or_default(), self.ssh_path()),
+            false => self.url.to_string(),
+        }
+    }
+
+    /// The path as the server's command is given it.
+    pub(super) fn ssh_path(&self) -> String {
+        let path = decoded(self.url.path());
+        match self.from_home || path.starts_with("/~") {
+            true => path.trim_start_matches('/').to_owned(),
+            false => path,
+        }
+    }
+
+    /// What an address means that begins with `./` or `../`: as git has it, `..` takes the repository's own name away first
+    /// (git-submodule(1), "add").
+    pub(super) fn beside(&self, address: &str) -> Result<Self, FetchError> {
+        let mut base = self.url.clone();
+        base.set_path(&format!("{}/", self.url.path().trim_end_matches('/')));
+        let invalid = |error| FetchError::Invalid { text: redacted(address), problem: format!("is no URL: {error}") };
+        let mut found = Self::parse(base.join(address).map_err(invalid)?.as_str())?;
+        found.from_home = self.from_home;
+        Ok(found)
     }
 
     /// Whether the reference is a whole commit id.
@@ -215,13 +246,11 @@ pub(crate) fn decoded(text: &str) -> String {
     String::from_utf8(plain).unwrap_or_else(|_| text.to_owned())
 }
 
-/// `user@host:path`, which git takes for SSH.
-fn is_scp_like(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(before, path)| {
-        let host = before.split_once('@').map(|(_, host)| host);
-        host.is_some_and(|host| !host.is_empty() && !before.contains('/'))
-            && !path.is_empty()
-            && !path.starts_with("//")
+/// `user@host:path`, which git takes for SSH, as what is before the colon and what is behind it.
+fn scp_like(text: &str) -> Option<(&str, &str)> {
+    text.split_once(':').filter(|(login, path)| {
+        let host = login.split_once('@').map(|(_, host)| host);
+        host.is_some_and(|host| !host.is_empty() && !login.contains('/')) && !path.is_empty() && !path.starts_with("//")
     })
 }
 
@@ -274,6 +303,34 @@ mod tests {
         {
             assert!(GitSource::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn ssh_is_written_as_a_url_or_as_scp_has_it() {
+        let read = |text: &str| {
+            let source = GitSource::parse(text).unwrap();
+            (source.shown(), source.url.port(), source.ssh_path())
+        };
+        for (text, shown, port, path) in [
+            ("git@h.example:a/b.git", "git@h.example:a/b.git", None, "a/b.git"),
+            ("git@h.example:/a/b", "ssh://git@h.example/a/b", None, "/a/b"),
+            ("git@h.example:a%41 b", "git@h.example:a%41 b", None, "a%41 b"),
+            ("ssh://git@h.example/a%20b", "ssh://git@h.example/a%20b", None, "/a b"),
+            ("ssh://git@h.example:2222/a", "ssh://git@h.example:2222/a", Some(2222), "/a"),
+            ("ssh://me@[::1]:22/~/a", "ssh://me@[::1]:22/~/a", Some(22), "~/a"),
+        ] {
+            assert_eq!(read(text), (shown.to_owned(), port, path.to_owned()), "{text}");
+        }
+        let source = GitSource::parse("git@h:a/b.git?keep-git-dir=1#v1:d").unwrap();
+        assert!(source.keep_git_directory && source.ssh_path() == "a/b.git");
+        assert_eq!((source.reference, source.directory), (some("v1"), some("d")));
+        for text in ["ssh://h/a", "ssh://git:secret@h/a", "ssh:///a"] {
+            let error = GitSource::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let beside = |text: &str, address: &str| GitSource::parse(text).unwrap().beside(address).unwrap().shown();
+        assert_eq!(beside("git@h:a/b.git", "../c"), "git@h:a/c");
+        assert_eq!(beside("https://h/a/b.git", "./c"), "https://h/a/b.git/c");
     }
 
     #[test]

@@ -49,6 +49,74 @@ pub enum FetchError {
         /// What to do.
         remedy: &'static str,
     },
+    /// Nobody handed out an agent or a key.
+    #[error(
+        "`{url}` is reached over SSH, and there is no key for that; give `--ssh default` for the agent of SSH_AUTH_SOCK, or `--ssh default=FILE` for the private key in a file"
+    )]
+    NoSshKeys {
+        /// What is wanted.
+        url: String,
+    },
+    /// The server lets none of the keys in.
+    #[error("`{url}` lets `{user}` in with {}; add a key that may read it to the agent, or name its file with `--ssh default=FILE`", match *.keys_count {
+        0 => "a key only, and the SSH agent has none".to_owned(),
+        1 => "another key than the one that the SSH agent has".to_owned(),
+        count => format!("another key than the {count} that the SSH agent has"),
+    })]
+    SshRefused {
+        /// What is wanted.
+        url: String,
+        /// Who wanted in.
+        user: String,
+        /// How many keys were offered.
+        keys_count: usize,
+    },
+    /// Nothing vouches for the server.
+    #[error(
+        "`{host}` can't be trusted: its {kind} key {fingerprint} is in none of the files of known hosts ({}); compare that fingerprint with the one that the host's owner publishes, then add this line to one of them, or to a file that SSH_KNOWN_HOSTS names: {line}", list(.files)
+    )]
+    UnknownHostKey {
+        /// As those files name it.
+        host: String,
+        /// The key's algorithm.
+        kind: String,
+        /// `SHA256:` and the digest.
+        fingerprint: String,
+        /// Where it was looked for.
+        files: Vec<String>,
+        /// What would make it known.
+        line: String,
+    },
+    /// The server has another key than it should have.
+    #[error(
+        "`{host}` can't be trusted: its {kind} key {fingerprint} is not the one that {place} has, so somebody may have taken its place; only if the host's owner says that the key changed, replace that line by this one: {line}"
+    )]
+    OtherHostKey {
+        /// As the file names it.
+        host: String,
+        /// The key's algorithm.
+        kind: String,
+        /// `SHA256:` and the digest.
+        fingerprint: String,
+        /// File and line.
+        place: String,
+        /// The line as it would be.
+        line: String,
+    },
+    /// The server's key is one that nobody may use any more.
+    #[error(
+        "`{host}` can't be trusted: {place} says that its {kind} key {fingerprint} is revoked; ask the host's owner"
+    )]
+    RevokedHostKey {
+        /// As the file names it.
+        host: String,
+        /// The key's algorithm.
+        kind: String,
+        /// `SHA256:` and the digest.
+        fingerprint: String,
+        /// File and line.
+        place: String,
+    },
     /// Any other answer that is no success.
     #[error("`{url}` answers {status}; {remedy}")]
     Status {
@@ -151,4 +219,8 @@ pub enum FetchError {
     /// The build was stopped meanwhile.
     #[error("the build was stopped")]
     Stopped,
+}
+
+fn list(files: &[String]) -> String {
+    if files.is_empty() { "there are none".to_owned() } else { files.join(", ") }
 }

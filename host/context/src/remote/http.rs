@@ -145,7 +145,7 @@ impl Remote {
     }
 
     /// Waits for something of the network, as long as the server is not too silent and nobody stopped the build.
-    fn wait<T>(&self, url: &str, work: impl Future<Output = T>) -> Result<T, FetchError> {
+    pub(crate) fn wait<T>(&self, url: &str, work: impl Future<Output = T>) -> Result<T, FetchError> {
         let patience = self.patience();
         self.runtime()?.block_on(async {
             let mut work = std::pin::pin!(work);
@@ -167,14 +167,14 @@ impl Remote {
     }
 
     fn client(&self, url: &Url, is_git: bool) -> Result<reqwest::Client, FetchError> {
-        let clients = &self.0.clients;
+        let clients = &self.inner.clients;
         let is_loopback = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         };
-        let unverified = is_git && self.0.options.skip_tls_verify;
+        let unverified = is_git && self.inner.options.skip_tls_verify;
         let cell = match (unverified, is_loopback) {
             (true, _) => &clients.unverified,
             (false, true) => &clients.direct,

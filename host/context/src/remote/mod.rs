@@ -3,6 +3,7 @@
 mod download;
 mod error;
 mod http;
+mod tcp;
 
 use std::{
     fmt, io,
@@ -12,7 +13,8 @@ use std::{
 };
 
 use self::http::Clients;
-pub(crate) use self::http::{Answer, Remedies, Request, is_link_local, refusal};
+pub(crate) use self::http::{Answer, Remedies, Request, refusal};
+use crate::ssh::{SshAccess, SshAgent};
 pub use download::{Download, Requested, Validators, download};
 pub use error::FetchError;
 
@@ -65,13 +67,18 @@ pub struct RemoteOptions {
     pub patience: Option<Duration>,
     /// Whether certificates of git servers are not checked.
     pub skip_tls_verify: bool,
+    /// How servers are reached over SSH.
+    pub ssh: SshAccess,
     /// Bounds.
     pub limits: FetchLimits,
 }
 
 /// The way to sources in a network. Clones are the same; nothing is connected or read before something is fetched.
 #[derive(Clone)]
-pub struct Remote(Arc<Inner>);
+pub struct Remote {
+    inner: Arc<Inner>,
+    ssh: Arc<SshAccess>,
+}
 
 struct Inner {
     options: RemoteOptions,
@@ -82,24 +89,34 @@ struct Inner {
 impl Remote {
     /// Connects to nothing yet.
     pub fn new(options: RemoteOptions) -> Self {
-        Self(Arc::new(Inner { options, runtime: OnceLock::new(), clients: Clients::default() }))
+        let ssh = Arc::new(options.ssh.clone());
+        Self { inner: Arc::new(Inner { options, runtime: OnceLock::new(), clients: Clients::default() }), ssh }
+    }
+
+    /// The same way with this agent's keys for SSH.
+    pub fn with_ssh_agent(&self, agent: SshAgent) -> Self {
+        Self { ssh: Arc::new(SshAccess { agent: Some(agent), ..(*self.ssh).clone() }), ..self.clone() }
+    }
+
+    pub(crate) fn ssh(&self) -> &SshAccess {
+        &self.ssh
     }
 
     pub(crate) fn limits(&self) -> FetchLimits {
-        self.0.options.limits
+        self.inner.options.limits
     }
 
     pub(crate) fn patience(&self) -> Duration {
-        self.0.options.patience.unwrap_or(PATIENCE)
+        self.inner.options.patience.unwrap_or(PATIENCE)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        (self.0.options.stopped)()
+        (self.inner.options.stopped)()
     }
 
     /// Fails for a host that nothing may be fetched from.
     pub(crate) fn check_host(&self, host: &str) -> Result<(), FetchError> {
-        match (self.0.options.allowed)(host) {
+        match (self.inner.options.allowed)(host) {
             true => Ok(()),
             false => Err(FetchError::Forbidden { host: host.to_owned() }),
         }
@@ -107,17 +124,17 @@ impl Remote {
 
     /// A new empty directory.
     pub(crate) fn scratch(&self) -> Result<PathBuf, FetchError> {
-        (self.0.options.scratch)()
+        (self.inner.options.scratch)()
             .map_err(|source| FetchError::Storage { action: "make a directory".to_owned(), source })
     }
 
     fn runtime(&self) -> Result<&tokio::runtime::Runtime, FetchError> {
-        if let Some(runtime) = self.0.runtime.get() {
+        if let Some(runtime) = self.inner.runtime.get() {
             return Ok(runtime);
         }
         let made = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let made = made.map_err(|source| FetchError::Storage { action: "start a thread".to_owned(), source })?;
-        Ok(self.0.runtime.get_or_init(|| made))
+        Ok(self.inner.runtime.get_or_init(|| made))
     }
 }
 

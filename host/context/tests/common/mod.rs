@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use cofferdam_context::{FetchLimits, Remote, RemoteOptions};
+use cofferdam_context::{FetchLimits, Remote, RemoteOptions, SshAccess};
 
 thread_local! {
     /// What was fetched stays until the test ends, which has a thread of its own.
@@ -10,6 +10,7 @@ thread_local! {
 }
 
 /// As a build has it.
+#[allow(dead_code, reason = "not every test file has use for it")]
 pub fn remote() -> Remote {
     remote_with(|_| {})
 }
@@ -28,6 +29,7 @@ pub fn remote_with(change: impl FnOnce(&mut RemoteOptions)) -> Remote {
         allowed: Arc::new(|_| true),
         patience: None,
         skip_tls_verify: false,
+        ssh: SshAccess::default(),
         limits: FetchLimits::default(),
     };
     change(&mut options);

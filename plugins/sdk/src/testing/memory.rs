@@ -134,7 +134,7 @@ impl Tree for MemoryTree {
         let wanted: Vec<&[u8]> = pattern.split(|byte| *byte == b'/').collect();
         let fits = |path: &&Path| {
             let found: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-            found.len() == wanted.len() && wanted.iter().zip(&found).all(|(want, name)| paths::name_matches(want, name))
+            all_match(&wanted, &found)
         };
         if pattern == b"/" {
             return Ok(vec![pattern]);
@@ -365,6 +365,17 @@ impl Writer for MemoryWriter {
     fn finish(&self) -> Result<(), Error> {
         self.root.put(&self.path, self.entry.borrow().clone());
         Ok(())
+    }
+}
+
+/// Whether the names match component by component; `**` is any number of directories, and anything in them at the end.
+fn all_match(wanted: &[&[u8]], found: &[&[u8]]) -> bool {
+    match (wanted.split_first(), found.split_first()) {
+        (None, _) => found.is_empty(),
+        (Some((&b"**", [])), _) => !found.is_empty(),
+        (Some((&b"**", rest)), _) => (0..=found.len()).any(|skipped| all_match(rest, &found[skipped..])),
+        (Some((want, rest)), Some((name, names))) => paths::name_matches(want, name) && all_match(rest, names),
+        (Some(_), None) => false,
     }
 }
 
