@@ -255,6 +255,10 @@ fn github_gets_groups_and_annotations_and_no_commands_of_others() {
             .starts_with("::error file=context/docker/Dockerfile,line=2,endLine=4,title=StepFailed::`RUN echo ::stop"),
         "{found:#?}"
     );
+    let unreachable = program("FROM registry.invalid/x\n").run();
+    let found = commands(&unreachable);
+    let place = "::error file=context/docker/Dockerfile,line=2,endLine=2,title=BaseImage::image `registry.invalid/x`: ";
+    assert!(found.iter().any(|line| line.starts_with(place)), "{found:#?}");
     let wrong = program("COPYY a b\nRUNN c\n").run();
     let places: Vec<String> =
         commands(&wrong).iter().map(|command| command.split("::").nth(1).unwrap_or_default().to_owned()).collect();

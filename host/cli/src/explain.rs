@@ -3,8 +3,8 @@
 use std::{error::Error, io};
 
 use cofferdam_engine::{
-    BuildError, CommandExit, Diagnostic, LayerError, LayerFailure, RegistryError, Severity, Span, StepError, chain,
-    render, render_place,
+    BASE_IMAGE, BuildError, CommandExit, Diagnostic, LayerError, LayerFailure, RegistryError, Severity, Span,
+    StepError, chain, render, render_place,
 };
 use cofferdam_image::StoreError;
 
@@ -119,6 +119,16 @@ pub fn problems(error: &BuildError) -> Vec<Problem> {
         BuildError::Step { source: StepError::Input(inner), .. } => problems(inner),
         BuildError::Step { title, file, span, source, .. } => {
             vec![Problem::of(&step_finding(title, *span, source), file)]
+        }
+        BuildError::Source { file, span, .. } => {
+            let finding = Diagnostic {
+                severity: Severity::Error,
+                code: BASE_IMAGE.to_owned(),
+                message: chain(error),
+                span: *span,
+                help: None,
+            };
+            vec![Problem::of(&finding, file)]
         }
         BuildError::Stage { source, .. } => problems(source),
         _ => Vec::new(),

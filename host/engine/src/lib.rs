@@ -52,7 +52,7 @@ pub use cofferdam_digest::Digest;
 pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place, split_fields};
 pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};
 pub use cofferdam_layer::{Compression, LayerError};
-pub use cofferdam_plan::{Platform, lint, outline as outlines, step::KeyValue};
+pub use cofferdam_plan::{BASE_IMAGE, Platform, lint, outline as outlines, step::KeyValue};
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
 pub use cofferdam_registry::{Mirrors, RegistryError, RegistryHost, Secret};
