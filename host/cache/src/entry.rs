@@ -14,6 +14,14 @@ pub struct CacheEntry {
     pub created_by: String,
 }
 
+impl CacheEntry {
+    /// Whether it is the same outcome, in whichever blob the layer is.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let diff_id = |entry: &Self| entry.layer.map(|layer| layer.diff_id);
+        diff_id(self) == diff_id(other) && self.created_by == other.created_by
+    }
+}
+
 /// A layer, and the blob that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,8 @@
 //! The layer cache: which layer a step gave the last time.
 //!
-//! [`LayerCache`] is what the engine asks; [`LocalCache`] keeps its records in the store's `cache/`. Caches in a registry or an
-//! object store will be further implementations: nothing here assumes that an answer is near, complete, or honest.
+//! [`LayerCache`] is what the engine asks; [`LocalCache`] keeps its records in the store's `cache/`; a
+//! [`CacheDocument`] holds those of a cache that is kept elsewhere, which the engine fetches and sends. Nothing here assumes that
+//! an answer is near, complete, or honest.
 
 #![allow(
     clippy::disallowed_methods,
@@ -9,9 +10,11 @@
     reason = "the local cache's records are files in the content store"
 )]
 
+mod document;
 mod entry;
 mod local;
 
+pub use document::{CacheDocument, DOCUMENT_LIMIT_BYTES, InvalidDocument};
 pub use entry::{CacheEntry, CachedLayer};
 pub use local::LocalCache;
 
