@@ -101,6 +101,14 @@ pub struct BuildArguments {
     #[arg(long)]
     pub no_cache: bool,
 
+    /// Layer cache in a registry that is read, as another build's `--cache-to` wrote it; may be repeated
+    #[arg(long = "cache-from", value_name = "type=registry,ref=REF")]
+    pub caches_from: Vec<String>,
+
+    /// Layer cache in a registry that is written: the layers of the image, or with `mode=max` those of all stages
+    #[arg(long = "cache-to", value_name = "type=registry,ref=REF[,mode=min|max]")]
+    pub caches_to: Vec<String>,
+
     /// Writes the digest of the image to a file
     #[arg(long, value_name = "FILE")]
     pub digest_file: Option<PathBuf>,

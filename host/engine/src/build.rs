@@ -27,9 +27,11 @@ use crate::{
     naming::{self, Decided, Facts, NamedRepository},
     prepare::{Prepared, prepare},
     publish::{Publisher, stages_of_image},
-    request::{BuildRequest, Timestamps},
+    registry_cache::{Means, RegistryCache},
+    request::{BuildRequest, RemoteCaches, Timestamps},
     stage::Stages,
     stop::Stop,
+    work::Talk,
     write_out::{self, Finished},
 };
 
@@ -62,6 +64,43 @@ pub fn build(
     observer: &Arc<dyn Observer>,
     stop: &Stop,
 ) -> Result<Built, BuildError> {
+    match attempt(request, surroundings, observer, &stop.attempt()) {
+        Err(Failed { cache_is_suspect: true, .. }) if !stop.is_stopped() && !reads_standard_input(request) => {
+            let text = "a layer cache has not what it promised: the build begins again without it";
+            Talk::new(observer.clone()).warn(text.to_owned());
+            let caches = RemoteCaches { from: Vec::new(), ..request.caches.clone() };
+            let without = BuildRequest { caches, ..request.clone() };
+            attempt(&without, surroundings, observer, &stop.attempt())
+        }
+        outcome => outcome,
+    }
+    .map_err(|failed| failed.error)
+}
+
+/// An attempt at a build has failed.
+struct Failed {
+    error: BuildError,
+    /// A cache elsewhere may be the cause.
+    cache_is_suspect: bool,
+}
+
+impl From<BuildError> for Failed {
+    fn from(error: BuildError) -> Self {
+        Self { error, cache_is_suspect: false }
+    }
+}
+
+/// What was read there is not there a second time.
+fn reads_standard_input(request: &BuildRequest) -> bool {
+    matches!(request.context.as_str(), "-" | "tar://stdin") || request.dockerfile.as_deref() == Some("-")
+}
+
+fn attempt(
+    request: &BuildRequest,
+    surroundings: &Surroundings,
+    observer: &Arc<dyn Observer>,
+    stop: &Stop,
+) -> Result<Built, Failed> {
     let prepared = prepare(request, surroundings, observer, stop)?;
     let Prepared {
         store,
@@ -84,10 +123,11 @@ pub fn build(
     let start = now();
     let repositories: Vec<_> =
         if destination.push { named.iter().map(|named| named.repository.clone()).collect() } else { Vec::new() };
-    for repository in &repositories {
+    let cache_repository = request.caches.to.as_ref().map(|(reference, _)| reference.repository());
+    for repository in repositories.iter().chain(cache_repository) {
         let host = repository.host().to_string();
         if !plugins.policy().may_push(&host) {
-            return Err(BuildError::PushForbidden(host));
+            return Err(BuildError::PushForbidden(host).into());
         }
     }
     if destination.check_push {
@@ -96,6 +136,9 @@ pub fn build(
             checked.map_err(|source| BuildError::Push { destination: repository.familiar(), source })?;
         }
     }
+    let means =
+        Means { client: client.clone(), runtime: runtime.handle().clone(), files: files.clone(), talk: talk.clone() };
+    let remote_cache = RegistryCache::open(&request.caches, means, &repositories, start.seconds);
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
@@ -106,6 +149,7 @@ pub fn build(
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
         plugins: plugins.clone(),
         cache: Arc::new(LocalCache::new(store.clone())),
+        remote_cache,
         use_cache: !request.no_cache,
         executor,
         context: sources.tree.clone(),
@@ -141,20 +185,24 @@ pub fn build(
         _ => facts.epoch,
     };
     if stop.is_stopped() {
-        return Err(BuildError::Stopped);
+        return Err(BuildError::Stopped.into());
     }
     let finished = finish(request, &builder, &plugins, &facts, &decided, publisher.as_deref(), created);
     builder.file_hashes.save();
     end_transfers(&builder, publisher.as_deref(), finished.as_ref().err());
     // What still runs for a failed build is not waited for.
     runtime.shutdown_background();
-    finished.map_err(|error| first_cause(&builder, error))
+    finished.map_err(|error| Failed {
+        error: first_cause(&builder, error),
+        cache_is_suspect: builder.remote_cache.is_suspect(),
+    })
 }
 
 /// Ends the talk about what goes on beside the steps.
 fn end_transfers(builder: &Builder, publisher: Option<&Publisher>, error: Option<&BuildError>) {
     let ending = || if error.is_none() { Ending::Done } else { Ending::Stopped };
     builder.images.values().for_each(|image| image.end_download(ending()));
+    builder.remote_cache.end_downloads();
     if let Some(publisher) = publisher {
         publisher.end(match error {
             Some(error @ BuildError::Push { .. }) => Ending::Failed(crate::chain(error)),
@@ -222,6 +270,7 @@ fn finish(
         let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
         written.map_err(|error| BuildError::Output { path: file.clone(), source: error.into() })?;
     }
+    builder.remote_cache.save(&image.layers);
     Ok(Built {
         digest,
         manifest: descriptor,

@@ -8,6 +8,7 @@ use std::{
 use cofferdam_cache::{CacheEntry, LayerCache, Lookup};
 use cofferdam_digest::Digest;
 use cofferdam_exec::Executor;
+use cofferdam_image::LayerBlob;
 use cofferdam_layer::WriteOptions;
 use cofferdam_plan::{ImageName, Plan, StageNumber};
 use cofferdam_plugin_host::PluginHost;
@@ -20,6 +21,7 @@ use crate::{
     images::Image,
     layers::{LayerFiles, StageLayer},
     mounts::Handouts,
+    registry_cache::RegistryCache,
     request::RunSurroundings,
     stop::Stop,
     work::Talk,
@@ -48,7 +50,9 @@ pub struct Builder {
     pub files: Arc<LayerFiles>,
     /// Results of earlier builds.
     pub cache: Arc<dyn LayerCache>,
-    /// Whether they are used.
+    /// Results of builds elsewhere.
+    pub remote_cache: RegistryCache,
+    /// Whether results are used.
     pub use_cache: bool,
     /// How RUN is carried out; `None` if no step needs it.
     pub executor: Option<Arc<dyn Executor>>,
@@ -109,12 +113,22 @@ impl Builder {
         }
         match self.cache.lookup(key) {
             Lookup::Hit(entry) => Some(entry),
-            Lookup::Miss => None,
+            Lookup::Miss => self.remote_cache.find(key),
             Lookup::Unusable(error) => {
                 self.tell_once(format!("an entry of the layer cache is not used: {error}"));
-                None
+                self.remote_cache.find(key)
             }
         }
+    }
+
+    /// A layer that a cache has named.
+    pub fn layer(&self, blob: LayerBlob) -> Arc<StageLayer> {
+        let is_here = self.files.store.has_blob(&blob.digest, Some(blob.size));
+        Arc::new(match self.remote_cache.origin_of(&blob.digest).filter(|_| !is_here) {
+            // What is below does not matter: a layer of ours describes every directory that it has.
+            Some(origin) => StageLayer::remote(blob, origin, self.files.clone(), Vec::new()),
+            None => StageLayer::stored(blob, self.files.clone()),
+        })
     }
 
     /// Keeps the result of a step. A cache that fails never fails the build.

@@ -33,6 +33,7 @@ mod plugins;
 mod prepare;
 mod publish;
 mod push_image;
+mod registry_cache;
 mod registry_files;
 mod request;
 mod single_layer;
@@ -55,7 +56,7 @@ pub use cofferdam_layer::{Compression, LayerError};
 pub use cofferdam_plan::{BASE_IMAGE, Platform, lint, outline as outlines, step::KeyValue};
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
-pub use cofferdam_registry::{Mirrors, RegistryError, RegistryHost, Secret};
+pub use cofferdam_registry::{Mirrors, Reference, RegistryError, RegistryHost, Secret};
 pub use credentials::{HelperRequest, ask as ask_helper};
 pub use dry_run::{DryStage, dry_run};
 pub use error::{BuildError, StepError};
@@ -70,8 +71,8 @@ pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BuildRequest, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
-    RegistryAccess, RegistryFiles, RunSurroundings, SecretSource, SourceAccess, SshSource, Timestamps,
+    BuildRequest, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
+    RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
 

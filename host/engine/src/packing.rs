@@ -14,7 +14,7 @@ use cofferdam_plan::key::KeyHasher;
 
 use crate::{
     builder::Builder,
-    layers::{LayerFailure, StageLayer},
+    layers::{LayerFailure, LayerFiles, StageLayer},
 };
 
 /// What the cache has under a key, with a blob of the wanted compression. A layer that can't be compressed is as good as
@@ -53,6 +53,7 @@ pub fn for_image(builder: &Builder, layer: Arc<StageLayer>) -> Result<Arc<StageL
     let packed = match builder.lookup(&key).and_then(|entry| entry.layer) {
         Some(known) => LayerBlob::from(known),
         None => {
+            layer.fetch()?;
             let packed = pack(&builder.files.store, layer.blob(), compression)?;
             let entry = CacheEntry { layer: Some(packed.into()), created_by: String::new() };
             builder.remember(&[key], &entry);
@@ -60,6 +61,15 @@ pub fn for_image(builder: &Builder, layer: Arc<StageLayer>) -> Result<Arc<StageL
         }
     };
     Ok(Arc::new(StageLayer::stored(packed, builder.files.clone())))
+}
+
+/// A layer of this build as an image would have it by default.
+///
+/// # Errors
+/// The layer can't be read, or the new blob can't be written.
+pub fn by_default(files: &Arc<LayerFiles>, layer: &StageLayer) -> Result<Arc<StageLayer>, LayerFailure> {
+    let packed = pack(&files.store, layer.blob(), Compression::default())?;
+    Ok(Arc::new(StageLayer::stored(packed, files.clone())))
 }
 
 fn is_to_be_packed(layer: &LayerBlob, compression: Compression) -> bool {

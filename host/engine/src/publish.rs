@@ -242,9 +242,11 @@ async fn push_layer(
 }
 
 /// A layer's blob: in the store, or brought there first, from where the base image is.
-struct StoredBlob {
-    layer: Arc<StageLayer>,
-    store: Store,
+pub struct StoredBlob {
+    /// The layer.
+    pub layer: Arc<StageLayer>,
+    /// Where its blob is, or is brought to.
+    pub store: Store,
 }
 
 impl BlobSource for StoredBlob {
@@ -257,7 +259,8 @@ impl BlobSource for StoredBlob {
     }
 }
 
-struct InMemory(Bytes);
+/// A small document.
+pub struct InMemory(pub Bytes);
 
 impl BlobSource for InMemory {
     fn open_at(&self, offset_bytes: u64) -> io::Result<Box<dyn Read + Send>> {

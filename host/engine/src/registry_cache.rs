@@ -13,14 +13,14 @@ use std::{
 use bytes::Bytes;
 use cofferdam_cache::{CacheDocument, CacheEntry, CachedLayer, DOCUMENT_LIMIT_BYTES};
 use cofferdam_digest::Digest;
-use cofferdam_image::{Compression, Descriptor, Document, Family, LayerBlob, Manifest, MediaType, Store};
+use cofferdam_image::{Compression, Descriptor, Document, Family, LayerBlob, Manifest, MediaType};
 use cofferdam_registry::{BlobUpload, Client, ManifestName, Reference, RegistryError, Repository};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
     download::Download,
     events::{Ending, Kind},
-    layers::{BlobOrigin, LayerFailure, StageLayer},
+    layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer},
     packing,
     publish::{InMemory, StoredBlob},
     request::{CacheMode, RemoteCaches},
@@ -50,7 +50,7 @@ pub struct Means {
     /// Of the runtime that the client needs.
     pub runtime: Handle,
     /// Where blobs are.
-    pub store: Store,
+    pub files: Arc<LayerFiles>,
     /// Who watches.
     pub talk: Talk,
 }
@@ -124,7 +124,7 @@ impl RegistryCache {
     pub fn is_suspect(&self) -> bool {
         self.sources.iter().any(|source| {
             let opened = source.origin.opened.lock().unwrap_or_else(PoisonError::into_inner);
-            opened.iter().any(|digest| !self.means.store.has_blob(digest, None))
+            opened.iter().any(|digest| !self.means.files.store.has_blob(digest, None))
         })
     }
 
@@ -193,7 +193,7 @@ impl RegistryCache {
                 continue;
             }
             let layer = match cached.compression {
-                Compression::None => match packing::pack_by_default(layer) {
+                Compression::None => match packing::by_default(&self.means.files, layer) {
                     Ok(layer) => {
                         packed.insert(cached.digest, (*layer.blob()).into());
                         layer
@@ -243,7 +243,7 @@ impl Source {
         let layers = document.layers();
         let sizes = layers.iter().map(|layer| (layer.digest, layer.size)).collect();
         let name = format!("from the layer cache {}", reference.familiar());
-        let download = Arc::new(Download::new(means.talk.clone(), name, means.store.clone(), sizes));
+        let download = Arc::new(Download::new(means.talk.clone(), name, means.files.store.clone(), sizes));
         let origin = CacheOrigin {
             client: means.client.clone(),
             runtime: means.runtime.clone(),
@@ -273,8 +273,7 @@ impl Means {
         if config.media_type.to_string() != DOCUMENT_TYPE {
             return Err(format!("it has a configuration of type `{}`, and is no cache of ours", config.media_type));
         }
-        let fetched =
-            self.client.fetch_blob(reference.repository(), config.digest, config.size, DOCUMENT_LIMIT_BYTES);
+        let fetched = self.client.fetch_blob(reference.repository(), config.digest, config.size, DOCUMENT_LIMIT_BYTES);
         let bytes = self.runtime.block_on(fetched).map_err(|error| error.to_string())?;
         CacheDocument::parse(&bytes).map(Some).map_err(|error| error.to_string())
     }
@@ -310,7 +309,7 @@ impl Means {
             digest: layer.blob().digest,
             size_bytes: layer.blob().size,
             mount_from: layer.repository().into_iter().chain(&target.mount_from).cloned().collect(),
-            source: Arc::new(StoredBlob { layer, store: self.store.clone() }),
+            source: Arc::new(StoredBlob { layer, store: self.files.store.clone() }),
             progress: None,
         };
         async move { client.push_blob(&repository, &upload).await.map(drop) }

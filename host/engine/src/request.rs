@@ -6,7 +6,7 @@ use cofferdam_context::{Basic, GitOptions};
 use cofferdam_layer::Compression;
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
-use cofferdam_registry::{Mirrors, Secret};
+use cofferdam_registry::{Mirrors, Reference, Secret};
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct BuildRequest {
     pub destination: Destination,
     /// Whether results of earlier builds are not used.
     pub no_cache: bool,
+    /// Where results of builds elsewhere are, and where those of this one go.
+    pub caches: RemoteCaches,
     /// `--ignore-path`: absolute paths that no layer of this build has, nor anything beneath them.
     pub ignored_paths: Vec<String>,
     /// What the layers that this build makes are compressed with.
@@ -53,6 +55,26 @@ pub struct BuildRequest {
     pub execution: Execution,
     /// The variables of a continuous integration system and other facts for tagging policies.
     pub variables: BTreeMap<String, String>,
+}
+
+/// Layer caches in registries.
+#[derive(Debug, Clone, Default)]
+pub struct RemoteCaches {
+    /// Those that are read, the first first.
+    pub from: Vec<Reference>,
+    /// The one that is written, and what goes there.
+    pub to: Option<(Reference, CacheMode)>,
+    /// How long a result counts that no build has used.
+    pub ttl: Option<Duration>,
+}
+
+/// What goes to a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheMode {
+    /// The layers that the image has.
+    Min,
+    /// Those of all stages.
+    Max,
 }
 
 /// Where a secret comes from.

@@ -67,7 +67,7 @@ pub fn carry_out(
     if let Some(inputs) = &known {
         let key = below.key.after(action, inputs);
         if let Some(entry) = packing::lookup(builder, &key.0, below.compression) {
-            return Ok(cached(stages, entry, key, work));
+            return Ok(found_again(stages, action, entry, key, &[below.key.0], work));
         }
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
@@ -93,7 +93,7 @@ pub fn carry_out(
             if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
             }
-            return Ok(cached(stages, entry, key, work));
+            return Ok(found_again(stages, action, entry, key, &[below.key.0, before], work));
         }
     }
     let rootfs = standing_on(stages, below, work)?;
@@ -177,23 +177,48 @@ fn definition(
 fn remember(
     stages: &Stages<'_>,
     created_by: &str,
-    layer: &StageLayer,
+    layer: &Arc<StageLayer>,
     keys: &[Digest],
     recipe: &Digest,
     sighted_on: &[Digest],
 ) {
     let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: created_by.to_owned() };
     stages.builder.remember(keys, &entry);
-    let sightings: Vec<Digest> = sighted_on.iter().map(|parent| key::sighting(recipe, parent)).collect();
-    stages.builder.remember(&sightings, &CacheEntry { layer: None, created_by: String::new() });
+    stages.builder.remote_cache.note(keys, &entry, Some(layer));
+    stages.builder.remember(&note_sightings(stages, recipe, sighted_on), &sighting());
+}
+
+/// Tells the caches of others that a recipe was carried out on states, and answers the keys of that.
+fn note_sightings(stages: &Stages<'_>, recipe: &Digest, sighted_on: &[Digest]) -> Vec<Digest> {
+    let keys: Vec<Digest> = sighted_on.iter().map(|parent| key::sighting(recipe, parent)).collect();
+    stages.builder.remote_cache.note(&keys, &sighting(), None);
+    keys
+}
+
+fn sighting() -> CacheEntry {
+    CacheEntry { layer: None, created_by: String::new() }
+}
+
+/// A step that a cache has: the caches of others learn of it too.
+fn found_again(
+    stages: &Stages<'_>,
+    action: &Action,
+    entry: CacheEntry,
+    key: DefinitionKey,
+    sighted_on: &[Digest],
+    work: &Work,
+) -> Outcome {
+    let outcome = cached(stages, entry.clone(), key, work);
+    stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref());
+    note_sightings(stages, &action.recipe, sighted_on);
+    outcome
 }
 
 fn cached(stages: &Stages<'_>, entry: CacheEntry, key: DefinitionKey, work: &Work) -> Outcome {
-    let files = &stages.builder.files;
     if let Some(layer) = &entry.layer {
         work.event(|vertex| Event::Layer { vertex, digest: layer.digest, size_bytes: layer.size });
     }
-    let layer = entry.layer.map(|layer| Arc::new(StageLayer::stored(layer.into(), files.clone())));
+    let layer = entry.layer.map(|layer| stages.builder.layer(layer.into()));
     Outcome { layer, key, cached: true }
 }
 

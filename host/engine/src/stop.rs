@@ -17,6 +17,10 @@ pub struct Stop(Arc<Inner>);
 struct Inner {
     stopped: AtomicBool,
     cancel: Option<Cancel>,
+    /// The handle that this one belongs to.
+    whole: Option<Stop>,
+    /// Those that belong to this one.
+    attempts: Mutex<Vec<Stop>>,
     /// Removes what must not stay behind if the build can't end by itself.
     clean_up: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -24,9 +28,31 @@ struct Inner {
 impl Stop {
     /// A handle of a build that goes on.
     pub fn new() -> Self {
-        // Without a descriptor for it, commands are not stopped at once, but with everything else.
-        let cancel = Cancel::new().ok();
-        Self(Arc::new(Inner { stopped: AtomicBool::new(false), cancel, clean_up: Mutex::new(None) }))
+        Self::of(None)
+    }
+
+    fn of(whole: Option<Self>) -> Self {
+        Self(Arc::new(Inner {
+            stopped: AtomicBool::new(false),
+            // Without a descriptor for it, commands are not stopped at once, but with everything else.
+            cancel: Cancel::new().ok(),
+            whole,
+            attempts: Mutex::default(),
+            clean_up: Mutex::new(None),
+        }))
+    }
+
+    /// A handle for one attempt at what this one is for: it is stopped with this one, and can be stopped alone.
+    pub(crate) fn attempt(&self) -> Self {
+        let attempt = Self::of(Some(self.clone()));
+        let mut attempts = self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.clear();
+        attempts.push(attempt.clone());
+        drop(attempts);
+        if self.is_stopped() {
+            attempt.stop();
+        }
+        attempt
     }
 
     /// Asks the build to end: running commands are killed, nothing new begins.
@@ -35,6 +61,8 @@ impl Stop {
         if let Some(cancel) = &self.0.cancel {
             cancel.cancel();
         }
+        let attempts = self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        attempts.iter().for_each(Self::stop);
     }
 
     /// Whether [`Stop::stop`] was called.
@@ -65,6 +93,9 @@ impl Stop {
     }
 
     pub(crate) fn on_clean_up(&self, clean_up: impl FnOnce() + Send + 'static) {
+        if let Some(whole) = &self.0.whole {
+            return whole.on_clean_up(clean_up);
+        }
         *self.0.clean_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(clean_up));
     }
 }

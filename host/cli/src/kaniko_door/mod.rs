@@ -160,6 +160,9 @@ pub struct ExecutorArguments {
     pub switches: Switches,
 
     #[command(flatten)]
+    pub caches: KanikoCaches,
+
+    #[command(flatten)]
     pub registries: KanikoRegistries,
 
     #[command(flatten)]
@@ -191,6 +194,32 @@ switches! {
 
         /// A tag that the registry does not allow to be moved is no error
         pub push_ignore_immutable_tag_errors,
+    }
+}
+
+/// The layer cache in a registry.
+#[derive(Debug, Args)]
+pub struct KanikoCaches {
+    #[command(flatten)]
+    pub switches: CacheSwitches,
+
+    /// Repository of the cache [default: `cache` beneath the first destination]
+    #[arg(long = "cache-repo", value_name = "REPOSITORY")]
+    pub cache_repository: Option<String>,
+
+    /// How long a result counts that no build has used
+    #[arg(long, value_name = "DURATION", default_value = "336h0m0s")]
+    pub cache_ttl: String,
+}
+
+switches! {
+    /// What is on or off in the cache.
+    pub struct CacheSwitches {
+        /// Reads results of earlier builds from a registry, and writes those of this one there
+        pub cache,
+
+        /// Does not write the cache
+        pub no_push_cache,
     }
 }
 

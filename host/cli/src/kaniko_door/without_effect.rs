@@ -17,6 +17,10 @@ pub struct WithoutEffect {
         value_parser = ["full", "redo", "time"])]
     snapshot_mode: String,
 
+    /// Layers of base images are kept in the store
+    #[arg(long, hide = true, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+
     /// There is no tool directory
     #[arg(long, env = "KANIKO_DIR", hide = true, value_name = "DIR")]
     kaniko_dir: Option<PathBuf>,
@@ -36,6 +40,14 @@ impl WithoutEffect {
 switches! {
     /// Those that are on or off.
     pub struct IdleSwitches {
+        /// The cache has the results of all steps
+        #[arg(hide = true)]
+        pub cache_copy_layers,
+
+        /// As `cache_copy_layers`
+        #[arg(hide = true, default_value = "true")]
+        pub cache_run_layers,
+
         /// The machine's own file system is never touched
         #[arg(env = "KANIKO_CLEANUP", hide = true)]
         pub cleanup,

@@ -8,8 +8,8 @@ use cofferdam_engine::{
 };
 
 use super::{
-    Result, UsageError, annotations, build_arguments, credential_helpers, credentials, epoch, form, layer_limit, pairs,
-    patience, platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, build_arguments, caches, credential_helpers, credentials, epoch, form,
+    layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::{BuildArguments, RegistryArguments},
@@ -70,6 +70,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             ..Destination::default()
         },
         no_cache: arguments.no_cache,
+        caches: caches::from_docker(&arguments.caches_from, &arguments.caches_to)?,
         ignored_paths: Vec::new(),
         compression: Compression::default(),
         timestamps,

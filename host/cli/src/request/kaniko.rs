@@ -8,8 +8,8 @@ use cofferdam_engine::{
 };
 
 use super::{
-    Result, UsageError, annotations, build_arguments, credential_helpers, credentials, epoch, form, layer_limit, pairs,
-    patience, platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, build_arguments, caches, credential_helpers, credentials, epoch, form,
+    layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::SharedArguments,
@@ -62,6 +62,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
     // The default of the flag leaves out what a cluster mounts beneath /var/run; nothing of that is seen here.
     let var_run = arguments.ignore_var_run.unwrap_or_default().then(|| "/var/run".to_owned());
     let shared = SharedArguments { store: arguments.store.clone(), ..SharedArguments::default() };
+    let caches = caches::from_kaniko(&arguments.caches, &arguments.destinations, switches.no_push)?;
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
         context: arguments.context,
@@ -86,6 +87,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             ignore_immutable_tags: switches.push_ignore_immutable_tag_errors,
         },
         no_cache: false,
+        caches,
         ignored_paths: arguments.ignored_paths.into_iter().chain(var_run).collect(),
         compression,
         timestamps,

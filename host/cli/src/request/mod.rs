@@ -1,5 +1,6 @@
 //! From either front door's arguments to the one build request.
 
+mod caches;
 mod docker;
 mod kaniko;
 mod secrets;

@@ -1,0 +1,194 @@
+//! Layer caches in a registry: what another machine finds there, and what it does not believe.
+
+use std::{fs, path::Path};
+
+use cofferdam_tests::{
+    Finished, Program, Registry, Site, base,
+    fault_proxy::{Fault, FaultProxy},
+};
+use serde_json::Value;
+
+/// A context with two stages, and a registry with a password that has the base.
+struct Scene {
+    site: Site,
+    registry: Registry,
+}
+
+const STEPS: usize = 5;
+
+impl Scene {
+    fn new() -> Option<Self> {
+        let registry = Registry::with_password()?;
+        registry.load(&base("alpine")?, "latest", "library/alpine:latest")?;
+        let site = Site::new();
+        let alpine = format!("{}/library/alpine:latest", registry.host());
+        site.file("file", "content\n").dockerfile(&format!(
+            "FROM {alpine} AS builder
+COPY file /source
+ARG UNUSED
+RUN cat /source /source > /built
+FROM {alpine}
+COPY --from=builder /built /app
+COPY file /file
+RUN echo done > /done
+"
+        ));
+        Some(Self { site, registry })
+    }
+
+    fn with(&self, program: Program) -> Finished {
+        program.env("DOCKER_CONFIG", self.registry.docker_config()).run()
+    }
+
+    /// A build by a machine that has never built anything.
+    fn build_anew(&self, arguments: &[&str]) -> Finished {
+        let _ = fs::remove_dir_all(self.site.store());
+        self.with(self.site.program(arguments))
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.registry.host())
+    }
+
+    fn cache(&self, name: &str, mode: &str) -> String {
+        format!("type=registry,ref={},mode={mode}", self.reference(name))
+    }
+
+    fn layers(&self, name: &str) -> Vec<String> {
+        let manifest = self.registry.manifest(name).expect("pushed");
+        let digest = |layer: &Value| layer["digest"].as_str().expect("a digest").to_owned();
+        manifest["layers"].as_array().expect("layers").iter().map(digest).collect()
+    }
+
+    fn has_blob(&self, digest: &str) -> bool {
+        self.site.store().join("blobs").join(digest.replace(':', "/")).exists()
+    }
+}
+
+fn cached(built: &Finished) -> usize {
+    built.stderr.lines().filter(|line| line.ends_with(" CACHED")).count()
+}
+
+/// What an image is, wherever it was built.
+fn outputs(place: &Path) -> [String; 2] {
+    ["-o".to_owned(), format!("type=oci,dest={},tar=false", place.display())]
+}
+
+#[test]
+fn another_machine_makes_nothing_again_and_fetches_nothing() {
+    let Some(scene) = Scene::new() else { return };
+    let (to, from) = (scene.cache("cache:main", "max"), scene.cache("cache:main", "min"));
+    let first = scene.build_anew(&["--cache-to", &to, "--push", "-t", &scene.reference("app:1")]).success();
+    assert_eq!(cached(&first), 0, "{}", first.stderr);
+    let second = scene.build_anew(&["--cache-from", &from, "--push", "-t", &scene.reference("other:2")]).success();
+    assert_eq!(second.digest(), first.digest());
+    assert_eq!(cached(&second), STEPS - 2, "{}", second.stderr);
+    for layer in scene.layers("other:2") {
+        assert!(!scene.has_blob(&layer), "{layer} was fetched: {}", second.stderr);
+    }
+    // An argument that nothing uses is nothing; a file that has changed is.
+    let unused = scene.build_anew(&["--cache-from", &from, "--build-arg", "UNUSED=x", "-t", "x"]).success();
+    assert_eq!(unused.digest(), first.digest());
+    scene.site.file("file", "changed\n");
+    let changed = scene.build_anew(&["--cache-from", &from, "-t", "x"]).success();
+    let without = scene.build_anew(&["-t", "x"]).success();
+    assert_eq!(changed.digest(), without.digest());
+    assert_ne!(changed.digest(), first.digest());
+}
+
+#[test]
+fn a_small_cache_has_the_layers_of_the_image_alone() {
+    let Some(scene) = Scene::new() else { return };
+    let image = scene.reference("app:1");
+    scene.build_anew(&["--cache-to", &scene.cache("small", "min"), "--push", "-t", &image]).success();
+    let small = scene.layers("small");
+    let own: Vec<String> = scene.layers("app:1").split_off(1);
+    assert!(small.iter().all(|layer| own.contains(layer)), "{small:?} {own:?}");
+    let again = scene.build_anew(&["--cache-from", &scene.reference("small"), "--push", "-t", &image]).success();
+    assert_eq!(cached(&again), 3, "{}", again.stderr);
+    // Another build adds to the cache, and takes nothing away.
+    scene.site.file("file", "changed\n");
+    scene.build_anew(&["--cache-to", &scene.cache("small", "max"), "-t", "x"]).success();
+    assert!(scene.layers("small").len() > small.len());
+    assert!(small.iter().all(|layer| scene.layers("small").contains(layer)));
+}
+
+#[test]
+fn what_is_damaged_is_made_again() {
+    let Some(scene) = Scene::new() else { return };
+    let (to, from) = (scene.cache("cache:main", "max"), scene.reference("cache:main"));
+    let image = scene.reference("app:1");
+    let right = scene.build_anew(&["--cache-to", &to, "--push", "-t", &image]).success().digest();
+    let place = scene.site.path().join("image");
+    let build = |what: &str| {
+        let _ = fs::remove_dir_all(&place);
+        let [flag, output] = outputs(&place);
+        let built = scene.build_anew(&["--cache-from", &from, &flag, &output]);
+        assert_eq!(built.code, 0, "{what}: {}", built.stderr);
+        assert_eq!(built.digest(), right, "{what}");
+        built
+    };
+    assert!(!build("nothing").stderr.contains("warning"));
+    let layer = scene.layers("app:1").pop().expect("layers");
+    let file = scene.registry.blob_file(&layer);
+    let bytes = fs::read(&file).expect("the registry's");
+    let other: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    for (what, damage) in [("shorter", &bytes[..bytes.len() / 2]), ("other bytes", &other), ("nothing", &[])] {
+        fs::write(&file, damage).expect("ours");
+        let built = build(what);
+        assert!(built.stderr.contains("begins again without it"), "{what}: {}", built.stderr);
+    }
+    fs::remove_file(&file).expect("ours");
+    assert!(build("gone").stderr.contains("begins again without it"));
+    fs::write(&file, &bytes).expect("ours");
+    // The document itself.
+    let document = scene.registry.manifest("cache:main").expect("written")["config"]["digest"].clone();
+    let file = scene.registry.blob_file(document.as_str().expect("a digest"));
+    fs::write(&file, "{}").expect("ours");
+    assert!(build("no document").stderr.contains("is not used"));
+}
+
+#[test]
+fn what_is_no_cache_is_told_and_fails_nothing() {
+    let Some(scene) = Scene::new() else { return };
+    let right = scene.build_anew(&["-t", "x"]).success().digest();
+    let image = scene.reference("library/alpine:latest");
+    let built = scene.build_anew(&["--cache-from", &image, "-t", "x"]).success();
+    assert!(built.stderr.contains("is no cache of ours"), "{}", built.stderr);
+    let missing = scene.build_anew(&["--cache-from", &scene.reference("nothing:here"), "-t", "x"]).success();
+    assert!(!missing.stderr.contains("warning"), "{}", missing.stderr);
+    let proxy = FaultProxy::start(None, |_, _| Fault::status(403, "no"));
+    let reference = format!("type=registry,ref={}/cache:x", proxy.host());
+    let refused = scene.build_anew(&["--cache-from", &reference, "--cache-to", &reference, "-t", "x"]).success();
+    assert!(refused.stderr.contains("is not used") && refused.stderr.contains("was not written"), "{}", refused.stderr);
+    for digest in [built.digest(), missing.digest(), refused.digest()] {
+        assert_eq!(digest, right);
+    }
+}
+
+#[test]
+fn kanikos_flags_lead_to_a_cache_beside_the_image() {
+    let Some(scene) = Scene::new() else { return };
+    let image = scene.reference("team/app:1");
+    let build = |arguments: &[&str]| {
+        let _ = fs::remove_dir_all(scene.site.store());
+        scene.with(
+            scene.site.executor(&[&["--context", "context"], arguments].concat()).env("BUILDKIT_PROGRESS", "plain"),
+        )
+    };
+    let first = build(&["--cache=true", "--no-push-cache", "-d", &image]).success();
+    assert_eq!(scene.registry.tags("team/app/cache").expect("skopeo"), Vec::<String>::new());
+    build(&["--cache=true", "--cache-ttl=6h", "-d", &image]).success();
+    assert_eq!(scene.registry.tags("team/app/cache").expect("skopeo"), ["cofferdam"]);
+    let second = build(&["--cache", "--cache-copy-layers", "-d", &image]).success();
+    assert_eq!((second.digest(), cached(&second)), (first.digest(), STEPS - 2), "{}", second.stderr);
+    let repository = scene.reference("caches/all");
+    build(&["--cache", "--cache-repo", &repository, "-d", &image]).success();
+    let third = build(&["--cache", "--cache-repo", &repository, "--no-push"]).success();
+    assert!(cached(&third) >= 3, "{}", third.stderr);
+    // Too old.
+    let old = build(&["--cache", "--cache-ttl=0s", "--cache-repo", &repository, "--no-push"]).success();
+    assert_eq!(cached(&old), 0, "{}", old.stderr);
+    assert_eq!(build(&["--cache", "--no-push"]).code, 2);
+    assert_eq!(build(&["--cache", "--cache-repo=oci:/x", "-d", &image]).code, 2);
+}
