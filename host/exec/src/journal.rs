@@ -99,6 +99,9 @@ struct Line {
     made: Option<Made>,
 }
 
+/// What is asked for whenever a file is looked at.
+const LOOK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
 /// When a file was made.
 pub fn birth_of(raw: &rustix::fs::Statx) -> Birth {
     let known = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
@@ -247,8 +250,7 @@ impl Journal {
     /// # Errors
     /// As statx(2).
     pub fn look(&self, file: BorrowedFd<'_>) -> Result<Seen, Errno> {
-        let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        self.seen(rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, flags)?)
+        self.seen(rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, LOOK)?)
     }
 
     /// As [`Journal::look`], by a path of this machine; a symlink at its end is looked at itself.
@@ -256,17 +258,17 @@ impl Journal {
     /// # Errors
     /// As statx(2).
     pub fn look_at(&self, path: &Path) -> io::Result<Seen> {
-        let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        Ok(self.seen(rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags)?)?)
+        Ok(self.seen(rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, LOOK)?)?)
     }
 
-    /// As [`Journal::look`], through a link of /proc.
+    /// As [`Journal::look`], through a link of /proc; and whether what is open is a layer's own file.
     ///
     /// # Errors
     /// As statx(2).
-    pub fn look_through(&self, path: &str) -> Result<Seen, Errno> {
-        let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        self.seen(rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), flags)?)
+    pub fn look_through(&self, path: &str) -> Result<(Seen, bool), Errno> {
+        let raw = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), LOOK)?;
+        let is_of_layer = self.lazy.as_ref().is_some_and(|lazy| lazy.is_opened(&raw));
+        Ok((self.seen(raw)?, is_of_layer))
     }
 
     fn seen(&self, mut raw: rustix::fs::Statx) -> Result<Seen, Errno> {
@@ -349,13 +351,19 @@ impl Journal {
         Ok(self.lazy.as_ref().map_or(Ok(()), |lazy| lazy.make_path(path))?)
     }
 
-    /// What stands in the tree for an open file: itself, but for files of the layers.
+    /// What stands in the tree for an open file, which is itself, but for files of the layers; and a look at it.
     ///
     /// # Errors
     /// As [`Lazy::stub_of`].
-    pub fn in_tree(&self, file: OwnedFd) -> Result<OwnedFd, Errno> {
-        let stub = self.lazy.as_ref().map_or(Ok(None), |lazy| lazy.stub_of(file.as_fd()))?;
-        Ok(stub.unwrap_or(file))
+    pub fn in_tree(&self, file: OwnedFd) -> Result<(OwnedFd, Seen), Errno> {
+        let raw = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, LOOK)?;
+        match self.lazy.as_ref().map_or(Ok(None), |lazy| lazy.stub_for(&raw))? {
+            Some(stub) => {
+                let seen = self.look(stub.as_fd())?;
+                Ok((stub, seen))
+            }
+            None => Ok((file, self.seen(raw)?)),
+        }
     }
 
     /// Whether what the journal has of a number is about the file that has it now. One of the layers may have got it from an

@@ -19,7 +19,10 @@ use std::{
 
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, Timespec, Timestamps, XattrFlags},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp, Timespec, Timestamps,
+        XattrFlags,
+    },
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -65,6 +68,14 @@ pub struct Lazy {
     state: RefCell<State>,
 }
 
+/// A file of a layer that was opened.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    entry: EntryNumber,
+    /// The time of the last change (ctime) of its stub, while nothing but its names changes.
+    changed_at: StatxTimestamp,
+}
+
 /// A file of this machine: the device's major and minor number, and the inode's.
 pub type FileKey = (u32, u32, u64);
 
@@ -80,7 +91,7 @@ struct State {
     /// The inode numbers of entries that were made, 0 where something else had the name.
     inodes: HashMap<EntryNumber, u64>,
     /// The files of layers that were opened.
-    opened: HashMap<FileKey, EntryNumber>,
+    opened: HashMap<FileKey, Opened>,
     /// The same, by entry.
     open_entries: HashSet<EntryNumber>,
     /// What is not where it was made, and stands for a layer's file that was opened, or has such files beneath it.
@@ -162,15 +173,31 @@ impl Lazy {
     /// # Errors
     /// The machine refused.
     pub fn make(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
-        let before = look(directory)?;
-        let Some(parent) = self.get(before.stx_ino, birth_of(&before)) else { return Ok(false) };
-        if !self.is_waiting(parent.entry, name) {
+        self.entry_of(directory)?.map_or(Ok(false), |parent| self.make_in(directory, parent, name))
+    }
+
+    /// As [`Lazy::make`], in a directory that is known to be this one of the layers.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn make_in(&self, directory: BorrowedFd<'_>, parent: EntryNumber, name: &[u8]) -> Result<bool, Errno> {
+        let child = self.below.child(parent, name);
+        let Some(entry) = child.filter(|child| !self.state.borrow().inodes.contains_key(child)) else {
             return Ok(false);
-        }
-        let Some(entry) = self.below.child(parent.entry, name) else { return Ok(false) };
+        };
+        let before = look(directory)?;
         self.make_entry(directory, entry)?;
         set_back(directory, &before)?;
         Ok(true)
+    }
+
+    /// Which entry of the layers an open directory was made of.
+    ///
+    /// # Errors
+    /// It can't be looked at.
+    pub fn entry_of(&self, directory: BorrowedFd<'_>) -> Result<Option<EntryNumber>, Errno> {
+        let seen = look(directory)?;
+        Ok(self.get(seen.stx_ino, birth_of(&seen)).map(|made| made.entry))
     }
 
     /// Makes all names of a directory, before it is listed or removed.
@@ -277,7 +304,7 @@ impl Lazy {
         let content = self.content_of(made.entry)?;
         let key = key_of(&look_at(&content)?);
         let mut state = self.state.borrow_mut();
-        state.opened.insert(key, made.entry);
+        state.opened.insert(key, Opened { entry: made.entry, changed_at: seen.raw.stx_ctime });
         state.open_entries.insert(made.entry);
         let in_place = path.strip_prefix(b"/").is_some_and(|path| path == self.below.path(made.entry));
         if !in_place && !state.moved.contains_key(&made.entry) {
@@ -299,6 +326,10 @@ impl Lazy {
         };
         if concerned && birth == birth_of(&seen.raw) {
             state.keep_hold(made.entry, file, seen);
+            if let Some(now) = look(file).ok().filter(|now| now.stx_ino == inode) {
+                let opened = state.opened.values_mut().filter(|opened| opened.entry == made.entry);
+                opened.for_each(|opened| opened.changed_at = now.stx_ctime);
+            }
         }
     }
 
@@ -319,8 +350,8 @@ impl Lazy {
     pub fn let_go(&self, open: &HashSet<FileKey>) {
         let mut state = self.state.borrow_mut();
         let State { opened, open_entries, moved, moved_limit, .. } = &mut *state;
-        opened.retain(|key, entry| open.contains(key) || !moved.contains_key(entry));
-        *open_entries = opened.values().copied().collect();
+        opened.retain(|key, opened| open.contains(key) || !moved.contains_key(&opened.entry));
+        *open_entries = opened.values().map(|opened| opened.entry).collect();
         moved.retain(|&number, _| open_entries.iter().any(|&entry| self.is_beneath(entry, number)));
         *moved_limit = MOVED_LIMIT.max(2 * moved.len());
     }
@@ -417,12 +448,12 @@ impl Lazy {
     pub fn show_stub(&self, raw: &mut Statx) {
         let key = key_of(raw);
         let state = self.state.borrow();
-        let Some(entry) = state.opened.get(&key) else { return };
-        let Some(&inode) = state.inodes.get(entry) else { return };
+        let Some(&Opened { entry, changed_at }) = state.opened.get(&key) else { return };
+        let Some(&inode) = state.inodes.get(&entry) else { return };
         let named = state.made.get(&inode);
         let Some(&(birth, made)) = named.or_else(|| state.nameless.get(&inode)) else { return };
         if made.changed
-            && let Some(now) = self.open_entry(&state, *entry, inode).and_then(|file| look(file.as_fd()).ok())
+            && let Some(now) = self.open_entry(&state, entry, inode).and_then(|file| look(file.as_fd()).ok())
         {
             *raw = now;
             return;
@@ -430,9 +461,15 @@ impl Lazy {
         (raw.stx_dev_major, raw.stx_dev_minor) = self.device;
         raw.stx_ino = inode;
         raw.stx_nlink = u32::from(named.is_some());
+        raw.stx_ctime = changed_at;
         if let Some((seconds, nanoseconds)) = birth {
             (raw.stx_btime.tv_sec, raw.stx_btime.tv_nsec) = (seconds, nanoseconds);
         }
+    }
+
+    /// Whether this is a layer's own file that was opened.
+    pub fn is_opened(&self, raw: &Statx) -> bool {
+        self.state.borrow().opened.contains_key(&key_of(raw))
     }
 
     /// The stub that stands for a layer's file, if that is what a task has open.
@@ -440,9 +477,16 @@ impl Lazy {
     /// # Errors
     /// EACCES: it is not to be found, because something went round the tracer.
     pub fn stub_of(&self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
-        let raw = look(file)?;
+        self.stub_for(&look(file)?)
+    }
+
+    /// As [`Lazy::stub_of`], of what was looked at.
+    ///
+    /// # Errors
+    /// As [`Lazy::stub_of`].
+    pub fn stub_for(&self, raw: &Statx) -> Result<Option<OwnedFd>, Errno> {
         let state = self.state.borrow();
-        let Some(&entry) = state.opened.get(&key_of(&raw)) else { return Ok(None) };
+        let Some(&Opened { entry, .. }) = state.opened.get(&key_of(raw)) else { return Ok(None) };
         let inode = state.inodes.get(&entry).copied().unwrap_or(0);
         self.open_entry(&state, entry, inode).ok_or(Errno::ACCESS).map(Some)
     }

@@ -101,16 +101,24 @@ pub fn settle(
     into: Arc<ConfinedDir>,
 ) -> Result<(), RootfsError> {
     let mut unpacker = Unpacker::new(into, UnpackForm::Plain);
+    // The directory of the last file, in both places: entries of a directory follow each other.
+    let mut here: Option<(RootPath, ConfinedDir, ConfinedDir)> = None;
     for (path, entry) in &index.entries {
         let IndexEntry::Present { metadata, hard_link, .. } = entry else { continue };
         if !metadata.is_file() || hard_link.is_some() {
             unpacker.entry(&path, &metadata, hard_link.as_ref(), &mut io::empty())?;
             continue;
         }
-        let found = tree.entry(&path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))?;
+        let missing = || RootfsError::NotFound(path.clone());
+        let (above, name) = path.parent().zip(path.file_name()).ok_or_else(missing)?;
+        let (_, from, into) = match here.take().filter(|(directory, ..)| *directory == above) {
+            Some(known) => here.insert(known),
+            None => here.insert((above.clone(), tree.open_directory(&above)?, unpacker.directory(&above)?)),
+        };
+        let found = from.entry(&RootPath::new(name)?)?.ok_or_else(missing)?;
         match journal.look(&path, &found)?.origin.filter(|origin| origin.is_stub) {
             Some(origin) => unpacker.entry(&path, &metadata, None, &mut made_of.open(&origin.path)?)?,
-            None => unpacker.take(&path, &metadata, tree)?,
+            None => unpacker.take(&path, &metadata, &found, from, into)?,
         }
     }
     unpacker.finish()

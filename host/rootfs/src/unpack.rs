@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Change, ChangeSet, ConfinedDir, Kind, MergedIndex, Metadata, RootPath, RootfsError, is_image_xattr,
+    Change, ChangeSet, ConfinedDir, HostEntry, Kind, MergedIndex, Metadata, RootPath, RootfsError, is_image_xattr,
     merged::implicit_directory,
 };
 
@@ -103,18 +103,45 @@ impl Unpacker {
         }
     }
 
-    /// As [`Unpacker::entry`] for a regular file, which is moved here from the same path of another directory on the same
-    /// file system. Its extended attributes stay what they are.
+    /// As [`Unpacker::entry`] for a regular file, which is moved here from another directory on the same file system, where it was
+    /// looked at. `into` is the directory for it here ([`Unpacker::directory`]). Its extended attributes stay what they are.
     ///
     /// # Errors
-    /// A parent is not a directory, the file is not there, or the machine failed.
-    pub fn take(&mut self, path: &RootPath, metadata: &Metadata, from: &ConfinedDir) -> Result<(), RootfsError> {
-        self.make_parents(path)?;
-        self.make_way(path)?;
-        self.target.take(path, from)?;
-        self.target.set_mode(path, self.mode(metadata))?;
-        self.set_owner(path, metadata)?;
-        self.target.set_mtime(path, metadata.mtime)
+    /// The file is not there, or the machine failed.
+    pub(crate) fn take(
+        &mut self,
+        path: &RootPath,
+        metadata: &Metadata,
+        found: &HostEntry,
+        from: &ConfinedDir,
+        into: &ConfinedDir,
+    ) -> Result<(), RootfsError> {
+        let name = RootPath::new(path.file_name().unwrap_or_default())?;
+        // Mostly nothing is in the way, so it is not looked for before.
+        if !into.try_take(&name, from)? {
+            self.make_way(path)?;
+            into.take(&name, from)?;
+        }
+        if self.form == UnpackForm::Real {
+            into.set_owner(&name, metadata.owner)?;
+        }
+        let mode = self.mode(metadata);
+        if self.form == UnpackForm::Real || found.metadata.mode != mode {
+            into.set_mode(&name, mode)?;
+        }
+        if found.metadata.mtime != metadata.mtime {
+            into.set_mtime(&name, metadata.mtime)?;
+        }
+        Ok(())
+    }
+
+    /// The directory at a path, made if it is missing.
+    ///
+    /// # Errors
+    /// A parent is not a directory, or the machine failed.
+    pub(crate) fn directory(&mut self, path: &RootPath) -> Result<ConfinedDir, RootfsError> {
+        self.make_directory(path, false)?;
+        self.target.open_directory(path)
     }
 
     /// Hides what the layers below have at a path. What this layer has there stays, whichever came first (layer.md,

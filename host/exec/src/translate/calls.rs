@@ -6,9 +6,10 @@
 use rustix::io::Errno;
 
 use super::{
-    filter::Answer,
-    footing::Footing,
+    bounded::{self, Written},
+    filter::{Answer, Stopped},
     handlers::{attributes, directory, door, exec, identity, look, misc, names, open, socket, socket::Place, xattr},
+    locks,
     registers::Registers,
     resolve::Start,
     tracee::{After, Task},
@@ -184,8 +185,24 @@ static HANDLED: &[(i64, Handler)] = &[
     (libc::SYS_rt_tgsigqueueinfo, |t, _, r| misc::signal_to(t, r.argument(0))),
     (libc::SYS_pidfd_open, |t, _, r| misc::signal_to(t, r.argument(0))),
     (libc::SYS_prlimit64, |t, _, r| misc::of_process(t, r.argument(0))),
+    (libc::SYS_flock, |t, k, r| locks::flock(t, k, r)),
+    (libc::SYS_sched_getaffinity, |t, k, r| misc::sched_getaffinity(t, k, r)),
+    (libc::SYS_sched_setaffinity, |t, _, r| misc::sched_setaffinity(t, r)),
     (libc::SYS_process_vm_readv, |t, _, r| misc::of_process(t, r.argument(0))),
     (libc::SYS_process_vm_writev, |t, _, r| misc::of_process(t, r.argument(0))),
+];
+
+/// Those that write, where a command has a directory with a bound ([`super::bounded`]).
+static WRITING: &[(i64, Handler)] = &[
+    (libc::SYS_write, |t, k, r| bounded::write(t, k, r, 0, Written::Bytes(2), None)),
+    (libc::SYS_pwrite64, |t, k, r| bounded::write(t, k, r, 0, Written::Bytes(2), Some(3))),
+    (libc::SYS_writev, |t, k, r| bounded::write(t, k, r, 0, Written::Parts(1, 2), None)),
+    (libc::SYS_pwritev, |t, k, r| bounded::write(t, k, r, 0, Written::Parts(1, 2), Some(3))),
+    (libc::SYS_pwritev2, |t, k, r| bounded::write(t, k, r, 0, Written::Parts(1, 2), Some(3))),
+    (libc::SYS_sendfile, |t, k, r| bounded::write(t, k, r, 0, Written::Bytes(3), None)),
+    (libc::SYS_splice, |t, k, r| bounded::write(t, k, r, 2, Written::Bytes(4), None)),
+    (libc::SYS_copy_file_range, |t, k, r| bounded::write(t, k, r, 2, Written::Bytes(4), None)),
+    (libc::SYS_fallocate, |t, k, r| bounded::write(t, k, r, 0, Written::All(3), Some(2))),
 ];
 
 /// Those that would show or close the door that tasks with a real root have ([`super::footing`]).
@@ -249,8 +266,9 @@ static REFUSED: &[(i64, i32)] = &[
     (libc::SYS_lookup_dcookie, libc::EPERM),
 ];
 
-/// Calls for which Landlock has no rights: no task ever makes one of them itself, the tracer does, on files that it holds.
+/// Calls for which Landlock has no rights, or had none at first: no task ever makes one of them itself, the tracer does, on files that it holds.
 const FOR_THE_TRACER: &[i64] = &[
+    libc::SYS_truncate,
     libc::SYS_chmod,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -277,19 +295,20 @@ pub fn is_for_the_tracer(number: i64) -> bool {
 }
 
 /// The filter's answers, those that are asked for most first.
-pub fn answers(footing: Footing) -> impl Iterator<Item = (i64, Answer)> {
-    let handled = handled(footing).map(|(number, _)| (*number, Answer::Trace));
+pub fn answers(stopped: Stopped) -> impl Iterator<Item = (i64, Answer)> {
+    let handled = handled(stopped).map(|(number, _)| (*number, Answer::Trace));
     handled.chain(REFUSED.iter().map(|(number, errno)| (*number, Answer::Fail(*errno))))
 }
 
-fn handled(footing: Footing) -> impl Iterator<Item = &'static (i64, Handler)> {
-    HANDLED.iter().chain(if footing.door().is_some() { ABOUT_THE_DOOR } else { &[] })
+fn handled(Stopped { footing, writing }: Stopped) -> impl Iterator<Item = &'static (i64, Handler)> {
+    let door = if footing.door().is_some() { ABOUT_THE_DOOR } else { &[] };
+    HANDLED.iter().chain(door).chain(if writing { WRITING } else { &[] })
 }
 
 /// The handlers by number.
-pub fn table(footing: Footing) -> Vec<Option<Handler>> {
+pub fn table(stopped: Stopped) -> Vec<Option<Handler>> {
     let mut table: Vec<Option<Handler>> = vec![None; HIGHEST as usize + 1];
-    for (number, handler) in handled(footing) {
+    for (number, handler) in handled(stopped) {
         table[*number as usize] = Some(*handler);
     }
     table
@@ -299,12 +318,12 @@ pub fn table(footing: Footing) -> Vec<Option<Handler>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use super::{super::footing::Footing, *};
 
     #[test]
     fn no_call_has_two_answers() {
         let mut seen = BTreeSet::new();
-        for (number, _) in answers(Footing::Tree { door: 9 }) {
+        for (number, _) in answers(Stopped { footing: Footing::Tree { door: 9 }, writing: true }) {
             assert!(seen.insert(number), "{number} is in the tables twice");
             assert!(number <= HIGHEST, "{number} is beyond what is known");
         }

@@ -98,6 +98,8 @@ impl Tracer {
         {
             task.id = id;
             task.process = id;
+            self.affinity.gone(before);
+            self.affinity.born(id);
             self.tasks.insert(id, task);
         }
         let Some(task) = self.tasks.get_mut(&id) else { return trace::resume(id, Resume::Continue, 0) };
@@ -384,7 +386,9 @@ fn word(bytes: &[u8]) -> u64 {
 mod tests {
     #[test]
     fn the_calls_that_lists_wait_for_are_stopped_by_the_filter() {
-        let handled = crate::translate::calls::table(crate::translate::footing::Footing::Machine);
+        let footing = crate::translate::footing::Footing::Machine;
+        let stopped = crate::translate::filter::Stopped { footing, writing: false };
+        let handled = crate::translate::calls::table(stopped);
         for number in [libc::SYS_openat, libc::SYS_prctl, libc::SYS_getuid] {
             assert!(handled[number as usize].is_some(), "{number}");
         }

@@ -22,8 +22,17 @@ pub enum Answer {
     Fail(i32),
 }
 
+/// What stops beside the calls that always do.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    /// Those by which a task could see or lose what it stands on.
+    pub footing: Footing,
+    /// Those that write.
+    pub writing: bool,
+}
+
 /// The program. Without `sockets`, there are none but unix ones.
-pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
+pub fn program(sockets: bool, stopped: Stopped) -> Vec<Instruction> {
     // Calls of another processor's programs: the tracer says so, and answers ENOSYS.
     let trap = instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRAP, 0, 0);
     let mut program = vec![load(ARCHITECTURE), jump_if_equal(AUDIT_ARCH, 1, 0), trap, load(NUMBER)];
@@ -31,7 +40,7 @@ pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
     program.push(instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, calls::HIGHEST as u32, 0, 1));
     program.push(fail(libc::ENOSYS));
     program.extend(refuse_namespaces(libc::SYS_clone as u32, libc::SYS_unshare as u32));
-    if let Some(door) = footing.door() {
+    if let Some(door) = stopped.footing.door() {
         program.extend(keep_open(door as u32));
     }
     // A lease would make others wait who read the same file of a layer (fcntl(2)).
@@ -65,7 +74,7 @@ pub fn program(sockets: bool, footing: Footing) -> Vec<Instruction> {
         program.push(allow());
         program.push(load(NUMBER));
     }
-    for (number, answer) in calls::answers(footing) {
+    for (number, answer) in calls::answers(stopped) {
         program.push(jump_if_equal(number as u32, 0, 1));
         program.push(match answer {
             Answer::Trace => instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_TRACE, 0, 0),

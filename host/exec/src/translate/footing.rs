@@ -120,6 +120,11 @@ impl Tracer {
         aim
     }
 
+    /// What a call of a task is to be given in place of the path that was found, from the directory that the task gave.
+    pub fn exchange(&self, found: &Found) -> Aim {
+        if found.is_beneath_start && found.magic.is_none() { Aim::AsIs } else { self.aim(found) }
+    }
+
     /// Makes the call that a task has begun into the opening of something of this machine, for its path, and answers the
     /// descriptor. Afterwards the task is at the end of that call, from where [`Tracer::call_again`] leads on.
     ///

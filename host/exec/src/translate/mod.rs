@@ -9,8 +9,11 @@
 //! builder's files then is the Landlock domain that it entered before its program began ([`domain`]).
 
 pub mod access;
+pub mod affinity;
 pub mod bindings;
+pub mod bounded;
 pub mod calls;
+pub mod directories;
 pub mod domain;
 pub mod elf;
 pub mod exec;
@@ -18,6 +21,7 @@ pub mod filter;
 pub mod footing;
 pub mod handlers;
 pub mod identity;
+pub mod locks;
 pub mod memory;
 mod mounts;
 mod network;

@@ -5,7 +5,10 @@ use std::{
     io::{self, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::PermissionsExt},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::PermissionsExt,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -17,6 +20,7 @@ use rustix::{
 
 use super::{
     bindings::Bindings,
+    bounded::Bounded,
     domain::Reach,
     start::{binding, place, target},
 };
@@ -37,6 +41,8 @@ const SECRETS_PREFIX: &str = "cofferdam-secrets-";
 pub struct Mounts {
     tree: OwnedFd,
     points: Vec<Point>,
+    /// Those of them that hold no more than so much, and that the kernel does not know.
+    pub bounded: Vec<Bounded>,
     secrets: Option<SecretsDirectory>,
 }
 
@@ -61,7 +67,7 @@ impl Mounts {
     ) -> Result<Self, Failure> {
         let failed = |error: Errno| Failure::setup("open the root", error);
         let tree = rustix::io::fcntl_dupfd_cloexec(&bindings.tree().file, 0).map_err(failed)?;
-        let mut mounts = Self { tree, points: Vec::new(), secrets: None };
+        let mut mounts = Self { tree, points: Vec::new(), bounded: Vec::new(), secrets: None };
         for (number, mount) in start.request.mounts.iter().enumerate() {
             let failed =
                 |error: io::Error| Failure::setup(format!("mount something at `{}` of the image", mount.target), error);
@@ -97,6 +103,9 @@ impl Mounts {
                 fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777))?;
                 if start.namespaces.keep_in_memory(&directory, *size_bytes)? {
                     journal.keep_beside(&journal.look_at(&directory)?);
+                } else if let Some(limit_bytes) = *size_bytes {
+                    let source = fs::canonicalize(&directory)?.into_os_string().into_vec();
+                    self.bounded.push(Bounded::new(source, limit_bytes));
                 }
                 Ok((directory, false))
             }

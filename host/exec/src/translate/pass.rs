@@ -50,7 +50,34 @@ impl Tracer {
         if socket < 0 {
             return Err(Errno::from_raw_os_error(-socket as i32));
         }
-        let socket = socket as u64;
+        self.pass_by(task, registers, file, close_on_exec, socket as u64)
+    }
+
+    /// As [`Tracer::pass`], to a task that is at the end of a call already.
+    ///
+    /// # Errors
+    /// As [`Tracer::pass`].
+    pub fn pass_at_end(
+        &mut self,
+        task: &Task,
+        registers: &Registers,
+        file: &OwnedFd,
+        close_on_exec: bool,
+    ) -> Result<i32, Errno> {
+        let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
+        let socket = self.call_in(task, registers, libc::SYS_socket, [libc::AF_UNIX as u64, kind, 0])?;
+        self.pass_by(task, registers, file, close_on_exec, socket as u64)
+    }
+
+    /// Passes a file by a socket of the task, whose number becomes the file's.
+    fn pass_by(
+        &mut self,
+        task: &Task,
+        registers: &Registers,
+        file: &OwnedFd,
+        close_on_exec: bool,
+        socket: u64,
+    ) -> Result<i32, Errno> {
         let passed = self.pass_through(task, registers, file, close_on_exec, socket);
         if passed.is_err() {
             self.call_in(task, registers, libc::SYS_close, [socket, 0, 0])?;

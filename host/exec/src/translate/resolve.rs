@@ -4,9 +4,12 @@
 //! of /proc lead to where the task believes them to lead. Each step is taken from an open directory, so that a name which
 //! changes meanwhile leads to another file of the image at worst.
 
-use std::os::{
-    fd::{AsFd, AsRawFd, OwnedFd},
-    unix::ffi::OsStrExt,
+use std::{
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    rc::Rc,
 };
 
 use rustix::{
@@ -15,8 +18,8 @@ use rustix::{
     process::Pid,
 };
 
-use super::{access, bindings::open_beneath, identity::Identity, tracee::Task, tracer::Tracer};
-use crate::journal::Seen;
+use super::{access, bindings::open_beneath, directories::Directory, identity::Identity, tracee::Task, tracer::Tracer};
+use crate::{EntryNumber, journal::Seen};
 
 /// As many symlinks as the kernel follows in one path.
 const SYMLINK_LIMIT: usize = 40;
@@ -78,7 +81,7 @@ pub struct Found {
     /// What is there, open for its path.
     pub node: Option<(OwnedFd, Seen)>,
     /// The directory that holds the name, open for its path.
-    pub parent: Option<OwnedFd>,
+    pub parent: Option<Rc<OwnedFd>>,
     /// The last component; `None` where there is no name to make or remove (`/`, `.`, `..`, the target of a binding).
     pub name: Option<Vec<u8>>,
     /// Why there is none, if there is none.
@@ -87,6 +90,8 @@ pub struct Found {
     pub slash: bool,
     /// The kernel goes the same way if the tree is the task's real root: nothing on it is bound, or of /proc.
     pub is_native: bool,
+    /// Nothing but directories led there from the one that the path starts from: the kernel goes the same way from there.
+    pub is_beneath_start: bool,
     /// A magic link was followed to its end: what the task opens instead, whatever its name is.
     pub magic: Option<Vec<u8>>,
 }
@@ -153,65 +158,85 @@ impl Tracer {
         if access::is_unbounded(&task.identity)
             && root == b"/"
             && scope == Scope::default()
-            && let Some(found) = self.resolve_directly(&from, path, follow)
+            && let Some(found) = self.resolve_directly(task, &from, path, follow)
         {
             return Ok(found);
         }
         let has_root = absolute || scope.beneath || scope.in_root;
-        let is_native = root == b"/" && self.bindings.holding(&from) == 0;
-        Walk { tracer: self, task, root, links: 0, purpose, scope, has_root, is_native }.run(from, path, follow)
+        Walk { root, has_root, ..Walk::of(self, task, purpose, scope) }.run(from, path, follow)
     }
 
-    /// The usual case, in two calls: nothing on the way is a symlink or bound.
-    fn resolve_directly(&self, from: &[u8], path: &[u8], follow: bool) -> Option<Found> {
-        if path.ends_with(b"/") {
-            return None;
-        }
-        let mut components: Vec<&[u8]> = Vec::new();
-        for component in from.split(|&byte| byte == b'/').chain(path.split(|&byte| byte == b'/')) {
-            match component {
-                b"" | b"." => {}
-                b".." => return None,
-                name => components.push(name),
+    /// The usual case: nothing on the way is bound, or begins above where it was, and the directory is known.
+    fn resolve_directly(&self, task: &Task, from: &[u8], path: &[u8], follow: bool) -> Option<Found> {
+        let (mut from, mut path) = (from.to_vec(), path.to_vec());
+        let mut is_beneath_start = path[0] != b'/';
+        for _ in 0..=SYMLINK_LIMIT {
+            let (above, name) = directory_and_name(&from, &path)?;
+            let Named { found: directory, is_as_named } = self.directory(task, above)?;
+            is_beneath_start &= is_as_named;
+            let whole = join(&directory.path, &name);
+            if self.bindings.holding(&whole) != 0 {
+                return None;
             }
+            let node = match self.open_in(&directory.file, directory.entry, &name) {
+                Ok(file) => {
+                    let seen = self.journal.look(file.as_fd()).ok()?;
+                    if follow && seen.is_symlink() {
+                        let above = self.journal.look(directory.file.as_fd()).ok()?;
+                        self.protected.may_follow(&task.identity, &above, &seen).ok()?;
+                        is_beneath_start = false;
+                        path = rustix::fs::readlinkat(&file, "", Vec::new()).ok()?.into_bytes();
+                        from = if path.first()? == &b'/' { b"/".to_vec() } else { directory.path.clone() };
+                        continue;
+                    }
+                    Some((file, seen))
+                }
+                Err(Errno::NOENT) => None,
+                Err(_) => return None,
+            };
+            return Some(Found {
+                path: whole,
+                node,
+                parent: Some(directory.file.clone()),
+                name: Some(name),
+                unnamed: Errno::NOENT,
+                slash: false,
+                is_native: true,
+                is_beneath_start,
+                magic: None,
+            });
         }
-        if path.ends_with(b"/.") || path == b"." {
-            return None;
+        None
+    }
+
+    /// The directory of the tree that a path leads to for somebody who may search all, without `.` and `..` in it. `None` if it
+    /// has to be walked each time.
+    fn directory(&self, task: &Task, path: Vec<u8>) -> Option<Named> {
+        if let Some(found) = self.directories.get(&path) {
+            return Some(Named { is_as_named: found.path == path, found });
         }
-        let name = *components.last()?;
-        let parent_path = components[..components.len() - 1].join(&b'/');
-        let mut whole = b"/".to_vec();
-        whole.extend_from_slice(&components.join(&b'/'));
-        if self.bindings.holding(&whole) != 0 || name.len() > NAME_LIMIT_BYTES {
+        if self.bindings.holding(&path) != 0 {
             return None;
         }
         let tree = self.bindings.tree().file.as_fd();
-        let parent = if parent_path.is_empty() {
-            rustix::io::fcntl_dupfd_cloexec(tree, 0).ok()?
-        } else {
-            open_beneath(tree, &parent_path, OFlags::DIRECTORY).ok()?
-        };
-        let node = match self.open_name(&parent, name) {
-            Ok(file) => {
-                let seen = self.journal.look(file.as_fd()).ok()?;
-                if follow && seen.is_symlink() {
-                    return None;
+        let (path_found, file) = match path.strip_prefix(b"/")? {
+            b"" => (path.clone(), rustix::io::fcntl_dupfd_cloexec(tree, 0).ok()?),
+            beneath => match open_beneath(tree, beneath, OFlags::DIRECTORY) {
+                Ok(file) => (path.clone(), file),
+                // Symlinks, and names that wait to be made.
+                Err(Errno::LOOP | Errno::NOENT) => {
+                    let found =
+                        Walk::of(self, task, Purpose::Look, Scope::default()).run(b"/".to_vec(), &path, true).ok()?;
+                    let (file, seen) = found.node.filter(|_| found.is_native)?;
+                    (found.path, Some(file).filter(|_| seen.is_directory())?)
                 }
-                Some((file, seen))
-            }
-            Err(Errno::NOENT) => None,
-            Err(_) => return None,
+                Err(_) => return None,
+            },
         };
-        Some(Found {
-            path: whole,
-            node,
-            parent: Some(parent),
-            name: Some(name.to_vec()),
-            unnamed: Errno::NOENT,
-            slash: false,
-            is_native: true,
-            magic: None,
-        })
+        let entry = self.journal.lazy().and_then(|lazy| lazy.entry_of(file.as_fd()).ok()?);
+        let is_as_named = path_found == path;
+        let found = self.directories.keep(path, Directory { path: path_found, file: Rc::new(file), entry });
+        Some(Named { found, is_as_named })
     }
 
     /// The resolved path of a directory that a task has open, or is in.
@@ -219,6 +244,15 @@ impl Tracer {
     /// # Errors
     /// EBADF, ENOTDIR, or ENOENT if it was removed.
     pub fn directory_of(&self, task: &Task, start: Start) -> Result<Vec<u8>, Errno> {
+        // Others who share it might be changing it.
+        let is_own = start == Start::Here && Rc::strong_count(&task.place) == 1;
+        let changes = self.directories.changes();
+        if is_own
+            && let Some((known, here)) = &task.place.borrow().here
+            && *known == changes
+        {
+            return Ok(here.clone());
+        }
         let link = match start {
             Start::Here => format!("/proc/{}/cwd", task.id.as_raw_nonzero()),
             Start::Descriptor(number) => format!("/proc/{}/fd/{number}", task.id.as_raw_nonzero()),
@@ -244,7 +278,12 @@ impl Tracer {
                 return Err(Errno::NOENT);
             }
         }
-        self.bindings.inside(&path).ok_or(Errno::NOENT)
+        let here = self.bindings.inside(&path).ok_or(Errno::NOENT)?;
+        // What is bound may have other names any time.
+        if is_own && self.bindings.holding(&here) == 0 {
+            task.place.borrow_mut().here = Some((changes, here.clone()));
+        }
+        Ok(here)
     }
 
     /// The path by which the image knows an open file of a task; what has none keeps the kernel's words for it.
@@ -264,13 +303,33 @@ impl Tracer {
 impl Tracer {
     /// Opens a name for its path, following nothing; what the layers have of that name is made in the tree now.
     fn open_name(&self, directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(directory, std::ffi::OsStr::from_bytes(name), flags, Mode::empty());
-        match (open(), self.journal.lazy()) {
-            (Err(Errno::NOENT), Some(lazy)) if lazy.make(directory.as_fd(), name)? => open(),
+        match (open_here(directory, name), self.journal.lazy()) {
+            (Err(Errno::NOENT), Some(lazy)) if lazy.make(directory.as_fd(), name)? => open_here(directory, name),
             (opened, _) => opened,
         }
     }
+
+    /// As [`Tracer::open_name`], in a directory that was made of an entry of the layers, or of none.
+    fn open_in(&self, directory: &OwnedFd, entry: Option<EntryNumber>, name: &[u8]) -> Result<OwnedFd, Errno> {
+        match (open_here(directory, name), self.journal.lazy(), entry) {
+            (Err(Errno::NOENT), Some(lazy), Some(entry)) if lazy.make_in(directory.as_fd(), entry, name)? => {
+                open_here(directory, name)
+            }
+            (opened, ..) => opened,
+        }
+    }
+}
+
+fn open_here(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, std::ffi::OsStr::from_bytes(name), flags, Mode::empty())
+}
+
+/// A directory that a path led to.
+struct Named {
+    found: Rc<Directory>,
+    /// Whether no symlink was on the way.
+    is_as_named: bool,
 }
 
 struct Walk<'t> {
@@ -298,8 +357,15 @@ enum ProcName {
     Magic { outside: String, target: Option<Vec<u8>> },
 }
 
-impl Walk<'_> {
-    fn run(&mut self, from: Vec<u8>, path: &[u8], follow: bool) -> Result<Found, Errno> {
+impl<'t> Walk<'t> {
+    /// From the root of a task.
+    fn of(tracer: &'t Tracer, task: &'t Task, purpose: Purpose, scope: Scope) -> Self {
+        let root = task.place.borrow().root.clone();
+        Self { tracer, task, root, links: 0, purpose, scope, has_root: true, is_native: true }
+    }
+
+    fn run(mut self, from: Vec<u8>, path: &[u8], follow: bool) -> Result<Found, Errno> {
+        self.is_native = self.root == b"/" && self.tracer.bindings.holding(&from) == 0;
         let mut ahead: Vec<Vec<u8>> = components(path);
         let mut slash = path.ends_with(b"/") || path.ends_with(b"/.") || path == b"." || path == b"..";
         // Whether a slash is the end of the string that the last name is from.
@@ -460,7 +526,9 @@ impl Walk<'_> {
         name: Option<Vec<u8>>,
         slash: bool,
     ) -> Found {
-        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, is_native: self.is_native, magic: None }
+        let parent = parent.map(Rc::new);
+        let (is_native, is_beneath_start) = (self.is_native, false);
+        Found { path, node, parent, name, unnamed: Errno::BUSY, slash, is_native, is_beneath_start, magic: None }
     }
 
     fn magic(&self, outside: String, target: Option<Vec<u8>>, slash: bool) -> Result<Found, Errno> {
@@ -631,23 +699,37 @@ impl Tracer {
         if at.is_empty() || !self.bindings.get(self.bindings.holding(at)).is_proc {
             return Ok(None);
         }
-        let root = task.place.borrow().root.clone();
-        let walk = Walk {
-            tracer: self,
-            task,
-            root,
-            links: 0,
-            purpose: Purpose::Look,
-            scope: Scope::default(),
-            has_root: true,
-            is_native: false,
-        };
+        let walk = Walk::of(self, task, Purpose::Look, Scope::default());
         Ok(match walk.proc_name(at, name)? {
             ProcName::Ordinary => None,
             ProcName::Link(target) | ProcName::Jump(target) => Some(target),
             ProcName::Magic { outside, .. } => Some(self.name_of_link(&outside)?),
         })
     }
+}
+
+/// The directory and the last name of a path that starts from a resolved one, in a form without `.` and empty names. `None` if
+/// the path is no name in a directory, or goes upwards.
+fn directory_and_name(from: &[u8], path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    if path.is_empty() || path.ends_with(b"/") || path.ends_with(b"/.") || path == b"." {
+        return None;
+    }
+    let mut whole = if path[0] == b'/' || from == b"/" { Vec::new() } else { from.to_vec() };
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => return None,
+            name if name.len() > NAME_LIMIT_BYTES => return None,
+            name => {
+                whole.push(b'/');
+                whole.extend_from_slice(name);
+            }
+        }
+    }
+    let slash = whole.iter().rposition(|&byte| byte == b'/')?;
+    let name = whole[slash + 1..].to_vec();
+    whole.truncate(slash.max(1));
+    Some((whole, name))
 }
 
 /// The components of a path, the last first.
@@ -674,4 +756,25 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 /// The path by which this process reaches a file that it has open.
 pub fn own_path(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_name_in_a_directory_is_walked() {
+        let split = |from: &str, path: &str| {
+            let (directory, name) = directory_and_name(from.as_bytes(), path.as_bytes())?;
+            Some(format!("{} {}", String::from_utf8(directory).unwrap(), String::from_utf8(name).unwrap()))
+        };
+        assert_eq!(split("/srv", "a"), Some("/srv a".into()));
+        assert_eq!(split("/srv", ".//a/./b"), Some("/srv/a b".into()));
+        assert_eq!(split("/", "a"), Some("/ a".into()));
+        assert_eq!(split("/srv", "//bin/true"), Some("/bin true".into()));
+        for path in ["", "/", ".", "..", "a/", "a/.", "a/..", "../a", "a/../b"] {
+            assert_eq!(split("/srv", path), None, "{path}");
+        }
+        assert_eq!(split("/srv", &"x".repeat(NAME_LIMIT_BYTES + 1)), None);
+    }
 }

@@ -24,7 +24,7 @@ use rustix::{
 use super::{
     bindings::{Binding, Bindings},
     domain::{self, Reach},
-    filter,
+    filter::{self, Stopped},
     footing::Footing,
     identity::Identity,
     mounts::Mounts,
@@ -92,7 +92,9 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     bindings.made_of(layers);
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
-    let mounts = Mounts::bind(start, &mut bindings, &mut reach, &mut record)?;
+    let mut mounts = Mounts::bind(start, &mut bindings, &mut reach, &mut record)?;
+    let bounded = std::mem::take(&mut mounts.bounded);
+    let stopped = Stopped { footing, writing: !bounded.is_empty() };
     make_working_directory(&bindings, &record, &request.working_directory)?;
 
     trace::become_subreaper().map_err(step("become the parent of orphans"))?;
@@ -102,7 +104,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     let child = match sys::fork().map_err(failed("start a process"))? {
         Fork::Child => {
             drop((told, go));
-            let Err(failure) = become_command(start, footing, directory, &reach, sockets, &input, wait);
+            let Err(failure) = become_command(start, stopped, directory, &reach, sockets, &input, wait);
             if let Ok(message) = serde_json::to_vec(&failure) {
                 let _ = fs::File::from(tell).write_all(&message);
             }
@@ -122,6 +124,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
 
     let mut tracer = Tracer::new(
         bindings,
+        bounded,
         footing,
         record,
         request.hostname.clone(),
@@ -170,7 +173,7 @@ fn wait_until_dumpable(child: Pid) -> Result<(), Errno> {
 /// Everything up to the program.
 fn become_command(
     start: &Start,
-    footing: Footing,
+    stopped: Stopped,
     tree: &Path,
     reach: &Reach,
     sockets: bool,
@@ -196,9 +199,9 @@ fn become_command(
     sys::close_from(3, Close::OnExec).map_err(|error| Failure::setup("close descriptors", error))?;
     trace::set_no_new_privileges().map_err(step("give up new privileges"))?;
     domain::enter(reach).map_err(|_| Failure::setup("enter a Landlock domain", Errno::PERM))?;
-    footing.enter(tree).map_err(step("make the tree the root (chroot)"))?;
+    stopped.footing.enter(tree).map_err(step("make the tree the root (chroot)"))?;
     give_up_capabilities().map_err(step("give up capabilities"))?;
-    let mut program = filter::program(sockets, footing);
+    let mut program = filter::program(sockets, stopped);
     sys::install_filter(&mut program).map_err(|error| Failure::setup("install the system call filter", error))?;
 
     // From here on, paths are those of the image.
@@ -270,6 +273,8 @@ fn bind(
     let dev = private.join("dev");
     make_dev(&dev).map_err(|error| Failure::setup("make /dev", error))?;
     bindings.add(binding(b"/dev", &dev, false)?);
+    // A file system of its own, as everywhere.
+    bindings.add(binding(b"/dev/shm", &dev.join("shm"), false)?);
     reach.writable.push(dev);
     for name in DEVICES {
         let device = Path::new("/dev").join(name);

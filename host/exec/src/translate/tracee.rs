@@ -74,6 +74,8 @@ pub struct FsPlace {
     pub root: Vec<u8>,
     /// The umask.
     pub mask: u32,
+    /// The working directory in the tree, once it was asked for, at which state of [`super::directories::Directories::changes`].
+    pub here: Option<(u64, Vec<u8>)>,
 }
 
 /// Scratch memory in an address space.
@@ -114,7 +116,7 @@ impl Task {
             id,
             process: id,
             identity,
-            place: Rc::new(RefCell::new(FsPlace { root: b"/".to_vec(), mask: 0o022 })),
+            place: Rc::new(RefCell::new(FsPlace { root: b"/".to_vec(), mask: 0o022, here: None })),
             space: Rc::default(),
             program: Rc::new(RefCell::new(Running { path: b"/".to_vec(), file: (0, 0, 0) })),
             is_unchecked: false,

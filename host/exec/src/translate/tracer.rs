@@ -9,10 +9,15 @@ use std::collections::{HashMap, VecDeque};
 use rustix::{io::Errno, process::Pid};
 
 use super::{
+    affinity::Affinity,
     bindings::Bindings,
+    bounded::Bounded,
     calls::{self, Handler, Outcome},
+    directories::Directories,
+    filter::Stopped,
     footing::Footing,
     handlers::{self, socket::Sender},
+    locks::Locks,
     memory,
     privileged::Watched,
     protected::Protected,
@@ -64,6 +69,14 @@ pub struct Tracer {
     pub protected: Protected,
     /// Files that lose privileges when they are written to, by inode.
     pub watched: HashMap<u64, Watched>,
+    /// What tasks have locked that the kernel must not lock for them.
+    pub locks: Locks,
+    /// Directories that hold no more than so much.
+    pub bounded: Vec<Bounded>,
+    /// Directories that paths led to.
+    pub directories: Directories,
+    /// On which processors it runs, and its tasks.
+    pub affinity: Affinity,
     handlers: Vec<Option<Handler>>,
     /// Tasks that stopped before the event that announces them.
     unannounced: HashMap<Pid, i32>,
@@ -73,7 +86,15 @@ pub struct Tracer {
 
 impl Tracer {
     /// Without any task.
-    pub fn new(bindings: Bindings, footing: Footing, mut journal: Journal, hostname: String, views: Views) -> Self {
+    pub fn new(
+        bindings: Bindings,
+        bounded: Vec<Bounded>,
+        footing: Footing,
+        mut journal: Journal,
+        hostname: String,
+        views: Views,
+    ) -> Self {
+        let stopped = Stopped { footing, writing: !bounded.is_empty() };
         let multiplexer = bindings.at(MULTIPLEXER.as_bytes()).map(|number| bindings.get(number));
         let terminals = Terminals::new(multiplexer, &mut journal);
         Self {
@@ -92,7 +113,11 @@ impl Tracer {
             current_process: None,
             protected: Protected::of_machine(),
             watched: HashMap::new(),
-            handlers: calls::table(footing),
+            locks: Locks::default(),
+            bounded,
+            directories: Directories::default(),
+            affinity: Affinity::new(),
+            handlers: calls::table(stopped),
             unannounced: HashMap::new(),
             queue: VecDeque::new(),
         }
@@ -104,6 +129,7 @@ impl Tracer {
     /// Waiting is impossible, which nothing explains.
     pub fn run(&mut self, first: Task) -> Result<Exit, Errno> {
         let main = first.id;
+        self.affinity.born(main);
         self.tasks.insert(main, first);
         let mut exit = None;
         loop {
@@ -121,9 +147,11 @@ impl Tracer {
                 None
             };
             if ended.is_some() {
+                self.affinity.gone(task);
                 self.unannounced.remove(&task);
                 if let Some(gone) = self.tasks.remove(&task) {
                     self.remember(&gone);
+                    self.forget_released(&gone);
                     gone.space.borrow_mut().release(task);
                 }
                 if task == main {
@@ -135,6 +163,7 @@ impl Tracer {
                 let _ = trace::kill(task, None, libc::SIGKILL);
                 let _ = trace::resume(task, Resume::Continue, 0);
             } else if self.tasks.contains_key(&task) {
+                self.affinity.stopped();
                 self.stopped(task, status);
             } else {
                 self.unannounced.insert(task, status);
@@ -208,6 +237,7 @@ impl Tracer {
         };
         if let Some(task) = self.tasks.get(&parent) {
             let born = task.child(child, flags);
+            self.affinity.born(child);
             self.tasks.insert(child, born);
         }
         if let Some(status) = self.unannounced.remove(&child) {

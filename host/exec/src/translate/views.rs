@@ -47,6 +47,7 @@ impl Tracer {
         };
         let text = match name {
             b"status" => {
+                self.affinity.spread();
                 let who = if id == task.id || id == task.process {
                     &task.identity
                 } else {

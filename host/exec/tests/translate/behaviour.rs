@@ -26,6 +26,11 @@ pub const TESTS: &[Test] = &[
     ("processes_that_are_stopped_while_they_start_go_on", processes_that_are_stopped_while_they_start_go_on),
     ("setuid_programs_give_root", setuid_programs_give_root),
     ("mounts_are_seen_and_leave_nothing", mounts_are_seen_and_leave_nothing),
+    ("memory_holds_no_more_than_it_may", memory_holds_no_more_than_it_may),
+    ("links_and_renames_stay_on_their_mount", links_and_renames_stay_on_their_mount),
+    ("names_that_change_lead_elsewhere_at_once", names_that_change_lead_elsewhere_at_once),
+    ("commands_see_all_processors", commands_see_all_processors),
+    ("locks_of_a_command_are_not_the_layers", locks_of_a_command_are_not_the_layers),
     ("without_a_network_there_is_a_loopback_where_the_kernel_has_one", without_a_network_there_is_a_loopback),
     ("programs_for_another_processor_are_told", programs_for_another_processor_are_told),
 ];
@@ -234,6 +239,83 @@ fn mounts_are_seen_and_leave_nothing(world: &World) {
     other.request.mounts = step.request.mounts[..1].to_vec();
     other.request.user = cofferdam_exec::ResolvedUser { uid: 1000, gid: 1000, groups: vec![], home: "/srv".into() };
     assert_eq!(world.output_of(&other), "no\n");
+}
+
+fn memory_holds_no_more_than_it_may(world: &World) {
+    let mut step = world.step(
+        "dd if=/dev/zero of=/memory/x bs=1000 count=100 2>/dev/null || echo full; stat -c %s /memory/x; \
+         echo more 2>/dev/null >/memory/y || echo none; rm /memory/x; \
+         dd if=/dev/zero of=/memory/y bs=1k count=64 2>/dev/null && echo again; \
+         cp /memory/y /memory/z 2>/dev/null || echo no copy; \
+         dd if=/dev/urandom of=/memory/y bs=1k count=64 conv=notrunc 2>/dev/null && echo over; \
+         echo x 2>/dev/null >>/memory/y || echo nothing behind; rm /memory/*; truncate -s 1M /memory/holes && \
+         echo text >/memory/small && echo holes; dd if=/dev/zero of=/srv/x bs=1k count=100 2>/dev/null && echo outside",
+    );
+    step.request.mounts =
+        vec![Mount { target: "/memory".into(), source: MountSource::Memory { size_bytes: Some(64 << 10) } }];
+    let expected = "full\n65536\nnone\nagain\nno copy\nover\nnothing behind\nholes\noutside\n";
+    assert_eq!(world.output_of(&step), expected);
+}
+
+fn links_and_renames_stay_on_their_mount(world: &World) {
+    let bound = world.directory.join("bound-apart");
+    std::fs::create_dir_all(&bound).expect("a directory");
+    std::fs::write(bound.join("file"), "bound\n").expect("a file");
+    let mut step = world.step(
+        "for to in /srv/cache /memory /dev /dev/shm; do ln /srv/base $to/x 2>&1 | grep -c 'cross-device'; done; \
+         ln /srv/cache/file /srv/x 2>&1 | grep -c 'cross-device'; ln /dev/null /srv/x 2>&1 | grep -c 'cross-device'; \
+         ln /proc/self/status /srv/x 2>&1 | grep -c 'cross-device'; echo s >/dev/shm/s; \
+         ln /dev/shm/s /dev/s 2>&1 | grep -c 'cross-device'; ln /dev/shm/s /dev/shm/t && cat /dev/shm/t; \
+         ln /srv/cache/file /srv/cache/again && cat /srv/cache/again; mv /srv/cache/file /srv/moved && cat /srv/moved; \
+         rmdir /dev/shm 2>/dev/null || echo busy",
+    );
+    let mount = |target: &str, source| Mount { target: target.into(), source };
+    step.request.mounts = vec![
+        mount("/memory", MountSource::Memory { size_bytes: None }),
+        mount("/srv/cache", MountSource::Path { path: bound.clone(), read_only: false }),
+    ];
+    assert_eq!(world.output_of(&step), format!("{}s\nbound\nbound\nbusy\n", "1\n".repeat(8)));
+    assert!(!bound.join("file").exists() && bound.join("again").exists());
+    std::fs::remove_dir_all(bound).expect("ours");
+}
+
+/// Directories that paths led to are remembered.
+fn names_that_change_lead_elsewhere_at_once(world: &World) {
+    let said = world.output(
+        "cd /srv; see() { { read x <$1; } 2>/dev/null && echo $x || echo gone; }; mkdir -p a/b; echo one >a/b/f; ln -s a l; \
+         ln -s /srv/l/b m; see l/b/f; see /srv/m/f; mv a c; see l/b/f; see /srv/m/f; see /srv/c/b/f; mkdir -p a/b; \
+         echo two >a/b/f; see l/b/f; see /srv/m/f; ln -sfn c l; see l/b/f; see /srv/m/f; see /srv/l/b/f; rm l; see /srv/m/f; \
+         mkdir -p l/b; echo three >l/b/f; see /srv/m/f; rm -r l; see /srv/m/f; ln -s a l; see /srv/m/f; \
+         mv a/b x; see /srv/m/f; mv x a/b; see /srv/m/f; cd a/b; see f; mv /srv/a /srv/d; see f; pwd -P; see ../../d/b/f; \
+         mkdir -p /srv/a/b; echo four >/srv/a/b/f; see f; see /srv/m/f; rm -r /srv/d; see f; cd /srv/a/b; see f",
+    );
+    let expected = "one one gone gone one two two one one one gone three gone two gone two two two /srv/d/b two two four gone four";
+    assert_eq!(said.split_ascii_whitespace().collect::<Vec<_>>().join(" "), expected);
+}
+
+/// Though they share one with the tracer.
+fn commands_see_all_processors(world: &World) {
+    let said = world.output(
+        "i=0; while [ $i -lt 300 ]; do test -e /srv/base; i=$((i+1)); done; nproc; \
+         while [ $i -lt 600 ]; do test -e /srv/base; i=$((i+1)); done; grep Cpus_allowed_list /proc/$$/status; \
+         while [ $i -lt 900 ]; do test -e /srv/base; i=$((i+1)); done; sh -c nproc; taskset 1 nproc; nproc",
+    );
+    let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+    let list = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).expect("it is there");
+    let count = std::thread::available_parallelism().expect("some");
+    assert_eq!(said, format!("{count}\n{list}\n{count}\n1\n{count}\n"));
+}
+
+fn locks_of_a_command_are_not_the_layers(world: &World) {
+    if !world.on_layers.get() {
+        return;
+    }
+    let step = world.program_step(&["__lock", "/srv/base"]);
+    assert_eq!(world.output_of(&step), "locked\n");
+    // What is in the layer is in nobody's hands, and who has it here has it not there.
+    let layers = std::fs::File::open(step.layer_directory().join("srv/base")).expect("it is unpacked");
+    rustix::fs::flock(&layers, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("nobody has it");
+    assert_eq!(world.output_of(&step), "locked\n");
 }
 
 fn without_a_network_there_is_a_loopback(world: &World) {

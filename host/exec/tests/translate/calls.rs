@@ -30,6 +30,8 @@ pub fn main() -> ExitCode {
     sockets();
     peers();
     locks();
+    locks_for_reading();
+    links_of_proc();
     watches();
     memory_program();
     moved_files();
@@ -240,6 +242,95 @@ fn locks() {
     }
 }
 
+/// Locks by descriptors that are open for reading, on a file of the base.
+fn locks_for_reading() {
+    let open = || File::open("/srv/locked").expect("of the base");
+    let lock = |file: &File, operation: i32| -> i32 {
+        // SAFETY: a descriptor that is open.
+        unsafe { libc::flock(file.as_raw_fd(), operation) }
+    };
+    let (one, other) = (open(), open());
+    let (exclusive, shared) = (libc::LOCK_EX | libc::LOCK_NB, libc::LOCK_SH | libc::LOCK_NB);
+    println!("unlock {} bad {}", lock(&one, libc::LOCK_UN), lock(&one, 77));
+    println!("shared {} {}, exclusive {}", lock(&one, shared), lock(&other, shared), lock(&one, exclusive));
+    println!("unlock {}, exclusive {}", lock(&other, libc::LOCK_UN), lock(&one, exclusive));
+    println!("other {}", lock(&other, shared));
+    let writer = File::options().read(true).write(true).open("/srv/locked").expect("ours");
+    println!("writer {}", lock(&writer, shared));
+    println!("unlock {}, writer {}", lock(&one, libc::LOCK_UN), lock(&writer, exclusive));
+    println!("one {}, unlock {}", lock(&one, shared), lock(&writer, libc::LOCK_UN));
+    // A lock belongs to the open file, whoever took it.
+    let same = one.try_clone().expect("a descriptor");
+    in_child(|| lock(&same, exclusive));
+    println!("of the child: other {}, again {}", lock(&other, exclusive), lock(&one, exclusive));
+    drop(one);
+    println!("one of two closed: {}", lock(&other, exclusive));
+    drop(same);
+    println!("both closed: {}", lock(&other, exclusive));
+    // Waiting.
+    let begun = std::time::Instant::now();
+    // SAFETY: the child makes calls and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let result = lock(&open(), libc::LOCK_SH);
+        let waited = begun.elapsed() >= std::time::Duration::from_millis(150);
+        // SAFETY: as above.
+        unsafe { libc::_exit(if result == 0 && waited { 7 } else { 8 }) };
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    println!("unlock {}", lock(&other, libc::LOCK_UN));
+    let mut status = 0;
+    // SAFETY: a live variable.
+    unsafe { libc::waitpid(child, &mut status, 0) };
+    println!("waited {}", libc::WEXITSTATUS(status));
+}
+
+/// Takes a lock by a descriptor for reading, and says whether it is had.
+pub fn lock(path: &str) {
+    let file = File::open(path).expect("a file");
+    let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    println!("{}", if locked.is_ok() { "locked" } else { "held" });
+}
+
+fn in_child(act: impl FnOnce() -> i32) {
+    // SAFETY: the child makes calls and ends.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::_exit(act());
+        }
+        let mut status = 0;
+        libc::waitpid(child, &mut status, 0);
+        println!("child {}", libc::WEXITSTATUS(status));
+    }
+}
+
+/// What is done to a descriptor's link is done to its file, here one of the base that is open for reading.
+fn links_of_proc() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let file = File::open("/srv/by-link").expect("of the base");
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let tell = |what: &str| {
+        let seen = std::fs::metadata("/srv/by-link").expect("it is there");
+        println!("{what} {:o} {} {} {}", seen.mode(), seen.mtime(), seen.nlink(), seen.len());
+    };
+    let path = std::ffi::CString::new(link.as_str()).expect("no NUL");
+    let times = [libc::timespec { tv_sec: 77, tv_nsec: 0 }; 2];
+    // SAFETY: NUL-terminated strings and two live times.
+    unsafe {
+        println!("utimensat {}", libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0));
+        tell("time");
+        std::fs::set_permissions(&link, PermissionsExt::from_mode(0o640)).expect("ours");
+        tell("mode");
+        let to = c"/srv/second-link";
+        let follow = libc::AT_SYMLINK_FOLLOW;
+        println!("linkat {}", libc::linkat(libc::AT_FDCWD, path.as_ptr(), libc::AT_FDCWD, to.as_ptr(), follow));
+        tell("link");
+        println!("truncate {}", libc::truncate(path.as_ptr(), 3));
+    }
+    println!("{:?} {:?}", std::fs::read_to_string("/srv/second-link"), std::fs::read_to_string("/srv/by-link"));
+}
+
 fn watches() {
     std::fs::create_dir("/tmp/watched").expect("a directory");
     // SAFETY: the buffer is live; the descriptor belongs to the file that closes it.
@@ -273,6 +364,26 @@ fn memory_program() {
     }
 }
 
+/// What is told of a file by its path is told by its descriptor, in each of the calls for that; ldconfig(8) relies on it.
+fn same_in_every_way(file: &File, path: &str) {
+    let all = |stat: &libc::stat| {
+        let times = [stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec];
+        (stat.st_dev, stat.st_ino, stat.st_nlink, stat.st_size, stat.st_blocks, times)
+    };
+    let path = std::ffi::CString::new(path).expect("no NUL");
+    let of_descriptor = file.as_raw_fd();
+    // SAFETY: NUL-terminated strings, a descriptor that is open, and live variables.
+    unsafe {
+        let [mut by_path, mut old, mut new]: [libc::stat; 3] = std::mem::zeroed();
+        let results = [
+            libc::syscall(libc::SYS_stat, path.as_ptr(), &mut by_path),
+            libc::syscall(libc::SYS_fstat, of_descriptor, &mut old),
+            libc::syscall(libc::SYS_newfstatat, of_descriptor, c"".as_ptr(), &mut new, libc::AT_EMPTY_PATH),
+        ];
+        println!("the same {results:?} {} {}", all(&by_path) == all(&old), all(&by_path) == all(&new));
+    }
+}
+
 /// What is open for reading stays the file that it was when that gets another name, and when it has none any more.
 fn moved_files() {
     let file = File::open("/srv/base").expect("of the base");
@@ -290,18 +401,20 @@ fn moved_files() {
             }
         };
         println!("{when} {:o} {} {} {}", seen.mode(), seen.uid(), seen.nlink(), seen.size());
+        same_in_every_way(&file, when);
         let at = when.len() as u32 % 8;
         println!("changed {} {}", change(at, true), change(at, false));
         let seen = file.metadata().expect("it is open");
         println!("then {:o} {}:{} {} {}", seen.mode(), seen.uid(), seen.gid(), seen.nlink(), seen.mtime());
     };
+    same_in_every_way(&file, "/srv/base");
     std::fs::rename("/srv/base", "/srv/moved").expect("ours");
-    tell("moved");
+    tell("/srv/moved");
     std::fs::hard_link("/srv/moved", "/srv/linked").expect("a name");
     std::fs::remove_file("/srv/moved").expect("ours");
-    tell("linked");
+    tell("/srv/linked");
     std::fs::rename("/srv/linked", "/tmp/elsewhere").expect("ours");
-    tell("elsewhere");
+    tell("/tmp/elsewhere");
     std::fs::write("/tmp/other", "other").expect("a file");
     std::fs::rename("/tmp/other", "/tmp/elsewhere").expect("ours");
     tell("replaced");

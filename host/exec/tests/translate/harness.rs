@@ -25,6 +25,10 @@ pub fn main() -> ExitCode {
             calls::terminals();
             return ExitCode::SUCCESS;
         }
+        Some("__lock") => {
+            calls::lock(&arguments[1]);
+            return ExitCode::SUCCESS;
+        }
         Some("__whoami") => {
             println!("{} {}", rustix::process::getuid().as_raw(), rustix::process::geteuid().as_raw());
             return ExitCode::SUCCESS;

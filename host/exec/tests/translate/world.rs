@@ -96,7 +96,9 @@ impl World {
         let passwd = "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/srv:/bin/sh\nwww:x:33:33::/srv:/bin/sh\n";
         fs::write(tree.join("etc/passwd"), passwd).expect("passwd");
         fs::write(tree.join("etc/group"), "root:x:0:\napp:x:1000:\nwww:x:33:\nextra:x:2000:app\n").expect("group");
-        fs::write(tree.join("srv/base"), "from the base\n").expect("a file");
+        for name in ["base", "locked", "by-link"] {
+            fs::write(tree.join("srv").join(name), "from the base\n").expect("a file");
+        }
         let journal = self.directory.join(format!("journal-{number}"));
         let request = RunRequest {
             root: Root::Flat { directory: tree.clone(), journal: journal.clone(), below: None },

@@ -3,7 +3,7 @@
 use std::{fs::File, os::fd::AsRawFd};
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -78,6 +78,21 @@ impl ConfinedDir {
         let new = self.parent(path).map_err(|errno| self.failed("move something to", path, errno))?;
         let moved = rustix::fs::renameat(&old.0, old.1, &new.0, new.1);
         moved.map_err(|errno| from.failed("move", path, errno))
+    }
+
+    /// As [`ConfinedDir::take`], but not if something is here; answers whether it was moved.
+    ///
+    /// # Errors
+    /// As [`ConfinedDir::take`].
+    pub(crate) fn try_take(&self, path: &RootPath, from: &Self) -> Result<bool, RootfsError> {
+        let old = from.parent(path).map_err(|errno| from.failed("move", path, errno))?;
+        let new = self.parent(path).map_err(|errno| self.failed("move something to", path, errno))?;
+        match rustix::fs::renameat_with(&old.0, old.1, &new.0, new.1, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            // Or the file system does not know the flag (rename(2)): then it is looked for.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(errno) => Err(from.failed("move", path, errno)),
+        }
     }
 
     /// Makes a fifo or a device; the mode is 0600 less the umask.

@@ -1,7 +1,7 @@
 //! Owners, modes and times.
 
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::OwnedFd,
     fs::{AtFlags, Mode, Timespec, Timestamps},
     io::Errno,
 };
@@ -53,9 +53,7 @@ pub fn fchmod(tracer: &mut Tracer, task: &Task, number: u64, mode: u64) -> Resul
 
 /// A descriptor that is not only for a path.
 fn open_file(tracer: &Tracer, task: &Task, number: u64) -> Result<(OwnedFd, Seen), Errno> {
-    let file = tracer.journal.in_tree(super::open_descriptor(task, number as i32)?)?;
-    let seen = tracer.journal.look(file.as_fd())?;
-    Ok((file, seen))
+    tracer.journal.in_tree(super::open_descriptor(task, number as i32)?)
 }
 
 /// Changes the mode of what was found, if the task may.
@@ -218,11 +216,9 @@ pub fn utimensat(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<
 }
 
 fn words<const COUNT: usize>(task: &Task, address: u64) -> Result<[i64; COUNT], Errno> {
-    let mut words = [0; COUNT];
-    for (index, word) in words.iter_mut().enumerate() {
-        *word = memory::read_u64(task.id, address + index as u64 * 8)? as i64;
-    }
-    Ok(words)
+    let mut bytes = [[0; 8]; COUNT];
+    memory::read(task.id, address, bytes.as_flattened_mut())?;
+    Ok(bytes.map(i64::from_ne_bytes))
 }
 
 /// futimens(3): the task's own descriptor, whose file is the builder's user's, unless it is open on a file of the layers.
@@ -232,19 +228,18 @@ fn set_times_of_descriptor(
     number: u64,
     times: Option<[Timespec; 2]>,
 ) -> Result<Outcome, Errno> {
-    let file = match super::open_descriptor(task, number as i32) {
-        // The kernel has the error.
-        Err(_) => return Ok(Outcome::Native),
-        Ok(file) => file,
-    };
-    let stub = tracer.journal.lazy().map_or(Ok(None), |lazy| lazy.stub_of(file.as_fd()))?;
-    let seen = tracer.journal.look(stub.as_ref().unwrap_or(&file).as_fd())?;
     let times = times.unwrap_or([NOW, NOW]);
+    // The kernel has the error.
+    let Ok(link) = super::link_of_open(task, number as i32) else { return Ok(Outcome::Native) };
+    let (seen, is_of_layer) = tracer.journal.look_through(&link)?;
     if is_of_tree(tracer, &seen) {
         may_set_times(task, &seen, &times)?;
     }
     tracer.journal.touch(&seen);
-    let Some(stub) = stub else { return Ok(Outcome::Native) };
+    if !is_of_layer {
+        return Ok(Outcome::Native);
+    }
+    let (stub, _) = open_file(tracer, task, number)?;
     let timestamps = Timestamps { last_access: times[0], last_modification: times[1] };
     rustix::fs::utimensat(rustix::fs::CWD, own_path(&stub), &timestamps, AtFlags::empty())?;
     Ok(Outcome::Return(0))
@@ -287,7 +282,7 @@ fn set_times(
     }
     let found = tracer.resolve(task, start, &string, follow)?;
     super::check_writable(tracer, &found)?;
-    let (file, seen) = found.existing()?;
+    let (_, seen) = found.existing()?;
     may_set_times(task, seen, &times)?;
     tracer.journal.touch(seen);
     match found.named() {
@@ -295,7 +290,10 @@ fn set_times(
         Ok((parent, name)) if seen.is_symlink() => {
             rustix::fs::utimensat(parent, name, &timestamps, AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        _ => rustix::fs::utimensat(rustix::fs::CWD, own_path(file), &timestamps, AtFlags::empty())?,
+        _ => {
+            let (file, _) = super::in_tree(tracer, found)?;
+            rustix::fs::utimensat(rustix::fs::CWD, own_path(&file), &timestamps, AtFlags::empty())?;
+        }
     }
     Ok(Outcome::Return(0))
 }

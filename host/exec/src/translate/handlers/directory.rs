@@ -24,6 +24,7 @@ pub fn chdir(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) ->
         return Err(Errno::NOTDIR);
     }
     access::check(&task.identity, seen, access::EXECUTE)?;
+    task.place.borrow_mut().here = None;
     if let Aim::Door(_, path) = tracer.aim(&found) {
         // Out of the real root lead descriptors alone.
         let original = registers.clone();
@@ -45,6 +46,7 @@ pub fn fchdir(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<Out
         return Err(Errno::NOTDIR);
     }
     access::check(&task.identity, &seen, access::EXECUTE)?;
+    task.place.borrow_mut().here = None;
     Ok(Outcome::Native)
 }
 

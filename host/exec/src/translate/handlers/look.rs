@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use rustix::{fd::AsFd, io::Errno};
 
-use super::{descriptor, find_node};
+use super::{descriptor, look_at, look_at_descriptor};
 use crate::{
     journal::Seen,
     translate::{
@@ -29,18 +29,14 @@ pub fn stat(tracer: &Tracer, task: &Task, start: Start, path: u64, into: u64, fl
     if flags & !(known as u64) != 0 {
         return Err(Errno::INVAL);
     }
-    let (_, seen) = find_node(tracer, task, start, path, flags, follows(flags))?;
+    let seen = look_at(tracer, task, start, path, flags, follows(flags))?;
     memory::write(task.id, into, &stat_bytes(&seen))?;
     Ok(Outcome::Return(0))
 }
 
 /// fstat(2).
 pub fn fstat(tracer: &Tracer, task: &Task, number: u64, into: u64) -> Result<Outcome, Errno> {
-    let path = format!("/proc/{}/fd/{}", task.id.as_raw_nonzero(), number as i32);
-    let seen = match tracer.journal.look_through(&path) {
-        Err(Errno::NOENT) => return Err(Errno::BADF),
-        seen => seen?,
-    };
+    let seen = look_at_descriptor(tracer, task, number as i32)?;
     memory::write(task.id, into, &stat_bytes(&seen))?;
     Ok(Outcome::Return(0))
 }
@@ -49,7 +45,7 @@ pub fn fstat(tracer: &Tracer, task: &Task, number: u64, into: u64) -> Result<Out
 pub fn statx(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<Outcome, Errno> {
     let flags = registers.argument(2);
     let start = Start::from_argument(registers.argument(0));
-    let (_, seen) = find_node(tracer, task, start, registers.argument(1), flags, follows(flags))?;
+    let seen = look_at(tracer, task, start, registers.argument(1), flags, follows(flags))?;
     // struct statx of linux/stat.h.
     let mut bytes = [0_u8; 256];
     let raw = &seen.raw;
@@ -120,9 +116,8 @@ pub fn access(
     let who = if effective { task.identity.clone() } else { real(&task.identity) };
     // The way is walked as the same user.
     let own = std::mem::replace(&mut task.identity, who);
-    let answer = find_node(tracer, task, start, path, flags, follows(flags)).and_then(|(_, seen)| {
-        if seen.is_symlink() { Ok(()) } else { access::check(&task.identity, &seen, mode as u32) }
-    });
+    let answer = look_at(tracer, task, start, path, flags, follows(flags))
+        .and_then(|seen| if seen.is_symlink() { Ok(()) } else { access::check(&task.identity, &seen, mode as u32) });
     task.identity = own;
     answer.map(|()| Outcome::Return(0))
 }

@@ -80,6 +80,19 @@ pub fn kill(tracer: &Tracer, task: &Task, registers: &Registers) -> Result<Outco
     }
 }
 
+/// sched_getaffinity(2): what is true while the task does not share a processor with the tracer.
+pub fn sched_getaffinity(tracer: &mut Tracer, task: &Task, registers: &Registers) -> Result<Outcome, Errno> {
+    of_process(tracer, registers.argument(0))?;
+    tracer.affinity.spread();
+    tracer.run_to_end_of_call(task.id, true).map(Outcome::Return)
+}
+
+/// sched_setaffinity(2).
+pub fn sched_setaffinity(tracer: &Tracer, registers: &Registers) -> Result<Outcome, Errno> {
+    tracer.affinity.give_up();
+    of_process(tracer, registers.argument(0))
+}
+
 /// A call to a process or thread that has to be the command's.
 pub fn signal_to(tracer: &Tracer, id: u64) -> Result<Outcome, Errno> {
     if tracer.knows(id as i32) { Ok(Outcome::Native) } else { Err(Errno::SRCH) }

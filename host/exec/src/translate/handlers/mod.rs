@@ -39,7 +39,18 @@ pub fn find(tracer: &Tracer, task: &Task, start: Start, address: u64, follow: bo
     tracer.resolve(task, start, &path, follow)
 }
 
-/// What a path argument names, where AT_EMPTY_PATH lets an empty one name the descriptor itself.
+/// Reads a path argument where AT_EMPTY_PATH lets an empty one name the descriptor itself: `None` is that.
+fn path_or_descriptor(task: &Task, address: u64, flags: u64) -> Result<Option<Vec<u8>>, Errno> {
+    let empty_allowed = flags & libc::AT_EMPTY_PATH as u64 != 0;
+    // Newer kernels take a null pointer for an empty path then.
+    if empty_allowed && address == 0 {
+        return Ok(None);
+    }
+    let path = memory::read_path(task.id, address)?;
+    Ok(Some(path).filter(|path| !path.is_empty() || !empty_allowed))
+}
+
+/// What a path argument names, or an empty one with AT_EMPTY_PATH.
 pub fn find_node(
     tracer: &Tracer,
     task: &Task,
@@ -48,23 +59,48 @@ pub fn find_node(
     flags: u64,
     follow: bool,
 ) -> Result<(OwnedFd, Seen), Errno> {
-    let empty_allowed = flags & libc::AT_EMPTY_PATH as u64 != 0;
-    // Newer kernels take a null pointer for an empty path then.
-    let path = if empty_allowed && address == 0 { Vec::new() } else { memory::read_path(task.id, address)? };
-    if path.is_empty() && empty_allowed {
-        return match start {
-            Start::Here => open_for_path(&format!("/proc/{}/cwd", task.id.as_raw_nonzero())),
-            Start::Descriptor(number) => descriptor(task, number),
-        }
-        .and_then(|file| {
-            let file = tracer.journal.in_tree(file)?;
-            let seen = tracer.journal.look(file.as_fd())?;
-            Ok((file, seen))
-        });
+    match path_or_descriptor(task, address, flags)? {
+        Some(path) => in_tree(tracer, tracer.resolve(task, start, &path, follow)?),
+        None => tracer.journal.in_tree(match start {
+            Start::Here => open_for_path(&format!("/proc/{}/cwd", task.id.as_raw_nonzero()))?,
+            Start::Descriptor(number) => descriptor(task, number)?,
+        }),
     }
-    let found = tracer.resolve(task, start, &path, follow)?;
+}
+
+/// As [`find_node`], for those who only look.
+pub fn look_at(
+    tracer: &Tracer,
+    task: &Task,
+    start: Start,
+    address: u64,
+    flags: u64,
+    follow: bool,
+) -> Result<Seen, Errno> {
+    match (path_or_descriptor(task, address, flags)?, start) {
+        (None, Start::Descriptor(number)) => look_at_descriptor(tracer, task, number),
+        (None, Start::Here) => Ok(tracer.journal.look_through(&format!("/proc/{}/cwd", task.id.as_raw_nonzero()))?.0),
+        (Some(path), _) => {
+            let found = tracer.resolve(task, start, &path, follow)?;
+            found.existing()?;
+            found.node.map(|(_, seen)| seen).ok_or(Errno::NOENT)
+        }
+    }
+}
+
+/// Looks at what a descriptor of the task stands for.
+pub fn look_at_descriptor(tracer: &Tracer, task: &Task, number: i32) -> Result<Seen, Errno> {
+    match tracer.journal.look_through(&format!("/proc/{}/fd/{number}", task.id.as_raw_nonzero())) {
+        Err(Errno::NOENT) => Err(Errno::BADF),
+        looked => Ok(looked?.0),
+    }
+}
+
+/// What was found, as the tree has it: a link of /proc may lead to a layer's own file, of which nothing may change.
+pub fn in_tree(tracer: &Tracer, found: Found) -> Result<(OwnedFd, Seen), Errno> {
     found.existing()?;
-    found.node.ok_or(Errno::NOENT)
+    let (file, seen) = found.node.ok_or(Errno::NOENT)?;
+    if found.magic.is_some() { tracer.journal.in_tree(file) } else { Ok((file, seen)) }
 }
 
 /// Opens what a descriptor of the task stands for, for its path only.
@@ -77,13 +113,18 @@ pub fn descriptor(task: &Task, number: i32) -> Result<OwnedFd, Errno> {
 
 /// As [`descriptor`], of one that was opened for more than its path.
 pub fn open_descriptor(task: &Task, number: i32) -> Result<OwnedFd, Errno> {
+    open_for_path(&link_of_open(task, number)?)
+}
+
+/// The link of /proc by which a descriptor is reached that was opened for more than its path.
+pub fn link_of_open(task: &Task, number: i32) -> Result<String, Errno> {
     let link = format!("/proc/{}/fd/{number}", task.id.as_raw_nonzero());
     // The link's own mode says how the file was opened (proc(5)).
     match rustix::fs::lstat(&*link) {
         Ok(stat) if stat.st_mode & 0o700 == 0 => Err(Errno::BADF),
         Err(Errno::NOENT) => Err(Errno::BADF),
         Err(error) => Err(error),
-        Ok(_) => open_for_path(&link),
+        Ok(_) => Ok(link),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Making, removing and renaming: carried out here, in directories that are held open.
 
 use rustix::{
-    fd::AsFd,
+    fd::{AsFd, OwnedFd},
     fs::{AtFlags, Dev, FileType, Mode, OFlags, RenameFlags},
     io::Errno,
 };
@@ -129,6 +129,10 @@ pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -
     if found.slash {
         return Err(Errno::NOENT);
     }
+    check_writable(tracer, &found)?;
+    if !is_on_mount_of(tracer, &file, &found)? {
+        return Err(Errno::XDEV);
+    }
     check_link_source(tracer, task, &seen)?;
     newborn(tracer, task, &found, 0, false)?;
     if seen.is_directory() {
@@ -142,6 +146,13 @@ pub fn link(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64) -
         tracer.journal.regain_name(&seen);
     }
     Ok(Outcome::Return(0))
+}
+
+/// Whether a file is where a name is to be made for it, in the eyes of who believes that bindings are mounts.
+fn is_on_mount_of(tracer: &Tracer, file: &OwnedFd, found: &Found) -> Result<bool, Errno> {
+    let path = rustix::fs::readlink(own_path(file), Vec::new())?.into_bytes();
+    let inside = tracer.bindings.inside(&path);
+    Ok(inside.is_some_and(|inside| tracer.bindings.holding(&inside) == tracer.bindings.holding(&found.path)))
 }
 
 /// Names for other users' files are made for harmless ones only (proc(5), /proc/sys/fs/protected_hardlinks).
@@ -186,6 +197,11 @@ pub fn unlink(tracer: &mut Tracer, task: &Task, start: Start, path: u64, flags: 
     }
     let how = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     rustix::fs::unlinkat(parent, name, how)?;
+    if directory {
+        tracer.directories.removed(&found.path);
+    } else if seen.is_symlink() {
+        tracer.directories.link_changed();
+    }
     lost_name(tracer, task, &found);
     Ok(Outcome::Return(0))
 }
@@ -205,6 +221,10 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     let (old_parent, old_name) = old.named().map_err(|_| Errno::BUSY)?;
     let taken = if how.contains(RenameFlags::NOREPLACE) { Errno::EXIST } else { Errno::BUSY };
     let (new_parent, new_name) = new.named().map_err(|_| taken)?;
+    let bindings = [&old, &new].map(|found| tracer.bindings.holding(&found.path));
+    if bindings[0] != bindings[1] {
+        return Err(Errno::XDEV);
+    }
     let (_, seen) = old.existing()?;
     if how.contains(RenameFlags::NOREPLACE) && new.node.is_some() {
         return Err(Errno::EXIST);
@@ -223,10 +243,6 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     }
     if old.path != new.path && is_beneath(&old.path, &new.path) {
         return Err(if how.contains(RenameFlags::EXCHANGE) { Errno::INVAL } else { Errno::NOTEMPTY });
-    }
-    let bindings = [&old, &new].map(|found| tracer.bindings.holding(&found.path));
-    if bindings[0] != bindings[1] {
-        return Err(Errno::XDEV);
     }
     for found in [&old, &new] {
         check_writable(tracer, found)?;
@@ -259,6 +275,12 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
         tracer.journal.complete(replaced.as_fd())?;
     }
     rustix::fs::renameat_with(old_parent, old_name, new_parent, new_name, how)?;
+    let concerned = [Some(seen), replaced];
+    if concerned.iter().flatten().any(|seen| seen.is_directory()) {
+        tracer.directories.renamed();
+    } else if concerned.iter().flatten().any(|seen| seen.is_symlink()) {
+        tracer.directories.link_changed();
+    }
     tracer.moved(task, &old);
     if how.contains(RenameFlags::EXCHANGE) {
         tracer.moved(task, &new);

@@ -8,7 +8,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Newborn, check_writable, find};
+use super::{Newborn, check_writable, find, in_tree};
 use crate::journal::Seen;
 use crate::translate::{
     access,
@@ -201,9 +201,10 @@ fn check_flags(flags: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// truncate(2).
-pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers) -> Result<Outcome, Errno> {
-    let found = find(tracer, task, Start::Here, registers.argument(0), true)?;
+/// truncate(2), which old kernels have no right of Landlock for.
+pub fn truncate(tracer: &mut Tracer, task: &Task, registers: &Registers) -> Result<Outcome, Errno> {
+    let length = u64::try_from(registers.argument(1) as i64).map_err(|_| Errno::INVAL)?;
+    let mut found = find(tracer, task, Start::Here, registers.argument(0), true)?;
     let (_, seen) = found.existing()?;
     if seen.is_directory() {
         return Err(Errno::ISDIR);
@@ -217,8 +218,11 @@ pub fn truncate(tracer: &mut Tracer, task: &mut Task, registers: &mut Registers)
         check_not_running(tracer, task, seen)?;
         tracer.will_be_written(&task.identity, file, seen, true)?;
     }
-    fill(tracer, &found)?;
-    rewrite(tracer, task, registers, 0, &found)
+    fill(tracer, &mut found)?;
+    let (file, _) = in_tree(tracer, found)?;
+    let file = rustix::fs::open(own_path(&file), OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+    rustix::fs::ftruncate(&file, length)?;
+    Ok(Outcome::Return(0))
 }
 
 /// Sees to it that what is opened is there: the names of a directory, and the bytes of a file that may be written to. A file
@@ -234,13 +238,7 @@ fn prepare(tracer: &Tracer, task: &Task, found: &mut Found, flags: i32) -> Resul
     }
     // Who opens with O_CREAT means to write, or to lock.
     if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0 {
-        // Through a descriptor of the task, which is open on the layer's file.
-        if let Some(stub) = lazy.stub_of(file.as_fd())? {
-            lazy.fill(stub.as_fd(), seen)?;
-            found.magic = Some(rustix::fs::readlink(own_path(&stub), Vec::new())?.into_bytes());
-        } else {
-            lazy.fill(file.as_fd(), seen)?;
-        }
+        fill(tracer, found)?;
     } else {
         tracer.let_go_of_moved(task);
         if let Some(content) = lazy.open_content(file.as_fd(), seen, &found.path) {
@@ -251,17 +249,19 @@ fn prepare(tracer: &Tracer, task: &Task, found: &mut Found, flags: i32) -> Resul
 }
 
 /// Brings the bytes of a file into the tree, because they may be written to.
-fn fill(tracer: &Tracer, found: &Found) -> Result<(), Errno> {
-    match (tracer.journal.lazy(), &found.node) {
-        (Some(lazy), Some((file, seen))) => lazy.fill(file.as_fd(), seen),
-        _ => Ok(()),
-    }
+fn fill(tracer: &Tracer, found: &mut Found) -> Result<(), Errno> {
+    let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &found.node) else { return Ok(()) };
+    // Through a descriptor of the task, which is open on the layer's file.
+    let Some(stub) = lazy.stub_of(file.as_fd())? else { return lazy.fill(file.as_fd(), seen) };
+    lazy.fill(stub.as_fd(), seen)?;
+    found.magic = Some(rustix::fs::readlink(own_path(&stub), Vec::new())?.into_bytes());
+    Ok(())
 }
 
 /// Exchanges the first two arguments, a directory and a path from there, for what leads to the same on this machine; answers
 /// whether that was necessary.
 fn rewrite_directory_of(tracer: &Tracer, task: &Task, registers: &mut Registers, found: &Found) -> Result<bool, Errno> {
-    let aim = tracer.aim(found);
+    let aim = tracer.exchange(found);
     if let Aim::AsIs = aim {
         return Ok(false);
     }
@@ -281,7 +281,7 @@ pub fn rewrite(
     found: &Found,
 ) -> Result<Outcome, Errno> {
     let original = registers.clone();
-    let path = match tracer.aim(found) {
+    let path = match tracer.exchange(found) {
         Aim::AsIs => return Ok(Outcome::Native),
         Aim::Path(path) => path,
         Aim::Door(_, path) => {

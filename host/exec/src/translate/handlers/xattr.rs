@@ -39,11 +39,7 @@ pub enum Which {
 fn file(tracer: &Tracer, task: &Task, registers: &Registers, which: Which) -> Result<(OwnedFd, Seen), Errno> {
     match which {
         Which::Path { follow } => find_node(tracer, task, Start::Here, registers.argument(0), 0, follow),
-        Which::Descriptor => {
-            let file = tracer.journal.in_tree(open_descriptor(task, registers.argument(0) as i32)?)?;
-            let seen = tracer.journal.look(file.as_fd())?;
-            Ok((file, seen))
-        }
+        Which::Descriptor => tracer.journal.in_tree(open_descriptor(task, registers.argument(0) as i32)?),
     }
 }
 
