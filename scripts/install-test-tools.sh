@@ -21,6 +21,8 @@ git git checkouts whose facts are compared
 iproute2 ip a network with the metadata address of clouds
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
+nodejs node the example plugin in JavaScript
+npm npm the compiler of the example plugin in JavaScript
 openssh-client ssh-keygen keys that an agent serves
 openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation

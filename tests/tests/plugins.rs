@@ -271,7 +271,7 @@ fn the_git_policy_names_commits_and_branches() {
 
 #[test]
 fn a_custom_policy_decides_the_tags_of_a_push() {
-    let Some(site) = site_with("tag-policy-release") else { return };
+    let Some(site) = site_with("tag-policy-rust") else { return };
     let Some(registry) = Registry::with_password() else { return };
     checkout(&site);
     let arguments = ["--plugin-dir", "wasm", "--tag-policy", "tags-release"];
@@ -309,6 +309,51 @@ fn a_custom_policy_decides_the_tags_of_a_push() {
     site.file("file", "changed");
     let refused = push(&site);
     assert!(refused.code == 1 && refused.stderr.contains("the checkout has changes"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_policy_in_python_decides() {
+    let Some(site) = site_with("tag-policy-python") else { return };
+    let example = repository_root().join("examples/tag-policy-python");
+    run(Command::new("python3").args(["-B", "-m", "unittest"]).current_dir(example)).success();
+    let commit = checkout(&site);
+    let mut log = Command::new("git");
+    log.args(["log", "-1", "--format=%cd", "--date=format-local:%Y.%m.%d"])
+        .env("TZ", "UTC")
+        .current_dir(site.context());
+    let day = run(&mut log).success().stdout.trim().to_owned();
+    let dated = format!("{day}-{}", &commit[..12]);
+    let arguments = ["--plugin-dir", "wasm", "--tag-policy", "calendar"];
+    assert_eq!(tags(&site, &arguments), [day.as_str(), &dated, "latest"]);
+    let own = ["tags", "-t", "reg.example/app:own", "context"];
+    let named = cofferdam(&site, &[&own[..], &arguments].concat()).success().stdout;
+    assert_eq!(named.lines().next(), Some("reg.example/app:own"));
+
+    site.file("file", "changed");
+    let refused = site.program(&[&arguments[..], &["--push", "-t", "reg.example/app"]].concat()).run();
+    assert!(refused.code == 1 && refused.stderr.contains("refuses: the checkout has changes"), "{}", refused.stderr);
+    let options =
+        ["tags", "-t", "reg.example/app", "--plugin-dir", "wasm", "--tag-policy", "calendar:zone=x", "context"];
+    let refused = cofferdam(&site, &options);
+    assert!(refused.code == 1 && refused.stderr.contains("has no option `zone`"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_policy_in_javascript_decides() {
+    let Some(site) = site_with("tag-policy-js") else { return };
+    let example = repository_root().join("examples/tag-policy-js");
+    run(Command::new("node").arg("--test").current_dir(example)).success();
+    let commit = checkout(&site);
+    let arguments = ["--plugin-dir", "wasm", "--tag-policy", "preview"];
+    assert_eq!(tags(&site, &arguments), ["edge".to_owned(), format!("edge-{}", &commit[..12])]);
+    git(&site.context(), &["checkout", "--quiet", "-b", "dev"]);
+    let refused = site.program(&[&arguments[..], &["--push", "-t", "reg.example/app"]].concat()).run();
+    assert!(refused.code == 1 && refused.stderr.contains("refuses: previews are of"), "{}", refused.stderr);
+    let program = Program::new(&site.store()).env("GITLAB_CI", "true").env("CI_MERGE_REQUEST_IID", "42");
+    let program = program.current_dir(site.path()).args(["tags", "-t", "reg.example/app:own", "context"]);
+    let named = program.args(arguments).run().success().stdout;
+    let expected = ["own", "pr-42", &format!("pr-42-{}", &commit[..12])].map(|tag| format!("reg.example/app:{tag}\n"));
+    assert_eq!(named, expected.concat());
 }
 
 #[test]
