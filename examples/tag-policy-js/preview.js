@@ -18,7 +18,9 @@ export function tags(git, variables) {
     throw new Refused('the context is not a git checkout', 'build from a checkout with its `.git`');
   }
   const number = requestNumber(variables);
-  const isDefault = git.branch !== undefined && git.branch === git.defaultBranch;
+  // What the remote says, or where it says nothing, the usual ones.
+  const defaults = git.defaultBranch === undefined ? ['main', 'master'] : [git.defaultBranch];
+  const isDefault = defaults.includes(git.branch);
   if (number === undefined && !isDefault) {
     throw new Refused('previews are of merge requests and of the default branch only', 'open a merge request');
   }

@@ -13,6 +13,8 @@ test('a request has its number', () => {
 
 test('the default branch is the edge', () => {
   assert.deepEqual(tags({ ...git, branch: 'main' }, of({})), ['edge', 'edge-0123456789ab']);
+  assert.equal(tags({ commit: git.commit, branch: 'main' }, of({}))[0], 'edge');
+  assert.throws(() => tags({ ...git, branch: 'main', defaultBranch: 'trunk' }, of({})), Refused);
 });
 
 test('another branch has no preview', () => {

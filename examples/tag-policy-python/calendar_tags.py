@@ -33,6 +33,11 @@ def tags(checkout: Optional[Checkout]) -> list[str]:
         raise Refused("the checkout has changes that no commit holds", "commit them, or put them aside")
     day = datetime.fromtimestamp(checkout.commit_seconds, timezone.utc).strftime("%Y.%m.%d")
     found = [day, f"{day}-{checkout.commit[:12]}"]
-    if checkout.branch is not None and checkout.branch == checkout.default_branch:
+    if checkout.branch in default_branches(checkout):
         found.append("latest")
     return found
+
+
+def default_branches(checkout: Checkout) -> list[str]:
+    """What the remote says, or where it says nothing, the usual ones."""
+    return ["main", "master"] if checkout.default_branch is None else [checkout.default_branch]

@@ -17,6 +17,10 @@ class CalendarTags(unittest.TestCase):
     def test_another_branch_is_not(self):
         self.assertEqual(tags(checkout(branch="dev"))[-1], "2026.11.30-0123456789ab")
         self.assertNotIn("latest", tags(checkout(branch=None, default_branch=None)))
+        self.assertNotIn("latest", tags(checkout(default_branch="trunk")))
+
+    def test_main_is_the_default_where_nobody_says(self):
+        self.assertIn("latest", tags(checkout(default_branch=None)))
 
     def test_what_no_commit_holds_is_refused(self):
         for nothing in [None, checkout(dirty=True)]:
