@@ -229,7 +229,7 @@ fn variables_are_credentials_as_far_as_their_helper_is_asked() {
         }
         let unknown = push(&["--credential-helpers=vault"], kaniko);
         assert!(
-            unknown.stderr.contains("no credential helper `vault`: there are `docker-config`"),
+            unknown.stderr.contains("no credential helper `vault`: there are `acr`"),
             "{}",
             unknown.stderr
         );
