@@ -228,11 +228,7 @@ fn variables_are_credentials_as_far_as_their_helper_is_asked() {
             assert_eq!(refused.code, 1, "{helpers}: {}", refused.stderr);
         }
         let unknown = push(&["--credential-helpers=vault"], kaniko);
-        assert!(
-            unknown.stderr.contains("no credential helper `vault`: there are `acr`"),
-            "{}",
-            unknown.stderr
-        );
+        assert!(unknown.stderr.contains("no credential helper `vault`: there are `acr`"), "{}", unknown.stderr);
     }
     assert_eq!(site.registry.tags("team/app"), Some(Vec::new()));
     push(&["--credential-helpers=env,gitlab"], false).success();
