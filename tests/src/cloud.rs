@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use crate::{Program, run, tool};
+use crate::{Program, fault_proxy::head_lines, run, tool};
 
 /// A certificate for some hosts, and the authority that signed it.
 pub struct Certificates {
@@ -195,7 +195,7 @@ fn tls(certificates: &Certificates) -> rustls::ServerConfig {
 
 impl Shared {
     fn serve(&self, mut client: TcpStream) -> io::Result<()> {
-        let head = head(&mut BufReader::new(Bytewise(&mut client)))?;
+        let head = head_lines(&mut BufReader::new(Bytewise(&mut client)))?;
         let target =
             head.first().and_then(|line| line.strip_prefix("CONNECT ")).and_then(|rest| rest.split(' ').next());
         let host = target.and_then(|target| target.strip_suffix(":443")).unwrap_or_default().to_owned();
@@ -216,7 +216,7 @@ impl Shared {
         let connection = rustls::ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
         let mut stream = BufReader::new(rustls::StreamOwned::new(connection, client));
         loop {
-            let lines = head(&mut stream)?;
+            let lines = head_lines(&mut stream)?;
             let mut words = lines.first().map(String::as_str).unwrap_or_default().split(' ');
             let (method, path) =
                 (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
@@ -237,21 +237,6 @@ impl Shared {
             let text = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}");
             stream.get_mut().write_all(text.as_bytes())?;
             stream.get_mut().flush()?;
-        }
-    }
-}
-
-/// The lines of a head.
-fn head(reader: &mut impl BufRead) -> io::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match line.trim_end() {
-            "" => return Ok(lines),
-            text => lines.push(text.to_owned()),
         }
     }
 }

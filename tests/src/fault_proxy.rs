@@ -341,7 +341,8 @@ impl Shared {
     }
 }
 
-fn read_head(reader: &mut impl BufRead) -> io::Result<Request> {
+/// The lines of the head of a request or an answer.
+pub(crate) fn head_lines(reader: &mut impl BufRead) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -349,10 +350,14 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Request> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match line.trim_end() {
-            "" => break,
+            "" => return Ok(lines),
             line => lines.push(line.to_owned()),
         }
     }
+}
+
+fn read_head(reader: &mut impl BufRead) -> io::Result<Request> {
+    let lines = head_lines(reader)?;
     let mut words = lines[0].split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));

@@ -15,7 +15,7 @@ use cofferdam_registry::{
     Secret, SlowestRate, Timeouts, Web,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::{
     error::BuildError,
@@ -44,14 +44,22 @@ pub fn ask(
     helper: &str,
     request: &HelperRequest<'_>,
 ) -> Result<Option<CredentialAnswer>, BuildError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(BuildError::Runtime)?;
+    let runtime = runtime(1)?;
     let web = Web::new(options(&registry_files::resolved(access)?)?);
     let sources: Arc<dyn CredentialSources> = Arc::new(Sources::new(access, web, runtime.handle().clone()));
     let actions: &[&str] = if request.push { &["pull", "push"] } else { &["pull"] };
     let asked = plugins.credential_by(helper, request.host, request.repository, actions, &sources);
     runtime.shutdown_background();
     asked.map_err(BuildError::Credential)
+}
+
+/// What the client needs to run.
+///
+/// # Errors
+/// The machine gives no more threads.
+pub fn runtime(worker_threads: usize) -> Result<Runtime, BuildError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(worker_threads).enable_all().build();
+    runtime.map_err(BuildError::Runtime)
 }
 
 /// What a helper is asked for.

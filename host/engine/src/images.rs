@@ -22,6 +22,7 @@ use crate::{
     download::Download,
     events::{Ending, Kind},
     layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer},
+    registry_origin::RegistryOrigin,
     work::Talk,
 };
 
@@ -239,10 +240,10 @@ impl Images {
         let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
         let download = Download::new(self.talk.clone(), reference.familiar(), store.clone(), layers);
         let origin = RegistryOrigin {
-            download: Arc::new(download),
             client: self.client.clone(),
             runtime: self.runtime.clone(),
             repository: reference.repository().clone(),
+            download: Arc::new(download),
         };
         let download = origin.download.clone();
         let image = self.image(digest, &manifest, &config_bytes, Arc::new(origin))?;
@@ -384,25 +385,6 @@ fn stored_document(store: &Store, digest: &Digest) -> Result<Option<Fetched>, Im
         Ok(Document::Manifest(manifest)) => Ok(Some((manifest.media_type, *digest, bytes))),
         Ok(Document::Index(index)) => Ok(Some((index.media_type, *digest, bytes))),
         Err(_) => Ok(None),
-    }
-}
-
-struct RegistryOrigin {
-    client: Client,
-    runtime: Handle,
-    repository: Repository,
-    download: Arc<Download>,
-}
-
-impl BlobOrigin for RegistryOrigin {
-    fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure> {
-        let stream = self.runtime.block_on(self.client.open_blob(&self.repository, blob.digest, blob.size))?;
-        let _inside = self.runtime.enter();
-        Ok(Box::new(self.download.watch(blob, stream.into_reader())))
-    }
-
-    fn repository(&self) -> Option<&Repository> {
-        Some(&self.repository)
     }
 }
 

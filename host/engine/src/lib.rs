@@ -35,6 +35,7 @@ mod publish;
 mod push_image;
 mod registry_cache;
 mod registry_files;
+mod registry_origin;
 mod request;
 mod single_layer;
 mod sources;

@@ -16,8 +16,7 @@ pub fn log_in(
     password: &Secret,
     access: &RegistryAccess,
 ) -> Result<(), BuildError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(BuildError::Runtime)?;
+    let runtime = credentials::runtime(1)?;
     let credential = Credential::Basic { username: username.to_owned(), password: password.clone() };
     let client = Client::new(credentials::options(&registry_files::resolved(access)?)?, Arc::new(Given(credential)));
     let asked = runtime.block_on(client.log_in(registry));

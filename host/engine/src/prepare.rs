@@ -97,8 +97,7 @@ pub fn prepare(
     let before = naming::tag_facts(&facts, None);
     let decided =
         naming::decide(&plugins, &destination.policies, &destination.references, &before, &|_| Ok(Vec::new()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(BuildError::Runtime)?;
+    let runtime = credentials::runtime(2)?;
     let registries = registry_files::resolved(&request.registries)?;
     let client = credentials::client(&registries, &plugins, runtime.handle())?;
     let files = Arc::new(LayerFiles {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use cofferdam_digest::Digest;
-use cofferdam_image::Store;
+use cofferdam_image::{Descriptor, Store};
 use cofferdam_plugin_host::PublishedTag;
 use cofferdam_registry::{
     BlobOutcome, BlobSource, BlobUpload, Client, ManifestName, Progress, RegistryError, Repository,
@@ -166,13 +166,7 @@ impl Publisher {
         // All repositories get everything before any tag moves.
         for repository in &self.repositories {
             let failed = |source| BuildError::Push { destination: repository.familiar(), source };
-            let config = BlobUpload {
-                digest: image.manifest.config.digest,
-                size_bytes: image.manifest.config.size,
-                source: Arc::new(InMemory(Bytes::from(image.config.clone()))),
-                mount_from: Vec::new(),
-                progress: None,
-            };
+            let config = document_upload(&image.manifest.config, Bytes::from(image.config.clone()));
             self.runtime.block_on(self.client.push_blob(repository, &config)).map_err(failed)?;
             go_on()?;
             let put = self.client.put_manifest(repository, &ManifestName::Digest, &media_type, manifest.clone());
@@ -232,11 +226,7 @@ async fn push_layer(
         progress: Some(progress),
     };
     let outcome = client.push_blob(&repository, &upload).await?;
-    let transfer = match outcome {
-        BlobOutcome::Present => Transfer::Present,
-        BlobOutcome::Mounted(_) => Transfer::Mounted,
-        BlobOutcome::Uploaded => Transfer::Uploaded,
-    };
+    let transfer = transfer(&outcome);
     told.tell(|vertex| Event::Transferred { vertex, digest: blob.digest, size_bytes: blob.size, transfer });
     Ok(())
 }
@@ -259,8 +249,27 @@ impl BlobSource for StoredBlob {
     }
 }
 
-/// A small document.
-pub struct InMemory(pub Bytes);
+/// How a blob came into a repository.
+pub fn transfer(outcome: &BlobOutcome) -> Transfer {
+    match outcome {
+        BlobOutcome::Present => Transfer::Present,
+        BlobOutcome::Mounted(_) => Transfer::Mounted,
+        BlobOutcome::Uploaded => Transfer::Uploaded,
+    }
+}
+
+/// A configuration, which nobody has to watch.
+pub fn document_upload(descriptor: &Descriptor, bytes: Bytes) -> BlobUpload {
+    BlobUpload {
+        digest: descriptor.digest,
+        size_bytes: descriptor.size,
+        source: Arc::new(InMemory(bytes)),
+        mount_from: Vec::new(),
+        progress: None,
+    }
+}
+
+struct InMemory(Bytes);
 
 impl BlobSource for InMemory {
     fn open_at(&self, offset_bytes: u64) -> io::Result<Box<dyn Read + Send>> {

@@ -10,17 +10,17 @@ use std::{
 use bytes::Bytes;
 use cofferdam_digest::Digest;
 use cofferdam_image::{Descriptor, Document, Manifest};
-use cofferdam_registry::{
-    BlobOutcome, BlobSource, BlobUpload, Client, ManifestName, Reference, RegistryError, Repository, Tag,
-};
+use cofferdam_registry::{BlobSource, BlobUpload, Client, ManifestName, Reference, RegistryError, Repository, Tag};
 use tokio::runtime::Handle;
 
 use crate::{
     credentials,
     error::BuildError,
-    events::{Ending, Event, Kind, Observer, Transfer},
+    events::{Ending, Event, Kind, Observer},
     image_file::ImageFile,
-    plugins, registry_files,
+    plugins,
+    publish::transfer,
+    registry_files,
     request::{PluginAccess, RegistryAccess},
     stop::{Stop, Stoppable},
     work::{Talk, Work},
@@ -79,8 +79,7 @@ pub fn push_image(request: &PushRequest, observer: &Arc<dyn Observer>, stop: &St
     }
     let image = ImageFile::open(&request.source, &request.store, stop)?;
     let parts = Parts::of(&image)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(BuildError::Runtime)?;
+    let runtime = credentials::runtime(2)?;
     let client = credentials::client(&registry_files::resolved(&request.registries)?, &plugins, runtime.handle())?;
     let pusher = Pusher { client, runtime: runtime.handle().clone(), image: Arc::new(image), stop: stop.clone() };
     let names: Vec<String> = destinations.iter().map(|(repository, tag)| full_name(repository, tag)).collect();
@@ -196,12 +195,7 @@ impl Pusher {
             };
             match outcome {
                 Ok(outcome) => {
-                    let transfer = match outcome {
-                        BlobOutcome::Present => Transfer::Present,
-                        BlobOutcome::Mounted(_) => Transfer::Mounted,
-                        BlobOutcome::Uploaded => Transfer::Uploaded,
-                    };
-                    let (digest, size_bytes) = (blob.digest, blob.size);
+                    let (digest, size_bytes, transfer) = (blob.digest, blob.size, transfer(&outcome));
                     work.event(|vertex| Event::Transferred { vertex, digest, size_bytes, transfer });
                 }
                 Err(error) => drop(failure.get_or_insert(error)),

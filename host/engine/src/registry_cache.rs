@@ -22,7 +22,8 @@ use crate::{
     events::{Ending, Kind},
     layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer},
     packing,
-    publish::{InMemory, StoredBlob},
+    publish::{StoredBlob, document_upload},
+    registry_origin::RegistryOrigin,
     request::{CacheMode, RemoteCaches},
     work::Talk,
 };
@@ -130,7 +131,7 @@ impl RegistryCache {
 
     /// Ends the talk about fetching layers, if there was any.
     pub fn end_downloads(&self) {
-        self.sources.iter().for_each(|source| source.origin.download.end(Ending::Done));
+        self.sources.iter().for_each(|source| source.origin.layers.download.end(Ending::Done));
     }
 
     /// Notes the outcome of a step, made or used, under its keys, and starts to send its layer.
@@ -244,13 +245,13 @@ impl Source {
         let sizes = layers.iter().map(|layer| (layer.digest, layer.size)).collect();
         let name = format!("from the layer cache {}", reference.familiar());
         let download = Arc::new(Download::new(means.talk.clone(), name, means.files.store.clone(), sizes));
-        let origin = CacheOrigin {
+        let origin = RegistryOrigin {
             client: means.client.clone(),
             runtime: means.runtime.clone(),
             repository: reference.repository().clone(),
             download,
-            opened: Mutex::default(),
         };
+        let origin = CacheOrigin { layers: origin, opened: Mutex::default() };
         let layers = layers.iter().map(|layer| layer.digest).collect();
         Self { reference: reference.clone(), document, layers, origin: Arc::new(origin) }
     }
@@ -282,13 +283,7 @@ impl Means {
         let bytes = document.to_json();
         let config = Descriptor::of(MediaType::Other(DOCUMENT_TYPE.to_owned()), &bytes);
         let repository = target.reference.repository();
-        let upload = BlobUpload {
-            digest: config.digest,
-            size_bytes: config.size,
-            source: Arc::new(InMemory(Bytes::from(bytes))),
-            mount_from: Vec::new(),
-            progress: None,
-        };
+        let upload = document_upload(&config, Bytes::from(bytes));
         self.runtime.block_on(self.client.push_blob(repository, &upload))?;
         let layers = document.layers().into_iter().map(|layer| LayerBlob::from(layer).descriptor(Family::Oci));
         let manifest = Manifest::new(Family::Oci, config, layers.collect());
@@ -316,24 +311,19 @@ impl Means {
     }
 }
 
-/// Layers in the cache's repository.
+/// Layers in the cache's repository, and which of them were asked for.
 struct CacheOrigin {
-    client: Client,
-    runtime: Handle,
-    repository: Repository,
-    download: Arc<Download>,
+    layers: RegistryOrigin,
     opened: Mutex<BTreeSet<Digest>>,
 }
 
 impl BlobOrigin for CacheOrigin {
     fn open(&self, blob: &LayerBlob) -> Result<Box<dyn Read + Send>, LayerFailure> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest);
-        let stream = self.runtime.block_on(self.client.open_blob(&self.repository, blob.digest, blob.size))?;
-        let _inside = self.runtime.enter();
-        Ok(Box::new(self.download.watch(blob, stream.into_reader())))
+        self.layers.open(blob)
     }
 
     fn repository(&self) -> Option<&Repository> {
-        Some(&self.repository)
+        self.layers.repository()
     }
 }

@@ -131,7 +131,8 @@ impl<'b> Stages<'b> {
             let compression = self.step_compression(stage.number);
             let below = step::Below { layers: &layers, key, unpack, compression };
             let outcome = step::carry_out(self, planned, action, &below, &work);
-            let outcome = outcome.and_then(|outcome| self.for_image(stage.number, outcome));
+            let is_of_the_image = !self.builder.single_layer && self.builder.image_stages.contains(&stage.number);
+            let outcome = outcome.and_then(|outcome| self.for_image(is_of_the_image, outcome));
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(source) => {
@@ -171,10 +172,10 @@ impl<'b> Stages<'b> {
         }
     }
 
-    /// A step's outcome with the layer that the image has.
-    fn for_image(&self, stage: StageNumber, outcome: step::Outcome) -> Result<step::Outcome, StepError> {
+    /// A step's outcome with the layer as the image has it, if the image has it.
+    fn for_image(&self, is_of_the_image: bool, outcome: step::Outcome) -> Result<step::Outcome, StepError> {
         match outcome.layer {
-            Some(layer) if self.builder.image_stages.contains(&stage) && !self.builder.single_layer => {
+            Some(layer) if is_of_the_image => {
                 Ok(step::Outcome { layer: Some(packing::for_image(self.builder, layer)?), ..outcome })
             }
             layer => Ok(step::Outcome { layer, ..outcome }),
@@ -223,12 +224,7 @@ impl<'b> Stages<'b> {
                 let work = self.builder.talk.begin(Kind::Step, title);
                 let outcome = step::copy_directory(self, name, self.base_compression(stage.number), &work);
                 let is_of_the_image = self.builder.image_stages.contains(&stage.number);
-                let outcome = outcome.and_then(|outcome| match outcome.layer {
-                    Some(layer) if is_of_the_image => {
-                        Ok(step::Outcome { layer: Some(packing::for_image(self.builder, layer)?), ..outcome })
-                    }
-                    layer => Ok(step::Outcome { layer, ..outcome }),
-                });
+                let outcome = outcome.and_then(|outcome| self.for_image(is_of_the_image, outcome));
                 let outcome = outcome
                     .map_err(|source| BuildError::NamedContext { name: name.clone(), reason: crate::chain(&source) })?;
                 work.end(if outcome.cached { Ending::Cached } else { Ending::Done });

@@ -374,16 +374,18 @@ COPY --from=base / /
         }
     }
 
+    fn arguments(outline: &Outline) -> Vec<(&str, &str, Option<&str>, u32)> {
+        let arguments = outline.arguments.iter();
+        arguments
+            .map(|one| (one.name.as_str(), one.value.as_str(), one.description.as_deref(), one.span.start.line))
+            .collect()
+    }
+
     #[test]
     fn a_stage_lists_what_it_and_those_below_it_use() {
         let outline = outline(&cofferdam_dockerfile::parse(TEXT.as_bytes()), &options(None)).unwrap();
-        let arguments: Vec<_> = outline
-            .arguments
-            .iter()
-            .map(|one| (one.name.as_str(), one.value.as_str(), one.description.as_deref(), one.span.start.line))
-            .collect();
         assert_eq!(
-            arguments,
+            arguments(&outline),
             [
                 ("VERSION", "3", Some("which one to build"), 2),
                 ("BASE", "alpine:3", None, 4),
@@ -415,13 +417,8 @@ ARG C=${B}c
 COPY --from=other / /
 ";
         let outline = outline(&cofferdam_dockerfile::parse(text.as_bytes()), &options(None)).unwrap();
-        let arguments: Vec<_> = outline
-            .arguments
-            .iter()
-            .map(|one| (one.name.as_str(), one.value.as_str(), one.description.as_deref(), one.span.start.line))
-            .collect();
         assert_eq!(
-            arguments,
+            arguments(&outline),
             [("B", "1b", None, 4), ("D", "4", None, 8), ("A", "1", Some("of the stage"), 11), ("C", "1bc", None, 12),]
         );
     }
