@@ -85,7 +85,9 @@ impl RegistryCache {
     /// Reads the caches that the request names. One that can't be read is told of, and is as good as none; one that is not
     /// there yet is not worth a word. `now` is in seconds since 1970, `mount_from` is where the image goes.
     pub fn open(request: &RemoteCaches, means: Means, mount_from: &[Repository], now: i64) -> Self {
-        let not_before = request.ttl.map_or(i64::MIN, |ttl| now.saturating_sub(ttl.as_secs().cast_signed()));
+        // In whole seconds: what is as old as the limit is too old, so that nothing is fresh for a limit of zero.
+        let not_before =
+            request.ttl.map_or(i64::MIN, |ttl| now.saturating_sub(ttl.as_secs().cast_signed()).saturating_add(1));
         let mut sources = Vec::new();
         for reference in &request.from {
             match means.read(reference) {
@@ -227,9 +229,9 @@ impl RegistryCache {
         }
         // Other builds may have written meanwhile.
         let mut joined = document.clone();
-        if let Ok(Some(there)) = self.means.read(&target.reference) {
+        if let Ok(Some(mut there)) = self.means.read(&target.reference) {
+            there.forget_before(self.not_before);
             joined.merge(there);
-            joined.forget_before(self.not_before);
         }
         joined.fit();
         let put = self.means.put(target, &joined);
