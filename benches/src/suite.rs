@@ -21,8 +21,11 @@ const LARGE_BYTES: u64 = 10_000_000;
 
 /// How long ext4 without a journal remembers the inodes that were removed (60 s, and five minutes more until they are
 /// written back). Until then it passes over each of them whenever a file is made, so that whoever unpacks a base image after
-/// a large removal pays for it with seconds.
-const FORGOTTEN: Duration = Duration::from_secs(65);
+/// a large removal pays for it with seconds. So what was measured is removed at the end, or where it would fill the disk.
+const FORGOTTEN: Duration = Duration::from_secs(365);
+
+/// Room that one case may need.
+const ROOM_BYTES: u64 = 25_000_000_000;
 
 /// What a run needs.
 pub struct Suite<'a> {
@@ -51,8 +54,11 @@ impl Suite<'_> {
             contexts.push(Context::make(case, &self.place("context", case.key))?);
         }
         let aside = self.directory.join("aside");
-        for (number, (case, context)) in cases.iter().zip(&mut contexts).enumerate() {
-            fs::create_dir(&aside)?;
+        fs::create_dir(&aside)?;
+        for (case, context) in cases.iter().zip(&mut contexts) {
+            if self.room_bytes()? < ROOM_BYTES {
+                self.make_room(&aside)?;
+            }
             let bytes = context.warm()?;
             results.context(case.key, bytes);
             if self.settle && bytes > LARGE_BYTES {
@@ -65,20 +71,30 @@ impl Suite<'_> {
                     let store = self.place("store", builder.name());
                     builder.leave(&store)?;
                     if store.exists() {
-                        fs::rename(&store, aside.join(format!("{}-{repetition}", builder.name())))?;
+                        fs::rename(&store, aside.join(format!("{}-{}-{repetition}", case.key, builder.name())))?;
                     }
                 }
                 measured?;
             }
-            fs::remove_dir_all(&aside)?;
-            fs::remove_dir_all(context.directory())?;
             after_case(&results)?;
-            if self.settle && number + 1 < cases.len() {
-                rustix::fs::sync();
-                thread::sleep(FORGOTTEN);
-            }
         }
         Ok(results)
+    }
+
+    fn room_bytes(&self) -> Outcome<u64> {
+        let found = rustix::fs::statvfs(self.directory)?;
+        Ok(found.f_bavail * found.f_frsize)
+    }
+
+    fn make_room(&self, aside: &Path) -> Outcome<()> {
+        fs::remove_dir_all(aside)?;
+        fs::create_dir(aside)?;
+        rustix::fs::sync();
+        if self.settle {
+            eprintln!("waiting {} s until the file system has forgotten what was removed", FORGOTTEN.as_secs());
+            thread::sleep(FORGOTTEN);
+        }
+        Ok(())
     }
 
     /// All passes of all builders once, with a new registry and new stores.

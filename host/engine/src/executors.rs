@@ -10,7 +10,7 @@ use crate::error::BuildError;
 
 /// What was found out about this machine before any thread was started.
 pub struct Surroundings {
-    /// What works, and why not the rest.
+    /// What works, and why not the rest: all of it where nothing can carry out RUN, else as far as it was tried.
     pub findings: Vec<Finding>,
     /// What carries out RUN; `None` if nothing can.
     pub executor: Option<Arc<dyn Executor>>,
@@ -23,9 +23,9 @@ impl Surroundings {
     /// # Errors
     /// The namespace that the probe could enter can't be entered now.
     pub fn prepare(store: &Path, wanted: Option<&str>) -> Result<Self, BuildError> {
-        let report = cofferdam_exec::probe(store);
-        let findings = report.findings();
         let tier = wanted.and_then(Tier::named);
+        let report = cofferdam_exec::probe_for(store, tier);
+        let findings = report.findings();
         let executor = report
             .settle(Launcher::default(), tier)
             .map_err(|error| BuildError::Executor { name: Tier::Userns.to_string(), reason: error.to_string() })?;

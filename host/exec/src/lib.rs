@@ -45,7 +45,7 @@ pub use harden::harden_process;
 pub use journal::{Birth, DeviceNode, Journal, Recorded, Seen};
 pub use lazy::{Lazy, Made};
 pub use namespace::{Launcher, NamespaceExecutor};
-pub use probe::{Finding, ProbeReport, Reason, probe};
+pub use probe::{Finding, ProbeReport, Reason, probe, probe_for};
 pub use request::{LayersBelow, Mount, MountSource, Network, PrivateFile, Root, RunRequest};
 pub use stage::{STAGE_ARGUMENT, run_stage_main};
 #[doc(hidden)]

@@ -64,6 +64,12 @@ pub struct Reason {
     pub remedy: String,
 }
 
+impl Reason {
+    fn not_tried() -> Self {
+        Self { step: "say".into(), problem: "it was not tried".into(), remedy: "`cofferdam doctor` tries it".into() }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "can't {}: {}; {}", self.step, self.problem, self.remedy)
@@ -200,24 +206,67 @@ impl ProbeReport {
 /// Tries everything, overlayfs in `store` (or the nearest directory above it that exists); takes some milliseconds and
 /// leaves nothing behind. To be called before any thread is started.
 pub fn probe(store: &Path) -> ProbeReport {
-    let directory = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
-    let native = probe_native(&directory);
-    let (userns, many_ids) = probe_userns(&directory);
-    let emulated = probe_translator(&directory, Namespaces::Shared, false);
-    let chroot = probe_translator(&directory, Namespaces::Shared, true);
-    let has_one_id =
-        if native.is_ok() { userns::mapped_ids() == Ids::Single } else { userns == Ok(UsernsKind::SingleId) };
-    let recorded_ids = has_one_id.then(|| probe_translator(&directory, Namespaces::OwnWithOneId, true));
-    ProbeReport {
-        directory,
-        native,
-        userns,
-        many_ids,
-        recorded_ids,
-        chroot,
-        emulated,
-        landlock_abi: sys::landlock_abi(),
-        seccomp: sys::has_seccomp(),
+    Goal::Everything.probe(store)
+}
+
+/// Like [`probe`], but tries no more than [`ProbeReport::settle`] has to know: `wanted` alone, or all tiers down to the
+/// strongest one that works.
+pub fn probe_for(store: &Path, wanted: Option<Tier>) -> ProbeReport {
+    wanted.map_or(Goal::Strongest, Goal::Only).probe(store)
+}
+
+/// What a probe is made for.
+#[derive(Clone, Copy)]
+enum Goal {
+    Everything,
+    Strongest,
+    Only(Tier),
+}
+
+impl Goal {
+    fn probe(self, store: &Path) -> ProbeReport {
+        let directory = store.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
+        let native = self.attempt(Tier::NativeRoot, false, || probe_native(&directory));
+        let (userns, many_ids) = if self.includes(Tier::Userns, native.is_ok()) {
+            probe_userns(&directory)
+        } else {
+            (Err(Reason::not_tried()), Err(Reason::not_tried()))
+        };
+        let has_namespaces = native.is_ok() || userns.is_ok();
+        let translator = |real_root| probe_translator(&directory, Namespaces::Shared, real_root);
+        let chroot = self.attempt(Tier::Chroot, has_namespaces, || translator(true));
+        let emulated = self.attempt(Tier::Emulated, has_namespaces || chroot.is_ok(), || translator(false));
+        let has_one_id =
+            if native.is_ok() { userns::mapped_ids() == Ids::Single } else { userns == Ok(UsernsKind::SingleId) };
+        let recorded_ids = has_one_id.then(|| probe_translator(&directory, Namespaces::OwnWithOneId, true));
+        ProbeReport {
+            directory,
+            native,
+            userns,
+            many_ids,
+            recorded_ids,
+            chroot,
+            emulated,
+            landlock_abi: sys::landlock_abi(),
+            seccomp: sys::has_seccomp(),
+        }
+    }
+
+    fn includes(self, tier: Tier, has_stronger: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Strongest => !has_stronger,
+            Self::Only(wanted) => wanted == tier,
+        }
+    }
+
+    fn attempt(
+        self,
+        tier: Tier,
+        has_stronger: bool,
+        attempt: impl FnOnce() -> Result<(), Reason>,
+    ) -> Result<(), Reason> {
+        if self.includes(tier, has_stronger) { attempt() } else { Err(Reason::not_tried()) }
     }
 }
 
