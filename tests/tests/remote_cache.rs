@@ -1,4 +1,4 @@
-//! Layer caches in a registry: what another machine finds there, and what it does not believe.
+//! Layer caches elsewhere: what another machine finds in a registry, a directory or an image, and what it does not believe.
 
 use std::{fs, path::Path};
 
@@ -190,5 +190,123 @@ fn kanikos_flags_lead_to_a_cache_beside_the_image() {
     let old = build(&["--cache", "--cache-ttl=0s", "--cache-repo", &repository, "--no-push"]).success();
     assert_eq!(cached(&old), 0, "{}", old.stderr);
     assert_eq!(build(&["--cache", "--no-push"]).code, 2);
-    assert_eq!(build(&["--cache", "--cache-repo=oci:/x", "-d", &image]).code, 2);
+    // A directory.
+    let directory = format!("oci:{}", scene.site.path().join("cache").display());
+    let into = build(&["--cache", "--cache-repo", &directory, "--no-push"]).success();
+    assert_eq!(cached(&into), 0, "{}", into.stderr);
+    let from = build(&["--cache", "--cache-repo", &directory, "-d", &image]).success();
+    assert_eq!((from.digest(), cached(&from)), (first.digest(), STEPS - 2), "{}", from.stderr);
+    assert_eq!(build(&["--cache", "--cache-repo=oci:", "-d", &image]).code, 2);
+}
+
+#[test]
+fn a_directory_has_what_another_machine_needs() {
+    let Some(scene) = Scene::new() else { return };
+    let directory = scene.site.path().join("cache");
+    let (to, from) = (
+        format!("type=local,dest={},mode=max", directory.display()),
+        format!("type=local,src={}", directory.display()),
+    );
+    let nothing = scene.build_anew(&["--cache-from", &from, "-t", "x"]).success();
+    assert!(!nothing.stderr.contains("warning"), "{}", nothing.stderr);
+    let first = scene.build_anew(&["--cache-to", &to, "--push", "-t", &scene.reference("app:1")]).success();
+    assert_eq!(first.digest(), nothing.digest());
+    let second = scene.build_anew(&["--cache-from", &from, "--push", "-t", &scene.reference("app:2")]).success();
+    assert_eq!((second.digest(), cached(&second)), (first.digest(), STEPS - 2), "{}", second.stderr);
+    for layer in scene.layers("app:2") {
+        assert!(!scene.has_blob(&layer), "{layer} was fetched: {}", second.stderr);
+    }
+    // Beside the other tag, and with what it has.
+    let other = format!("type=local,dest={},tag=other", directory.display());
+    scene.build_anew(&["--cache-from", &from, "--cache-to", &other, "-t", "x"]).success();
+    let index: Value = serde_json::from_slice(&fs::read(directory.join("index.json")).expect("written")).expect("JSON");
+    assert_eq!(index["manifests"].as_array().expect("manifests").len(), 2);
+    // What is broken is told and made again.
+    let build = |what: &str| {
+        let built = scene.build_anew(&["--cache-from", &from, "-t", "x"]);
+        assert_eq!(built.code, 0, "{what}: {}", built.stderr);
+        assert_eq!(built.digest(), first.digest(), "{what}");
+        built
+    };
+    let layer = scene.layers("app:1").pop().expect("layers");
+    let file = directory.join("blobs").join(layer.replace(':', "/"));
+    let bytes = fs::read(&file).expect("the cache's");
+    let other: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    for (what, damage) in [("shorter", &bytes[..bytes.len() / 2]), ("other bytes", &other), ("nothing", &[])] {
+        fs::write(&file, damage).expect("ours");
+        let built = build(what);
+        assert!(built.stderr.contains("begins again without it"), "{what}: {}", built.stderr);
+    }
+    fs::write(&file, &bytes).expect("ours");
+    fs::write(directory.join("index.json"), "[]").expect("ours");
+    assert!(build("no index").stderr.contains("is not used"));
+    // A build that can't write its cache is a build.
+    let nowhere = format!("type=local,dest={}/file", scene.site.context().join("file").display());
+    let unwritten = scene.build_anew(&["--cache-to", &nowhere, "-t", "x"]).success();
+    assert!(unwritten.stderr.contains("was not written"), "{}", unwritten.stderr);
+}
+
+#[test]
+fn an_image_is_its_own_cache() {
+    let Some(scene) = Scene::new() else { return };
+    let (image, other) = (scene.reference("app:1"), scene.reference("app:2"));
+    let plain = scene.build_anew(&["--push", "-t", &scene.reference("app:plain")]).success();
+    let first = scene.build_anew(&["--cache-to", "type=inline", "--push", "-t", &image]).success();
+    assert_ne!(first.digest(), plain.digest());
+    // Nothing is made again, not even in the stage whose layers no image has; and the image is the same, cache and all.
+    let again = ["--cache-from", &image, "--build-arg", "BUILDKIT_INLINE_CACHE=1", "--push", "-t", &other];
+    let second = scene.build_anew(&again).success();
+    assert_eq!((second.digest(), cached(&second)), (first.digest(), STEPS - 2), "{}", second.stderr);
+    for layer in scene.layers("app:2") {
+        assert!(!scene.has_blob(&layer), "{layer} was fetched: {}", second.stderr);
+    }
+    // On a machine that has all of it, too.
+    let warm = scene.with(scene.site.program(&["--cache-to", "type=inline", "--push", "-t", &other])).success();
+    assert_eq!(warm.digest(), first.digest());
+    // A cache is the image's own business: what is built on it says nothing of it.
+    scene.site.dockerfile(&format!("FROM {image}\nRUN echo more > /more\n"));
+    scene.build_anew(&["--push", "-t", &scene.reference("app:3")]).success();
+    let config = |name: &str| {
+        let digest = scene.registry.manifest(name).expect("pushed")["config"]["digest"].clone();
+        fs::read_to_string(scene.registry.blob_file(digest.as_str().expect("a digest"))).expect("the registry's")
+    };
+    assert!(config("app:1").contains("cofferdam.cache") && !config("app:3").contains("cofferdam.cache"));
+    let none = scene.build_anew(&["--cache-from", &scene.reference("app:3"), "-t", "x"]).success();
+    assert!(none.stderr.contains("is an image without a cache in it"), "{}", none.stderr);
+}
+
+#[test]
+fn a_cache_in_an_image_names_nothing_that_the_image_does_not_have() {
+    let Some(scene) = Scene::new() else { return };
+    let directory = scene.site.path().join("image");
+    let output = format!("type=oci,dest={},tar=false", directory.display());
+    let first = scene.build_anew(&["--cache-to", "type=inline", "-t", "app:1", "-o", &output]).success();
+    // The last two layers change places in what the cache says: both are there, and neither is what the other one is.
+    let read = |digest: &str| fs::read(directory.join("blobs").join(digest.replace(':', "/"))).expect("a blob");
+    let document = |digest: &str| -> Value { serde_json::from_slice(&read(digest)).expect("JSON") };
+    let put = |document: &Value| {
+        let bytes = serde_json::to_vec(document).expect("JSON");
+        let digest = cofferdam_digest::Digest::of(&bytes);
+        fs::write(directory.join("blobs/sha256").join(digest.hex()), &bytes).expect("ours");
+        (digest.to_string(), bytes.len())
+    };
+    let index_path = directory.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&index_path).expect("written")).expect("JSON");
+    let mut manifest = document(index["manifests"][0]["digest"].as_str().expect("a digest"));
+    let mut config = document(manifest["config"]["digest"].as_str().expect("a digest"));
+    let layers = manifest["layers"].as_array().expect("layers");
+    let (last, before) = (layers[layers.len() - 1]["digest"].clone(), layers[layers.len() - 2]["digest"].clone());
+    for record in config["cofferdam.cache.v1"]["records"].as_object_mut().expect("records").values_mut() {
+        let digest = &mut record["entry"]["layer"]["digest"];
+        *digest = if *digest == last { before.clone() } else { last.clone() };
+    }
+    let (digest, size) = put(&config);
+    (manifest["config"]["digest"], manifest["config"]["size"]) = (digest.into(), size.into());
+    let (digest, size) = put(&manifest);
+    (index["manifests"][0]["digest"], index["manifests"][0]["size"]) = (digest.into(), size.into());
+    fs::write(&index_path, serde_json::to_vec(&index).expect("JSON")).expect("ours");
+    let from = format!("type=local,src={},tag=1", directory.display());
+    let built = scene.build_anew(&["--cache-from", &from, "--cache-to", "type=inline", "-t", "x"]).success();
+    assert!(built.stderr.contains("a layer that the image does not have"), "{}", built.stderr);
+    assert_eq!(built.digest(), first.digest());
 }

@@ -89,14 +89,21 @@ impl CacheDocument {
         }
     }
 
+    /// Takes everything as used at a moment, in seconds since 1970: for a document that has no times.
+    pub fn use_all(&mut self, used: i64) {
+        self.records.values_mut().for_each(|record| record.used = used);
+    }
+
     /// Forgets what was not used since a moment, in seconds since 1970.
     pub fn forget_before(&mut self, moment: i64) {
         self.records.retain(|_, record| record.used >= moment);
     }
 
-    /// Forgets outcomes with layers that are not wanted.
-    pub fn retain_layers(&mut self, is_wanted: impl Fn(&Digest) -> bool) {
-        self.records.retain(|_, record| record.entry.layer.is_none_or(|layer| is_wanted(&layer.digest)));
+    /// Forgets outcomes with layers that are not wanted, and says whether there were any.
+    pub fn retain_layers(&mut self, is_wanted: impl Fn(&CachedLayer) -> bool) -> bool {
+        let before = self.records.len();
+        self.records.retain(|_, record| record.entry.layer.is_none_or(|layer| is_wanted(&layer)));
+        self.records.len() != before
     }
 
     /// Names other blobs for layers, by the digests of those that are named now.
@@ -212,7 +219,8 @@ mod tests {
         newer.merge(document());
         assert_eq!(newer.find(&Digest::of(b"content")), Some(entry("two")));
         assert_eq!(newer.find(&Digest::of(b"definition")), Some(entry("one")));
-        newer.retain_layers(|digest| *digest == entry("two").layer.unwrap().digest);
+        assert!(newer.retain_layers(|layer| *layer == entry("two").layer.unwrap()));
+        assert!(!newer.retain_layers(|_| true));
         assert_eq!(newer.find(&Digest::of(b"definition")), None);
         assert!(newer.find(&Digest::of(b"sighting")).is_some());
     }

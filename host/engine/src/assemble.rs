@@ -28,6 +28,7 @@ pub fn assemble(
     annotations: &BTreeMap<String, String>,
     created_seconds: i64,
     family: Family,
+    inline_cache: Option<serde_json::Value>,
 ) -> Result<Assembled, BuildError> {
     let builder = stages.builder;
     let plan = &builder.plan;
@@ -44,6 +45,7 @@ pub fn assemble(
     fill(&mut config, target.config());
     config.config.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     config.created = Some(moment);
+    config.inline_cache = inline_cache;
     let config = config.to_json();
     let descriptor = cofferdam_image::Descriptor::of(cofferdam_image::MediaType::Config(family), &config);
     let descriptors = layers.iter().map(|layer| layer.blob().descriptor(family)).collect();

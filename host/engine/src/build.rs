@@ -11,13 +11,14 @@ use cofferdam_cache::LocalCache;
 use cofferdam_digest::Digest;
 use cofferdam_image::{Descriptor, Family, MediaType, Store};
 use cofferdam_layer::WriteOptions;
-use cofferdam_plan::{Scope, StageNumber};
+use cofferdam_plan::{Platform, Scope, StageNumber};
 use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp};
 
 use crate::{
     assemble::{Assembled, assemble},
     builder::{Builder, DockerfileText, LayerListener, nanoseconds},
+    caches::{Means, RemoteCache, inline_cache},
     error::BuildError,
     events::{Ending, Observer},
     executors::{Executors, Surroundings},
@@ -27,8 +28,7 @@ use crate::{
     naming::{self, Decided, Facts, NamedRepository},
     prepare::{Prepared, prepare},
     publish::{Publisher, stages_of_image},
-    registry_cache::{Means, RegistryCache},
-    request::{BuildRequest, RemoteCaches, Timestamps},
+    request::{BuildRequest, CacheLocation, RemoteCaches, Timestamps},
     stage::Stages,
     stop::Stop,
     work::Talk,
@@ -123,8 +123,11 @@ fn attempt(
     let start = now();
     let repositories: Vec<_> =
         if destination.push { named.iter().map(|named| named.repository.clone()).collect() } else { Vec::new() };
-    let cache_repository = request.caches.to.as_ref().map(|(reference, _)| reference.repository());
-    for repository in repositories.iter().chain(cache_repository) {
+    let cache_repositories = request.caches.to.iter().filter_map(|(location, _)| match location {
+        CacheLocation::Registry(reference) => Some(reference.repository()),
+        CacheLocation::Layout { .. } => None,
+    });
+    for repository in repositories.iter().chain(cache_repositories) {
         let host = repository.host().to_string();
         if !plugins.policy().may_push(&host) {
             return Err(BuildError::PushForbidden(host).into());
@@ -136,9 +139,20 @@ fn attempt(
             checked.map_err(|source| BuildError::Push { destination: repository.familiar(), source })?;
         }
     }
-    let means =
-        Means { client: client.clone(), runtime: runtime.handle().clone(), files: files.clone(), talk: talk.clone() };
-    let remote_cache = RegistryCache::open(&request.caches, means, &repositories, start.seconds);
+    let means = Means {
+        client: client.clone(),
+        runtime: runtime.handle().clone(),
+        files: files.clone(),
+        talk: talk.clone(),
+        working_directory: request.working_directory.clone(),
+        platform: request.platform.clone().unwrap_or_else(Platform::current),
+        mount_from: repositories.clone(),
+        may_pull: {
+            let plugins = plugins.clone();
+            Arc::new(move |host: &str| plugins.policy().may_pull(host))
+        },
+    };
+    let remote_cache = RemoteCache::open(&request.caches, means, start.seconds);
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
@@ -236,7 +250,8 @@ fn finish(
     // The user's own words count before a policy's.
     let labels = joined(&decided.labels, &request.labels);
     let annotations = joined(&decided.annotations, &destination.annotations);
-    let image = assemble(&stages, &labels, &annotations, created, family)?;
+    let cache = if request.caches.inline { inline_cache(&stages)? } else { None };
+    let image = assemble(&stages, &labels, &annotations, created, family, cache)?;
     let store = &builder.files.store;
     let manifest = image.manifest.to_json();
     let digest = Digest::of(&manifest);

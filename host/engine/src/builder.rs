@@ -15,13 +15,13 @@ use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{RootPath, SpoolFactory, Timestamp, Tree};
 
 use crate::{
+    caches::RemoteCache,
     error::BuildError,
     fetched::Fetched,
     file_hashes::FileHashes,
     images::Image,
     layers::{LayerFiles, StageLayer},
     mounts::Handouts,
-    registry_cache::RegistryCache,
     request::RunSurroundings,
     stop::Stop,
     work::Talk,
@@ -51,7 +51,7 @@ pub struct Builder {
     /// Results of earlier builds.
     pub cache: Arc<dyn LayerCache>,
     /// Results of builds elsewhere.
-    pub remote_cache: RegistryCache,
+    pub remote_cache: RemoteCache,
     /// Whether results are used.
     pub use_cache: bool,
     /// How RUN is carried out; `None` if no step needs it.
@@ -119,6 +119,11 @@ impl Builder {
                 self.remote_cache.find(key)
             }
         }
+    }
+
+    /// Whether a step may be found of which there is no sighting.
+    pub fn reads_unsighted_cache(&self) -> bool {
+        self.use_cache && self.remote_cache.are_unsighted()
     }
 
     /// A layer that a cache has named.

@@ -7,6 +7,7 @@
 mod assemble;
 mod build;
 mod builder;
+mod caches;
 mod command;
 mod credentials;
 mod download;
@@ -33,7 +34,6 @@ mod plugins;
 mod prepare;
 mod publish;
 mod push_image;
-mod registry_cache;
 mod registry_files;
 mod registry_origin;
 mod request;
@@ -72,8 +72,9 @@ pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BuildRequest, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess, PolicyUse,
-    RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess, SshSource, Timestamps,
+    BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess,
+    PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess, SshSource,
+    Timestamps,
 };
 pub use stop::Stop;
 

@@ -57,15 +57,31 @@ pub struct BuildRequest {
     pub variables: BTreeMap<String, String>,
 }
 
-/// Layer caches in registries.
+/// Layer caches elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct RemoteCaches {
     /// Those that are read, the first first.
-    pub from: Vec<Reference>,
-    /// The one that is written, and what goes there.
-    pub to: Option<(Reference, CacheMode)>,
+    pub from: Vec<CacheLocation>,
+    /// Those that are written, and what goes there.
+    pub to: Vec<(CacheLocation, CacheMode)>,
+    /// Whether the image says itself what its layers are.
+    pub inline: bool,
     /// How long a result counts that no build has used.
     pub ttl: Option<Duration>,
+}
+
+/// Where a layer cache is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheLocation {
+    /// A tag of a registry: a cache, or an image that has one in it.
+    Registry(Reference),
+    /// A tag of an OCI layout.
+    Layout {
+        /// Its directory.
+        directory: PathBuf,
+        /// As `index.json` has it.
+        tag: String,
+    },
 }
 
 /// What goes to a cache.

@@ -31,6 +31,8 @@ pub struct StageResult {
     pub made_layer: Vec<bool>,
     /// How many of `layers` come from the base.
     pub base_layers: usize,
+    /// The definition key of each step that works on the file system.
+    pub keys: Vec<DefinitionKey>,
     /// The definition key of the last step.
     pub key: DefinitionKey,
 }
@@ -115,6 +117,7 @@ impl<'b> Stages<'b> {
         let (mut layers, mut key) = self.base(stage)?;
         let base_layers = layers.len();
         let mut made_layer = Vec::with_capacity(stage.steps.len());
+        let mut keys = Vec::new();
         let mut position = 1;
         let last_command = stage.steps.iter().rposition(|step| step.needs_rootfs());
         for (number, planned) in stage.steps.iter().enumerate() {
@@ -144,6 +147,7 @@ impl<'b> Stages<'b> {
             };
             work.end(if outcome.cached { Ending::Cached } else { Ending::Done });
             key = outcome.key;
+            keys.push(key);
             made_layer.push(outcome.layer.is_some());
             if let Some(layer) = outcome.layer {
                 if !self.builder.single_layer {
@@ -152,7 +156,7 @@ impl<'b> Stages<'b> {
                 layers.push(layer);
             }
         }
-        Ok(StageResult { layers, made_layer, base_layers, key })
+        Ok(StageResult { layers, made_layer, base_layers, keys, key })
     }
 
     /// How the layers of a stage are first written: not compressed if no image has them, or not as they are.
@@ -329,7 +333,7 @@ impl<'b> Stages<'b> {
     /// The definition keys of an action's inputs, where they are known without running or hashing anything that no earlier
     /// build has seen.
     pub fn input_keys(&self, action: &Action, parent: &DefinitionKey) -> Option<Vec<Digest>> {
-        let hash_directories = self.sighted(&action.recipe, &parent.0);
+        let hash_directories = self.builder.reads_unsighted_cache() || self.sighted(&action.recipe, &parent.0);
         let key = |input: &cofferdam_plan::Input| match &input.tree {
             InputTree::Stage(number) => self.key(*number).map(|key| key.0),
             InputTree::Image(_, digest) => Some(DefinitionKey::image(digest).0),

@@ -37,6 +37,10 @@ pub struct ImageConfig {
     /// Base first.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "json::null_is_default")]
     pub history: Vec<History>,
+    /// What steps of the build gave, for later builds (`type=inline`). Never read with the rest: an image has nothing to say of
+    /// its base's cache.
+    #[serde(rename = "cofferdam.cache.v1", skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub inline_cache: Option<serde_json::Value>,
 }
 
 /// What running an image means: the `config` object.
@@ -170,6 +174,7 @@ impl ImageConfig {
             config: RuntimeConfig::default(),
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
             history: Vec::new(),
+            inline_cache: None,
         }
     }
 

@@ -85,6 +85,11 @@ impl fmt::Display for LayoutSelector {
 }
 
 impl OciLayout {
+    /// Whether a directory is meant to be a layout.
+    pub fn is_at(directory: &Path) -> bool {
+        directory.join("oci-layout").exists()
+    }
+
     /// Opens a layout: reads `oci-layout` and `index.json`.
     ///
     /// # Errors

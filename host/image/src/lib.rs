@@ -5,7 +5,8 @@
 //! - [`Store`]: the content store, an OCI layout that any number of builders share; with [`BlobWriter`], unpacked layers,
 //!   layer indexes, and temporary files that outlive no builder.
 //! - [`export`]: OCI layout directory, OCI archive, Docker archive.
-//! - [`OciLayout`]: reading somebody else's layout (`oci-layout://`), every blob verified.
+//! - [`OciLayout`]: reading somebody else's layout (`oci-layout://`), every blob verified; [`SharedLayout`]: writing one that
+//!   several builders share.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,6 +22,7 @@ mod json;
 mod layout;
 mod manifest;
 mod media_type;
+mod shared_layout;
 mod store;
 
 pub use cofferdam_platform::{ParsePlatformError, Platform};
@@ -30,6 +32,7 @@ pub use error::{ImageError, StoreError};
 pub use layout::{LayoutReference, LayoutSelector, OciLayout};
 pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, Family, MediaType};
+pub use shared_layout::{LockedLayout, SharedLayout};
 pub use store::{
     BlobInfo, BlobWriter, CacheMount, CacheSharing, LayerBlob, RawBlobWriter, Store, StoreLocation, StoredBlocks,
     StoredImage, TempDir, UnpackGuard, Unpacking,

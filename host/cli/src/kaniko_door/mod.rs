@@ -197,13 +197,13 @@ switches! {
     }
 }
 
-/// The layer cache in a registry.
+/// The layer cache elsewhere.
 #[derive(Debug, Args)]
 pub struct KanikoCaches {
     #[command(flatten)]
     pub switches: CacheSwitches,
 
-    /// Repository of the cache [default: `cache` beneath the first destination]
+    /// Repository of the cache, or a directory (oci:DIR) [default: `cache` beneath the first destination]
     #[arg(long = "cache-repo", value_name = "REPOSITORY")]
     pub cache_repository: Option<String>,
 
@@ -215,7 +215,7 @@ pub struct KanikoCaches {
 switches! {
     /// What is on or off in the cache.
     pub struct CacheSwitches {
-        /// Reads results of earlier builds from a registry, and writes those of this one there
+        /// Reads results of earlier builds from a registry or a directory, and writes those of this one there
         pub cache,
 
         /// Does not write the cache

@@ -14,8 +14,12 @@ use super::{
 use crate::{
     docker_door::{BuildArguments, RegistryArguments},
     environment::Environment,
+    kaniko_door::go_bool,
     outputs::Outputs,
 };
+
+/// The argument by which Docker's users ask for `--cache-to type=inline`.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 
 /// `cofferdam build`.
 pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Result<BuildRequest> {
@@ -47,12 +51,14 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         "real" => Timestamps::Real,
         _ => return Err(form("--timestamps", &arguments.timestamps, "epoch or real")),
     };
+    let build_arguments = build_arguments(&arguments.build_arguments, environment)?;
+    let inline_cache = build_arguments.get(INLINE_CACHE).is_some_and(|value| go_bool(value).unwrap_or_default());
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
         context: arguments.context,
         dockerfile: arguments.file,
         target: arguments.target,
-        build_arguments: build_arguments(&arguments.build_arguments, environment)?,
+        build_arguments,
         contexts: pairs("--build-context", &arguments.contexts)?,
         secrets: secrets(&arguments.secrets, environment)?,
         ssh: agents(&arguments.ssh, environment)?,
@@ -70,7 +76,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             ..Destination::default()
         },
         no_cache: arguments.no_cache,
-        caches: caches::from_docker(&arguments.caches_from, &arguments.caches_to)?,
+        caches: caches::from_docker(&arguments.caches_from, &arguments.caches_to, inline_cache)?,
         ignored_paths: Vec::new(),
         compression: Compression::default(),
         timestamps,

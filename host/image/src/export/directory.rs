@@ -36,7 +36,7 @@ fn write_directory(
     copied: &dyn Fn(u64),
 ) -> Result<(), StoreError> {
     let parts = Parts::collect(store, image)?;
-    let existing = directory.join("oci-layout").exists();
+    let existing = OciLayout::is_at(directory);
     let mut index =
         if existing { OciLayout::open(directory)?.index().clone() } else { Index::new(Family::Oci, Vec::new()) };
     let blobs = directory.join("blobs/sha256");

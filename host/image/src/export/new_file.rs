@@ -6,6 +6,7 @@ use std::{
     io::{self, BufWriter, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::StoreError;
@@ -35,7 +36,9 @@ impl NewFile {
         let mut name = place.file_name().unwrap_or_default().to_owned();
         name.push(".");
         remove_abandoned(place, &name);
-        name.push(format!("{}{SUFFIX}", std::process::id()));
+        // In containers everybody's process id is 1, and they may share a directory.
+        let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        name.push(format!("{}{moment}{SUFFIX}", std::process::id()));
         let temporary = place.with_file_name(name);
         let file = File::create(&temporary).map_err(StoreError::io("create", place))?;
         // Shows that somebody is at work on it. Where files can't be locked, nobody takes them for abandoned either.

@@ -1,0 +1,120 @@
+//! Where a layer cache is kept.
+
+use std::{path::PathBuf, sync::Arc};
+
+use cofferdam_cache::CacheDocument;
+use cofferdam_image::{Descriptor, Family, LayerBlob, Manifest, MediaType, Platform};
+use cofferdam_registry::{Client, Repository};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{inline, layout::LayoutPlace, registry::RegistryPlace};
+use crate::{
+    download::Download,
+    layers::{BlobOrigin, LayerFiles, StageLayer},
+    request::CacheLocation,
+    work::Talk,
+};
+
+/// Of the configuration of a cache's manifest.
+const DOCUMENT_TYPE: &str = "application/vnd.cofferdam.cache.v1+json";
+
+/// A place for one cache: its document, and the layers that the document names. Whatever goes wrong here is told in words, and fails no
+/// build.
+pub trait CachePlace: Send + Sync {
+    /// A name for people; no two places have the same.
+    fn name(&self) -> String;
+
+    /// What the layers are in. Places that answer the same have them together.
+    fn shelf(&self) -> String;
+
+    /// What is there; none if nothing was written yet.
+    ///
+    /// # Errors
+    /// It can't be reached, or is no cache, in words.
+    fn read(&self) -> Result<Option<FoundCache>, String>;
+
+    /// Where its layers come from.
+    fn origin(&self, download: Arc<Download>) -> Arc<dyn BlobOrigin>;
+
+    /// Begins to bring a layer there. What is there already is not sent.
+    fn send(&self, layer: Arc<StageLayer>) -> JoinHandle<Result<(), String>>;
+
+    /// Puts a document in the place of the one before. Its layers are there.
+    ///
+    /// # Errors
+    /// It can't be written, in words.
+    fn write(&self, document: &CacheDocument) -> Result<(), String>;
+}
+
+/// A cache that was read.
+pub struct FoundCache {
+    /// Its records.
+    pub document: CacheDocument,
+    /// Whether it is an image's own: it has no sightings and no times.
+    pub is_inline: bool,
+}
+
+/// What is needed to reach places and to tell of it.
+#[derive(Clone)]
+pub struct Means {
+    /// For registries.
+    pub client: Client,
+    /// Of the runtime that the client needs.
+    pub runtime: Handle,
+    /// Where blobs are.
+    pub files: Arc<LayerFiles>,
+    /// Who watches.
+    pub talk: Talk,
+    /// What relative paths are relative to.
+    pub working_directory: PathBuf,
+    /// Of the image, where a cache is in an index.
+    pub platform: Platform,
+    /// Where the image goes: its layers need not be sent twice.
+    pub mount_from: Vec<Repository>,
+    /// Whether the operator allows to pull from a host.
+    pub may_pull: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl Means {
+    /// The place of a location.
+    pub fn place(&self, location: &CacheLocation) -> Arc<dyn CachePlace> {
+        match location {
+            CacheLocation::Registry(reference) => Arc::new(RegistryPlace::new(reference.clone(), self.clone())),
+            CacheLocation::Layout { directory, tag } => {
+                let directory = self.working_directory.join(directory);
+                Arc::new(LayoutPlace::new(directory, tag.clone(), self.clone()))
+            }
+        }
+    }
+}
+
+/// A cache as a manifest: the document's bytes are its configuration, the layers are its layers, so that they live as long as
+/// the tag.
+pub fn manifest_of(document: &CacheDocument) -> (Manifest, Vec<u8>) {
+    let bytes = document.to_json();
+    let config = Descriptor::of(MediaType::Other(DOCUMENT_TYPE.to_owned()), &bytes);
+    let layers = document.layers().into_iter().map(|layer| LayerBlob::from(layer).descriptor(Family::Oci));
+    (Manifest::new(Family::Oci, config, layers.collect()), bytes)
+}
+
+/// The cache that a manifest is or has; `fetch` reads its configuration, verified.
+///
+/// # Errors
+/// It is or has none, in words.
+pub fn found_in(
+    manifest: &Manifest,
+    fetch: impl FnOnce(&Descriptor) -> Result<Vec<u8>, String>,
+) -> Result<FoundCache, String> {
+    let config = &manifest.config;
+    let is_inline = match &config.media_type {
+        MediaType::Config(_) => true,
+        MediaType::Other(name) if name == DOCUMENT_TYPE => false,
+        other => return Err(format!("it has a configuration of type `{other}`, and is no cache of ours")),
+    };
+    let bytes = fetch(config)?;
+    let document = match is_inline {
+        true => inline::read(manifest, &bytes)?,
+        false => CacheDocument::parse(&bytes).map_err(|error| error.to_string())?,
+    };
+    Ok(FoundCache { document, is_inline })
+}
