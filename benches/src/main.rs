@@ -149,7 +149,7 @@ fn builders(program: &Path, no_buildah: bool, directory: &Path) -> Outcome<Vec<B
     if !no_buildah && let Some(buildah) = cofferdam_tests::tool("buildah") {
         builders.push(Box::new(Buildah::new(buildah, directory)?));
     }
-    builders.push(Box::new(GoAlone));
+    builders.push(Box::new(GoAlone::default()));
     Ok(builders)
 }
 

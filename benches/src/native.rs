@@ -1,6 +1,6 @@
 //! The compiler alone, without a builder around it: what case c is compared with.
 
-use std::{fs, path::Path, process::Command};
+use std::{cell::RefCell, fs, path::Path, process::Command};
 
 use cofferdam_tests::{Bundle, Registry, tool};
 
@@ -24,7 +24,11 @@ PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 ";
 
 /// `go build` in the unpacked base image.
-pub struct GoAlone;
+#[derive(Default)]
+pub struct GoAlone {
+    /// What was unpacked: removed with everything else, at the end.
+    roots: RefCell<Vec<Bundle>>,
+}
 
 impl Builder for GoAlone {
     fn name(&self) -> &'static str {
@@ -50,6 +54,7 @@ impl Builder for GoAlone {
         }
         rustix::fs::sync();
         let unshare = tool("unshare").ok_or("no unshare")?;
+        self.roots.borrow_mut().push(bundle);
         measure(Command::new(unshare).args(["--mount", "--", "/bin/sh", "-ec", COMPILE]).arg(&root), job.log)
     }
 
