@@ -28,6 +28,7 @@ openssh-server sshd the server that repositories are fetched from over SSH
 openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation
 python3-pip pip3 the Go toolchain of the base image golang, and Python modules
+qemu-user-static qemu-aarch64-static programs for other processors
 runc runc running the images that were built
 skopeo skopeo judging exports and pushed images
 uidmap newuidmap user namespaces with subordinate ids

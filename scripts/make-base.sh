@@ -6,6 +6,7 @@
 #   alpine   a static busybox under the names of its applets
 #   busybox  the same as hard links, with more accounts in a second layer, and without /proc and /sys
 #   nginx    Debian 12 with its nginx, which serves /usr/share/nginx/html on port 80
+#   platforms  alpine for linux/amd64 and linux/arm64, under an index
 #
 # Bases come from packages because the tests reach no public registry. Push one under the name that a Dockerfile uses with
 # `skopeo copy oci:DEST:latest docker://…`. Packages come from the mirror that this machine uses.
@@ -21,11 +22,11 @@ go_version=1.27.3
 
 kind=${1-} dest=${2-}
 case $kind in
-debian | golang | alpine | busybox | nginx) [ -n "$dest" ] && [ $# = 2 ] || kind= ;;
+debian | golang | alpine | busybox | nginx | platforms) [ -n "$dest" ] && [ $# = 2 ] || kind= ;;
 *) kind= ;;
 esac
 if [ -z "$kind" ]; then
-    echo "usage: make-base.sh debian|golang|alpine|busybox|nginx DEST" >&2
+    echo "usage: make-base.sh debian|golang|alpine|busybox|nginx|platforms DEST" >&2
     exit 2
 fi
 
@@ -87,19 +88,33 @@ add_document() {
     mv "$work/document" "$layout/blobs/sha256/$(hash_of "$work/document")"
 }
 
-# Writes configuration, manifest and index. $1 is the `config` object.
-finish() {
-    local architecture document
+# This machine's processor in the words of images.
+own_architecture() {
     case $(uname -m) in
-    x86_64) architecture=amd64 ;;
-    aarch64) architecture=arm64 ;;
-    *) architecture=$(dpkg --print-architecture) ;;
+    x86_64) echo amd64 ;;
+    aarch64) echo arm64 ;;
+    *) dpkg --print-architecture ;;
     esac
-    add_document "{\"created\":\"1970-01-01T00:00:00Z\",\"architecture\":\"$architecture\",\"os\":\"linux\",\"config\":$1,\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[$diff_ids]},\"history\":[$history]}"
+}
+
+# Writes configuration and manifest. $1 is the `config` object, $2 the architecture.
+add_image() {
+    add_document "{\"created\":\"1970-01-01T00:00:00Z\",\"architecture\":\"$2\",\"os\":\"linux\",\"config\":$1,\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[$diff_ids]},\"history\":[$history]}"
     add_document "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",$document},\"layers\":[$layers]}"
-    printf %s "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",$document,\"annotations\":{\"org.opencontainers.image.ref.name\":\"latest\"}}]}" >"$layout/index.json"
+}
+
+# Writes the index of the layout: its one image is the last document, a manifest or an index.
+finish_layout() {
+    printf %s "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.$1.v1+json\",$document,\"annotations\":{\"org.opencontainers.image.ref.name\":\"latest\"}}]}" >"$layout/index.json"
     printf %s '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
     printf '%s\n' "$version" >"$layout/.base-version"
+}
+
+# Writes everything for an image of this machine's platform. $1 is the `config` object.
+finish() {
+    local document
+    add_image "$1" "$(own_architecture)"
+    finish_layout manifest
 }
 
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -137,21 +152,55 @@ PYTHON
     finish "{\"Env\":[\"PATH=/go/bin:/usr/local/go/bin:$path\",\"GOLANG_VERSION=$go_version\",\"GOTOOLCHAIN=local\",\"GOPATH=/go\",\"GOFLAGS=-buildvcs=false\"],\"Cmd\":[\"bash\"],\"WorkingDir\":\"/go\"}"
 }
 
-make_alpine() {
-    local root=$work/root applet busybox
-    busybox=$(command -v busybox)
+# A static busybox ($1) in the directory $2, under the names of the applets that this machine's has.
+alpine_root() {
+    local root=$2 applet
     mkdir -p "$root"/{bin,dev,etc,home,lib,mnt,opt,proc,root,run,sbin,srv,sys,tmp,usr/bin,usr/lib,usr/sbin,usr/local/bin,var/log,var/tmp}
-    install -m 755 "$busybox" "$root/bin/busybox"
-    for applet in $("$busybox" --list); do
+    install -m 755 "$1" "$root/bin/busybox"
+    for applet in $(busybox --list); do
         [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
     done
     printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n' >"$root/etc/passwd"
     printf 'root:x:0:\nnobody:x:65534:\n' >"$root/etc/group"
     chmod 700 "$root/root"
     chmod 1777 "$root/tmp" "$root/var/tmp"
-    pack "$root" "$work/alpine.tar"
+}
+
+make_alpine() {
+    alpine_root "$(command -v busybox)" "$work/root"
+    pack "$work/root" "$work/alpine.tar"
     add_layer "$work/alpine.tar"
     finish "{\"Env\":[\"PATH=$path\"],\"Cmd\":[\"/bin/sh\"]}"
+}
+
+# Unpacks Debian's package $1 for the architecture $2 into $3, with lists of its own: the machine's know one architecture.
+unpack_package() {
+    local apt=$work/apt-$2 options
+    mkdir -p "$apt"/{lists/partial,cache/archives/partial,packages}
+    options=(-q -o "APT::Architecture=$2" -o "APT::Architectures=$2" -o "Dir::State::Lists=$apt/lists"
+        -o "Dir::State::status=/dev/null" -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update >&2
+    (cd "$apt/packages" && apt-get "${options[@]}" download "$1" >&2)
+    dpkg-deb -x "$apt"/packages/*.deb "$3"
+}
+
+make_platforms() {
+    local architecture document entries='' busybox
+    for architecture in amd64 arm64; do
+        diff_ids='' layers='' history=''
+        busybox=$(command -v busybox)
+        if [ "$architecture" != "$(own_architecture)" ]; then
+            unpack_package busybox-static "$architecture" "$work/busybox"
+            busybox=$work/busybox/bin/busybox
+        fi
+        alpine_root "$busybox" "$work/root-$architecture"
+        pack "$work/root-$architecture" "$work/alpine.tar"
+        add_layer "$work/alpine.tar"
+        add_image "{\"Env\":[\"PATH=$path\"],\"Cmd\":[\"/bin/sh\"]}" "$architecture"
+        entries+="${entries:+,}{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",$document,\"platform\":{\"architecture\":\"$architecture\",\"os\":\"linux\"}}"
+    done
+    add_document "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[$entries]}"
+    finish_layout index
 }
 
 make_busybox() {

@@ -4,7 +4,8 @@ use std::{path::PathBuf, process::Command, sync::Mutex};
 
 use crate::{is_root, repository_root, run, skip};
 
-/// An OCI layout with one image of this kind (`debian`, `golang`, `alpine`, `busybox`, `nginx`), tagged `latest`; `None` (reported as
+/// An OCI layout with one image of this kind (`debian`, `golang`, `alpine`, `busybox`, `nginx`), or with an
+/// index of several (`platforms`), tagged `latest`; `None` (reported as
 /// a skip) where it can't be made.
 pub fn base(kind: &str) -> Option<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -155,9 +155,10 @@ fn report(request: &BuildRequest, built: &Built, is_quiet: bool) -> Exit {
         (false, false) => {
             let name = built.names.first().map_or_else(|| built.digest.to_string(), Clone::clone);
             tell(&format!("the image `{name}` is in the store {}", request.store.display()));
-            tell(
-                "  to export it: build again with `--output type=oci,dest=FILE` (or type=docker), nothing is repeated",
-            );
+            let or_docker = if built.config_digest.is_some() { " (or type=docker)" } else { "" };
+            tell(&format!(
+                "  to export it: build again with `--output type=oci,dest=FILE`{or_docker}, nothing is repeated"
+            ));
             tell("  to push it:   build again with `--tag REGISTRY/NAME --push`");
             if let Some(name) = built.names.first() {
                 tell(&format!("  to look at it: skopeo inspect --config oci:{}:{name}", request.store.display()));

@@ -83,13 +83,14 @@ pub struct BuildArguments {
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub annotations: Vec<String>,
 
-    /// Platform of the image, for example linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
-    pub platform: Option<String>,
+    /// Platform of the image, for example linux/arm64; several, or repeated, give an index of images [default: this machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH,…", value_delimiter = ',')]
+    pub platforms: Vec<String>,
 
     /// Writes the image (`type=oci|docker,dest=FILE`, or `type=oci,tar=false,dest=DIRECTORY`) or its file system
-    /// (`type=tar,dest=FILE`, `type=local,dest=DIRECTORY`, or a directory alone); `-` is standard output. `type=registry` is
-    /// `--push`, `type=image,name=REF` is `--tag`. May be repeated
+    /// (`type=tar,dest=FILE`, `type=local,dest=DIRECTORY`, or a directory alone); `-` is standard output. File systems
+    /// of several platforms are directories such as `linux_arm64`. `type=registry` is `--push`, `type=image,name=REF` is
+    /// `--tag`. May be repeated
     #[arg(short = 'o', long = "output", value_name = "type=…,dest=…|DIRECTORY|-")]
     pub outputs: Vec<String>,
 

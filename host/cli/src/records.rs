@@ -45,7 +45,8 @@ impl Records {
                 &self.builder_output,
                 lines(&|name| serde_json::json!({ "name": name, "digest": digest.to_string() }).to_string()),
             ),
-            (&self.id, built.config_digest.to_string()),
+            // Of several images none is the one: their index stands for them.
+            (&self.id, built.config_digest.unwrap_or(digest).to_string()),
             (&self.metadata, metadata(built)),
         ];
         for (path, text) in files {
@@ -59,16 +60,18 @@ impl Records {
 
 /// As `docker buildx build --metadata-file` writes it.
 fn metadata(built: &Built) -> String {
-    let manifest = &built.manifest;
+    let root = &built.root;
     let mut object = serde_json::json!({
-        "containerimage.config.digest": built.config_digest.to_string(),
         "containerimage.descriptor": {
-            "mediaType": manifest.media_type.to_string(),
-            "digest": manifest.digest.to_string(),
-            "size": manifest.size,
+            "mediaType": root.media_type.to_string(),
+            "digest": root.digest.to_string(),
+            "size": root.size,
         },
         "containerimage.digest": built.digest.to_string(),
     });
+    if let Some(digest) = &built.config_digest {
+        object["containerimage.config.digest"] = digest.to_string().into();
+    }
     if !built.names.is_empty() {
         object["image.name"] = built.names.join(",").into();
     }

@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use cofferdam_digest::Digest;
 use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, RuntimeConfig, created};
-use cofferdam_plan::{Base, Config, Plan, PlannedStage};
+use cofferdam_plan::{Base, Config, Plan, PlannedStage, Platform, Target};
 
 use crate::{builder::Builder, error::BuildError, layers::StageLayer, single_layer, stage::Stages};
 
 /// An image ready to be pushed or written.
 pub struct Assembled {
+    /// What it was asked to be for.
+    pub platform: Platform,
     /// Its configuration, as bytes of JSON.
     pub config: Vec<u8>,
     /// Its manifest.
@@ -18,12 +20,13 @@ pub struct Assembled {
     pub layers: Vec<Arc<StageLayer>>,
 }
 
-/// Puts the image of the target together.
+/// Puts the image of a target together.
 ///
 /// # Errors
 /// The target's stage failed.
 pub fn assemble(
     stages: &Stages<'_>,
+    target: &Target,
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
     created_seconds: i64,
@@ -32,17 +35,17 @@ pub fn assemble(
 ) -> Result<Assembled, BuildError> {
     let builder = stages.builder;
     let plan = &builder.plan;
-    let result = stages.result(plan.target)?;
-    let target = &plan.stages[&plan.target];
+    let result = stages.result(target.stage)?;
+    let stage = &plan.stages[&target.stage];
     let moment = created(created_seconds);
-    let mut config = base_of(builder, plan, target)?;
-    let base = single_layer::base_layers(stages, plan.target)?;
+    let mut config = base_of(builder, plan, stage)?;
+    let base = single_layer::base_layers(stages, target.stage)?;
     let layers = match builder.single_layer {
         false => result.layers.clone(),
-        true => result.layers[..base].iter().cloned().chain(single_layer::make(stages)?).collect(),
+        true => result.layers[..base].iter().cloned().chain(single_layer::make(stages, target.stage)?).collect(),
     };
-    append_history(stages, target, &moment, &shown(&result.layers, &layers, base), &mut config)?;
-    fill(&mut config, target.config());
+    append_history(stages, stage, &moment, &shown(&result.layers, &layers, base), &mut config)?;
+    fill(&mut config, stage.config());
     config.config.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     config.created = Some(moment);
     config.inline_cache = inline_cache;
@@ -54,7 +57,7 @@ pub fn assemble(
     if family == Family::Oci {
         manifest.annotations.clone_from(annotations);
     }
-    Ok(Assembled { config, manifest, layers })
+    Ok(Assembled { platform: target.platform.clone(), config, manifest, layers })
 }
 
 /// For each layer of the target's stage, the one that stands in the image for it. Where one layer stands for several, the last

@@ -1,7 +1,7 @@
 //! One build, from the request to the manifest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -9,41 +9,37 @@ use std::{
 
 use cofferdam_cache::LocalCache;
 use cofferdam_digest::Digest;
-use cofferdam_image::{Descriptor, Family, MediaType, Store};
+use cofferdam_image::{Descriptor, Store};
 use cofferdam_layer::WriteOptions;
 use cofferdam_plan::{Platform, Scope, StageNumber};
-use cofferdam_plugin_host::PluginHost;
 use cofferdam_rootfs::{FileSpools, RootPath, SpoolFactory, Timestamp};
 
 use crate::{
-    assemble::{Assembled, assemble},
     builder::{Builder, DockerfileText, LayerListener, nanoseconds},
-    caches::{Means, RemoteCache, inline_cache},
+    caches::{Means, RemoteCache},
     error::BuildError,
     events::{Ending, Observer},
     executors::{Executors, Surroundings},
     fetched::Fetched,
     file_hashes::FileHashes,
+    finish::finish,
     mounts::Handouts,
-    naming::{self, Decided, Facts, NamedRepository},
     prepare::{Prepared, prepare},
-    publish::{Publisher, stages_of_image},
+    publish::Publisher,
     request::{BuildRequest, CacheLocation, RemoteCaches, Timestamps},
-    stage::Stages,
     stop::Stop,
     work::Talk,
-    write_out::{self, Finished},
 };
 
 /// What a build made.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// Of the manifest.
+    /// Of what the names lead to: a manifest, or an index.
     pub digest: Digest,
-    /// The manifest.
-    pub manifest: Descriptor,
-    /// Of the configuration, which Docker calls the image's id.
-    pub config_digest: Digest,
+    /// The same with its type and size.
+    pub root: Descriptor,
+    /// Of the configuration, which Docker calls the image's id; an index has none.
+    pub config_digest: Option<Digest>,
     /// The names under which it was pushed, or would be.
     pub names: Vec<String>,
     /// Whether it was pushed.
@@ -145,7 +141,7 @@ fn attempt(
         files: files.clone(),
         talk: talk.clone(),
         working_directory: request.working_directory.clone(),
-        platform: request.platform.clone().unwrap_or_else(Platform::current),
+        platform: request.platforms.first().cloned().unwrap_or_else(Platform::current),
         mount_from: repositories.clone(),
         may_pull: {
             let plugins = plugins.clone();
@@ -157,7 +153,7 @@ fn attempt(
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
     });
-    let image_stages = stages_of_image(&plan);
+    let image_stages = plan.image_stages();
     let handouts = Arc::new(Handouts::collect(request, agents)?);
     let builder = Builder {
         dockerfile: DockerfileText { name: sources.dockerfile_name.clone(), text: sources.text.clone() },
@@ -201,7 +197,7 @@ fn attempt(
     if stop.is_stopped() {
         return Err(BuildError::Stopped.into());
     }
-    let finished = finish(request, &builder, &plugins, &facts, &decided, publisher.as_deref(), created);
+    let finished = finish(request, &builder, &facts, &decided, publisher.as_deref(), created);
     builder.file_hashes.save();
     end_transfers(&builder, publisher.as_deref(), finished.as_ref().err());
     // What still runs for a failed build is not waited for.
@@ -232,84 +228,6 @@ fn first_cause(builder: &Builder, error: BuildError) -> BuildError {
         (BuildError::Stage { stage, .. }, Some(source)) => BuildError::Stage { stage, source },
         (error, _) => error,
     }
-}
-
-fn finish(
-    request: &BuildRequest,
-    builder: &Builder,
-    plugins: &PluginHost,
-    facts: &Facts,
-    decided: &Decided,
-    publisher: Option<&Publisher>,
-    created: i64,
-) -> Result<Built, BuildError> {
-    let destination = &request.destination;
-    let stages = Stages::new(builder);
-    stages.result(builder.plan.target)?;
-    let family = if destination.docker_media_types { Family::Docker } else { Family::Oci };
-    // The user's own words count before a policy's.
-    let labels = joined(&decided.labels, &request.labels);
-    let annotations = joined(&decided.annotations, &destination.annotations);
-    let cache = if request.caches.inline { inline_cache(&stages)? } else { None };
-    let image = assemble(&stages, &labels, &annotations, created, family, cache)?;
-    let store = &builder.files.store;
-    let manifest = image.manifest.to_json();
-    let digest = Digest::of(&manifest);
-    let named = &decided.repositories;
-    let mut names: Vec<NamedRepository> = named.clone();
-    if !destination.references.is_empty() {
-        // Asked again with the digest, before anything that names it is sent.
-        let after = naming::tag_facts(facts, Some(&digest));
-        let published = |repository: &_| match publisher {
-            Some(publisher) => publisher.published(named, repository),
-            None => Ok(Vec::new()),
-        };
-        names =
-            naming::decide(plugins, &destination.policies, &destination.references, &after, &published)?.repositories;
-        names.retain(|decided| named.iter().any(|before| before.repository == decided.repository));
-    }
-    let full: Vec<String> =
-        names.iter().flat_map(|named| named.references().map(|name| name.familiar()).collect::<Vec<_>>()).collect();
-    let kept = !destination.push || !destination.outputs.is_empty();
-    if kept {
-        keep(store, &image, &manifest, &full)?;
-    }
-    let descriptor = Descriptor::new(MediaType::Manifest(family), digest, manifest.len() as u64);
-    let finished = Finished { manifest: &descriptor, names: &full, layers: &image.layers };
-    write_out::write_all(builder, &finished, &destination.outputs)?;
-    // Last, as everybody sees it: what fails before moves no tag.
-    if let Some(publisher) = publisher {
-        publisher.finish(&image, &names, destination.ignore_immutable_tags, &builder.stop)?;
-    }
-    if let Some(file) = &destination.digest_file {
-        let written = cofferdam_image::export::write_file(file, digest.to_string().as_bytes());
-        written.map_err(|error| BuildError::Output { path: file.clone(), source: error.into() })?;
-    }
-    builder.remote_cache.save(&image.layers);
-    Ok(Built {
-        digest,
-        manifest: descriptor,
-        config_digest: image.manifest.config.digest,
-        names: full,
-        pushed: publisher.is_some(),
-        written: !destination.outputs.is_empty(),
-    })
-}
-
-/// Two maps, of which the second one counts.
-fn joined(under: &BTreeMap<String, String>, over: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    under.iter().chain(over).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// Puts the whole image into the store, layers of the base included.
-fn keep(store: &Store, image: &Assembled, manifest: &[u8], names: &[String]) -> Result<(), BuildError> {
-    for layer in &image.layers {
-        layer.fetch()?;
-    }
-    store.put_document(image.manifest.config.media_type.clone(), &image.config)?;
-    let descriptor = store.put_document(image.manifest.media_type.clone(), manifest)?;
-    store.record_image(&descriptor, names)?;
-    Ok(())
 }
 
 fn explicit_epoch(request: &BuildRequest) -> Option<i64> {

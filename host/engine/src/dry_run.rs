@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use cofferdam_plan::PlannedStage;
+
 use crate::{
     error::BuildError, events::Observer, executors::Surroundings, prepare::prepare, request::BuildRequest, stop::Stop,
 };
@@ -29,12 +31,14 @@ pub fn dry_run(
 ) -> Result<Vec<DryStage>, BuildError> {
     let prepared = prepare(request, surroundings, observer, stop)?;
     let plan = &prepared.plan;
-    let stages = plan.stages.values().map(|stage| {
+    let mut stages: Vec<&PlannedStage> = plan.stages.values().collect();
+    stages.sort_by_key(|stage| (stage.section, stage.earlier_actions));
+    let stages = stages.into_iter().map(|stage| {
         let steps = stage.steps.iter().map(|step| step.title.clone());
         DryStage {
             name: stage.label(),
             steps: std::iter::once(stage.title.clone()).chain(steps).collect(),
-            is_target: stage.number == plan.target,
+            is_target: plan.targets.iter().any(|target| target.stage == stage.number),
         }
     });
     Ok(stages.collect())

@@ -1,4 +1,4 @@
-//! The file system of an image as an archive or a directory, without the image around it (BuildKit's exporters `tar` and
+//! The file systems of images as an archive or a directory, without the images around them (BuildKit's exporters `tar` and
 //! `local`).
 
 use std::{
@@ -13,9 +13,9 @@ use cofferdam_rootfs::{
     Attributes, Change, ChangeSet, ConfinedDir, CopyOptions, RootFs, RootPath, RootfsError, Tree, UnpackForm, Unpacker,
 };
 
-use crate::{builder::Builder, layers::StageLayer, stage::stack};
+use crate::{builder::Builder, image_set::ImageSet, layers::StageLayer, stage::stack};
 
-/// What all layers of an image give together.
+/// What all layers of an image give together, or of several images beside each other.
 pub struct FileSystem {
     changes: ChangeSet,
 }
@@ -41,18 +41,21 @@ pub enum FileSystemError {
 }
 
 impl FileSystem {
-    /// Flattens layers, the base first. Contents are read when they are written.
+    /// Flattens the layers of an image; of several images, each into a directory that its platform names (`linux_amd64`), as
+    /// BuildKit does. Contents are read when they are written.
     ///
     /// # Errors
     /// A layer can't be had.
-    pub fn of(layers: &[Arc<StageLayer>], builder: &Builder) -> Result<Self, FileSystemError> {
-        let tree: Arc<dyn Tree> = stack(layers)?;
-        let root = RootPath::root();
+    pub fn of(set: &ImageSet, builder: &Builder) -> Result<Self, FileSystemError> {
         let mut flat = RootFs::new(Vec::new(), builder.spools.clone(), builder.start);
-        flat.copy_tree(&tree, &root, &root, &CopyOptions { keep_owner: true, ..CopyOptions::default() })?;
-        if let Some(metadata) = tree.metadata(&root, true)? {
-            let (mode, owner, mtime) = (metadata.mode, metadata.owner, Some(metadata.mtime));
-            flat.put_directory(&root, &Attributes { mode, owner, mtime })?;
+        match set {
+            ImageSet::Single(image) => flatten(&mut flat, &image.layers, &RootPath::root())?,
+            ImageSet::Indexed { images, .. } => {
+                for image in images {
+                    let name = image.platform.to_string().replace('/', "_");
+                    flatten(&mut flat, &image.layers, &RootPath::new(name).map_err(RootfsError::from)?)?;
+                }
+            }
         }
         Ok(Self { changes: flat.take_changes() })
     }
@@ -104,6 +107,17 @@ impl FileSystem {
         }
         Ok(unpacker.finish()?)
     }
+}
+
+fn flatten(flat: &mut RootFs, layers: &[Arc<StageLayer>], into: &RootPath) -> Result<(), FileSystemError> {
+    let tree: Arc<dyn Tree> = stack(layers)?;
+    let root = RootPath::root();
+    flat.copy_tree(&tree, &root, into, &CopyOptions { keep_owner: true, ..CopyOptions::default() })?;
+    if let Some(metadata) = tree.metadata(&root, true)? {
+        let (mode, owner, mtime) = (metadata.mode, metadata.owner, Some(metadata.mtime));
+        flat.put_directory(into, &Attributes { mode, owner, mtime })?;
+    }
+    Ok(())
 }
 
 /// Tells how much goes through it.

@@ -66,6 +66,14 @@ pub enum ImageFailure {
         /// What it has, in bytes.
         actual: u64,
     },
+    /// It is for another platform, and there is no index to choose from.
+    #[error("no image for {wanted}; there is {own}")]
+    OtherPlatform {
+        /// What it is for.
+        own: Platform,
+        /// What was asked for.
+        wanted: Platform,
+    },
     /// The operator's policy.
     #[error("the operator's policy does not allow to pull from `{0}`")]
     Forbidden(String),
@@ -83,6 +91,9 @@ impl ImageFailure {
             Self::Size { .. } | Self::Image(ImageError::Json { .. } | ImageError::Invalid { .. }) => {
                 Some("the image is damaged, or is none: push it again, or use another one".to_owned())
             }
+            Self::OtherPlatform { own, .. } => Some(format!(
+                "build for the platforms of the image only, or say that the stage is for {own} (FROM --platform={own})"
+            )),
             Self::Reference(_) | Self::Image(_) => None,
         }
     }
@@ -295,14 +306,10 @@ impl Images {
 }
 
 impl Image {
-    /// What the user should know before it is used for what was asked for.
-    pub fn warning(&self, asked: &ImageName) -> Option<String> {
+    /// What it is for, if that is not what was asked for.
+    pub fn other_platform(&self, asked: &ImageName) -> Option<Platform> {
         let own = self.config.platform();
-        if own.satisfies(&asked.platform) {
-            return None;
-        }
-        let wanted = &asked.platform;
-        Some(format!("the image `{}` is for {own}, not for {wanted}: so is what is built on it", asked.name))
+        (!own.satisfies(&asked.platform)).then_some(own)
     }
 
     /// What a plan must know.

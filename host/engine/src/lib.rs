@@ -1,8 +1,8 @@
 //! Runs a build: looks up what a plan needs, walks its stages, calls handlers with what they were granted, turns changes into
 //! layers, and sends or writes the image. Prints nothing: whoever watches gets [`Event`]s.
 //!
-//! One build can be read in the order of the files: [`build()`] → `images` → `stage` → `step` → `command` → `assemble` →
-//! `publish`.
+//! One build can be read in the order of the files: [`build()`] → `images` → `stage` → `step` → `command` → `finish` →
+//! `assemble` → `publish`.
 
 mod assemble;
 mod build;
@@ -19,10 +19,12 @@ mod executors;
 mod fetched;
 mod file_hashes;
 mod file_system;
+mod finish;
 mod flat;
 mod hashed_tree;
 mod ignored;
 mod image_file;
+mod image_set;
 mod images;
 mod inspect;
 mod layers;

@@ -1,7 +1,7 @@
 //! Everything before the first step: plugins, sources, tags, base images, the plan.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -149,13 +149,21 @@ fn warn_of_repairs(store: &Store, talk: &Talk) {
     }
 }
 
-/// What the planner must know of the request.
+/// What the planner must know of the request, for each platform.
+fn all_plan_options(request: &BuildRequest, sources: &Sources) -> Vec<Options> {
+    let first = plan_options(request, sources);
+    let others =
+        request.platforms.iter().skip(1).map(|platform| Options { platform: platform.clone(), ..first.clone() });
+    std::iter::once(first.clone()).chain(others).collect()
+}
+
+/// The same for the first platform, where questions are about one.
 pub(crate) fn plan_options(request: &BuildRequest, sources: &Sources) -> Options {
     let build_platform = Platform::current();
     Options {
         build_arguments: request.build_arguments.clone(),
         target: request.target.clone(),
-        platform: request.platform.clone().unwrap_or_else(|| build_platform.clone()),
+        platform: request.platforms.first().unwrap_or(&build_platform).clone(),
         build_platform,
         contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
             .chain(sources.images.keys().map(|name| (name.clone(), NamedContext::Image)))
@@ -163,7 +171,7 @@ pub(crate) fn plan_options(request: &BuildRequest, sources: &Sources) -> Options
     }
 }
 
-/// Plans until nothing is missing; images are looked up at the same time.
+/// Plans all platforms until nothing is missing; images are looked up at the same time.
 fn plan(
     request: &BuildRequest,
     sources: &Sources,
@@ -171,7 +179,7 @@ fn plan(
     images: &Images,
     talk: &Talk,
 ) -> Result<(Plan, BTreeMap<ImageName, Arc<Image>>), BuildError> {
-    let options = plan_options(request, sources);
+    let options = all_plan_options(request, sources);
     let failed = |diagnostics: Vec<Diagnostic>, failures: BTreeMap<ImageName, ImageFailure>| {
         let (file, text) = (sources.dockerfile_name.clone(), sources.text.clone());
         let mut errors = diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
@@ -186,48 +194,65 @@ fn plan(
             None => BuildError::Dockerfile { file, text, diagnostics },
         }
     };
-    let planner = Planner::new(&sources.parsed, plugins, &options);
+    let planners: Vec<Planner<'_>> =
+        options.iter().map(|options| Planner::new(&sources.parsed, plugins, options)).collect();
     let mut facts = PlanFacts { ignore: sources.ignore.clone(), ..PlanFacts::default() };
     let mut found: BTreeMap<ImageName, Arc<Image>> = BTreeMap::new();
     let mut failures = BTreeMap::new();
     loop {
-        match planner.plan(&facts) {
-            Outcome::Plan(plan, warnings) => {
-                if !warnings.is_empty() {
-                    let file = sources.dockerfile_name.clone();
-                    talk.event(Event::Warnings { file, diagnostics: warnings });
+        let (mut plans, mut findings, mut needs) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for planner in &planners {
+            match planner.plan(&facts) {
+                Outcome::Plan(plan, warnings) => {
+                    plans.push(plan);
+                    findings.extend(warnings);
                 }
-                return Ok((plan, found));
+                Outcome::Failed(diagnostics) => return Err(failed(diagnostics, failures)),
+                Outcome::Needs(images) => needs.extend(images),
             }
-            Outcome::Failed(diagnostics) => return Err(failed(diagnostics, failures)),
-            Outcome::Needs(needs) => {
-                let answers: Vec<_> = std::thread::scope(|scope| {
-                    let look_ups: Vec<_> =
-                        needs.iter().map(|name| (name, scope.spawn(move || images.find(name)))).collect();
-                    let joined = look_ups.into_iter().map(|(name, look_up)| {
-                        (name, look_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    });
-                    joined.collect()
-                });
-                for (name, answer) in answers {
-                    let fact = match answer {
-                        Ok(image) => {
-                            let fact = image.facts();
-                            if let Some(text) = image.warning(name) {
-                                talk.warn(text);
-                            }
-                            found.insert(name.clone(), Arc::new(image));
-                            Ok(fact)
-                        }
-                        Err(error) => {
-                            let missing = NoImage { reason: crate::chain(&error), remedy: error.remedy() };
-                            failures.insert(name.clone(), error);
-                            Err(missing)
-                        }
-                    };
-                    facts.images.insert(name.clone(), fact);
+        }
+        if needs.is_empty() {
+            // Mostly the same for every platform, and told once.
+            let diagnostics = cofferdam_dockerfile::in_order(findings);
+            if !diagnostics.is_empty() {
+                let file = sources.dockerfile_name.clone();
+                talk.event(Event::Warnings { file, diagnostics });
+            }
+            return Ok((Plan::join(plans), found));
+        }
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let look_ups: Vec<_> = needs.iter().map(|name| (name, scope.spawn(move || images.find(name)))).collect();
+            let joined = look_ups
+                .into_iter()
+                .map(|(name, look_up)| (name, look_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
+            joined.collect()
+        });
+        for (name, answer) in answers {
+            let answer = answer.and_then(|image| match image.other_platform(name) {
+                // An index would promise what its image is not.
+                Some(own) if planners.len() > 1 => {
+                    Err(ImageFailure::OtherPlatform { own, wanted: name.platform.clone() })
                 }
-            }
+                Some(own) => {
+                    let (name, wanted) = (&name.name, &name.platform);
+                    talk.warn(format!("the image `{name}` is for {own}, not for {wanted}: so is what is built on it"));
+                    Ok(image)
+                }
+                None => Ok(image),
+            });
+            let fact = match answer {
+                Ok(image) => {
+                    let fact = image.facts();
+                    found.insert(name.clone(), Arc::new(image));
+                    Ok(fact)
+                }
+                Err(error) => {
+                    let missing = NoImage { reason: crate::chain(&error), remedy: error.remedy() };
+                    failures.insert(name.clone(), error);
+                    Err(missing)
+                }
+            };
+            facts.images.insert(name.clone(), fact);
         }
     }
 }

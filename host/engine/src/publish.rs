@@ -1,7 +1,7 @@
 //! The image on its way out: blobs to registries while the build runs, manifests and tags at the very end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{self, Read, Seek, SeekFrom},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -16,9 +16,9 @@ use cofferdam_registry::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
-    assemble::Assembled,
     error::BuildError,
     events::{Ending, Event, Kind, Transfer, Vertex},
+    image_set::{ImageSet, SetDocument},
     layers::StageLayer,
     naming::NamedRepository,
     stop::{Stop, Stoppable},
@@ -123,14 +123,14 @@ impl Publisher {
         Ok(published)
     }
 
-    /// Waits for every blob, then sends the configuration, the manifest, and last the tags: until then nobody sees a part
-    /// of the image. Answers the manifest's digest.
+    /// Waits for every blob, then sends configurations, manifests, the index if there is one, and last the tags: until then
+    /// nobody sees a part of the image. Answers the digest of what the tags lead to.
     ///
     /// # Errors
     /// A registry refused or can't be reached, or the build was stopped; no tag was moved to an incomplete image.
     pub fn finish(
         &self,
-        image: &Assembled,
+        set: &ImageSet,
         named: &[NamedRepository],
         ignore_immutable_tags: bool,
         stop: &Stop,
@@ -138,11 +138,11 @@ impl Publisher {
         // Whoever stops a build does not want to see it published.
         let go_on = || if stop.is_stopped() { Err(BuildError::Stopped) } else { Ok(()) };
         self.told.begin();
-        for layer in &image.layers {
+        for layer in set.layers() {
             self.push_layer(layer);
         }
-        let manifest = Bytes::from(image.manifest.to_json());
-        let media_type = image.manifest.media_type.to_string();
+        let documents = set.documents();
+        let root = set.root();
         let mut failure = None;
         let tasks = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
         for ((number, digest), task) in tasks {
@@ -166,29 +166,36 @@ impl Publisher {
         // All repositories get everything before any tag moves.
         for repository in &self.repositories {
             let failed = |source| BuildError::Push { destination: repository.familiar(), source };
-            let config = document_upload(&image.manifest.config, Bytes::from(image.config.clone()));
-            self.runtime.block_on(self.client.push_blob(repository, &config)).map_err(failed)?;
-            go_on()?;
-            let put = self.client.put_manifest(repository, &ManifestName::Digest, &media_type, manifest.clone());
-            self.runtime.block_on(put).map_err(failed)?;
+            for image in set.images() {
+                let config = document_upload(&image.manifest.config, Bytes::from(image.config.clone()));
+                self.runtime.block_on(self.client.push_blob(repository, &config)).map_err(failed)?;
+            }
+            for document in &documents {
+                go_on()?;
+                self.put(repository, &ManifestName::Digest, document).map_err(failed)?;
+            }
         }
         for destination in named {
             for tag in &destination.tags {
                 go_on()?;
                 let repository = &destination.repository;
                 let name = ManifestName::Tag(tag.clone());
-                let put = self.client.put_manifest(repository, &name, &media_type, manifest.clone());
                 let destination = || format!("{}:{tag}", repository.familiar());
-                match self.runtime.block_on(put) {
+                match self.put(repository, &name, &root) {
                     Err(error) if ignore_immutable_tags && error.says_immutable_tag() => {
                         self.told.talk.warn(format!("{} stays what it is: {error}", destination()));
                     }
                     Err(source) => return Err(BuildError::Push { destination: destination(), source }),
-                    Ok(_) => {}
+                    Ok(()) => {}
                 }
             }
         }
-        Ok(Digest::of(&manifest))
+        Ok(root.descriptor.digest)
+    }
+
+    fn put(&self, repository: &Repository, name: &ManifestName, document: &SetDocument) -> Result<(), RegistryError> {
+        let media_type = document.descriptor.media_type.to_string();
+        self.runtime.block_on(self.client.put_manifest(repository, name, &media_type, document.bytes.clone())).map(drop)
     }
 }
 
@@ -276,18 +283,4 @@ impl BlobSource for InMemory {
         let start = usize::try_from(offset_bytes).unwrap_or(usize::MAX).min(self.0.len());
         Ok(Box::new(io::Cursor::new(self.0.slice(start..))))
     }
-}
-
-/// The stages whose layers end up in the image: the target and what it is based on.
-pub fn stages_of_image(plan: &cofferdam_plan::Plan) -> BTreeSet<cofferdam_plan::StageNumber> {
-    let mut numbers = BTreeSet::new();
-    let mut next = Some(plan.target);
-    while let Some(number) = next {
-        numbers.insert(number);
-        next = plan.stages.get(&number).and_then(|stage| match stage.base {
-            cofferdam_plan::Base::Stage(base) => Some(base),
-            _ => None,
-        });
-    }
-    numbers
 }

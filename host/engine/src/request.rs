@@ -29,8 +29,8 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, SshSource>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
-    /// `--platform`; `None` is this machine's.
-    pub platform: Option<Platform>,
+    /// `--platform`, each once: more than one give an index. None is this machine's.
+    pub platforms: Vec<Platform>,
     /// Where the image's names come from and where it goes.
     pub destination: Destination,
     /// Whether results of earlier builds are not used.

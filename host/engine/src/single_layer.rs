@@ -25,12 +25,11 @@ pub fn base_layers(stages: &Stages<'_>, stage: StageNumber) -> Result<usize, Bui
     }
 }
 
-/// The layers of the target as one; `None` if it adds none.
+/// The layers of a target as one; `None` if it adds none.
 ///
 /// # Errors
 /// A stage failed, a layer can't be had, or the new one can't be written.
-pub fn make(stages: &Stages<'_>) -> Result<Option<Arc<StageLayer>>, BuildError> {
-    let target = stages.builder.plan.target;
+pub fn make(stages: &Stages<'_>, target: StageNumber) -> Result<Option<Arc<StageLayer>>, BuildError> {
     let layers = stages.result(target)?.layers.clone();
     let (base, own) = layers.split_at(base_layers(stages, target)?);
     if own.is_empty() {

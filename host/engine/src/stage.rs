@@ -118,7 +118,7 @@ impl<'b> Stages<'b> {
         let base_layers = layers.len();
         let mut made_layer = Vec::with_capacity(stage.steps.len());
         let mut keys = Vec::new();
-        let mut position = 1;
+        let mut position = 1 + stage.earlier_actions;
         let last_command = stage.steps.iter().rposition(|step| step.needs_rootfs());
         for (number, planned) in stage.steps.iter().enumerate() {
             let Some(action) = &planned.action else {
@@ -188,7 +188,7 @@ impl<'b> Stages<'b> {
 
     /// What progress calls a step: `[builder 2/4] RUN make`, without the stage's name where the plan has only one.
     fn title(&self, stage: &PlannedStage, position: usize, text: &str) -> String {
-        let total = 1 + stage.steps.iter().filter(|step| step.action.is_some()).count();
+        let total = 1 + stage.all_actions;
         match self.builder.plan.stages.len() {
             1 => format!("[{position}/{total}] {text}"),
             _ => format!("[{} {position}/{total}] {text}", stage.label()),

@@ -4,7 +4,6 @@ use std::{
     cell::Cell,
     io::{self, BufWriter, Write},
     path::Path,
-    sync::Arc,
 };
 
 use cofferdam_image::{Descriptor, Store, StoreError, export};
@@ -14,19 +13,19 @@ use crate::{
     error::BuildError,
     events::{Ending, Event, Kind},
     file_system::{FileSystem, FileSystemError},
-    layers::StageLayer,
+    image_set::ImageSet,
     request::{Output, OutputKind},
     work::Meter,
 };
 
-/// A finished image.
+/// What a build has made.
 pub struct Finished<'i> {
-    /// Of the manifest, which is in the store with all that it names.
-    pub manifest: &'i Descriptor,
+    /// Of the manifest or index, which is in the store with all that it names.
+    pub root: &'i Descriptor,
     /// Full references.
     pub names: &'i [String],
-    /// The base is first.
-    pub layers: &'i [Arc<StageLayer>],
+    /// The images.
+    pub set: &'i ImageSet,
 }
 
 /// Writes all outputs, one after the other.
@@ -40,8 +39,7 @@ pub fn write_all(builder: &Builder, image: &Finished<'_>, outputs: &[Output]) ->
         let watch = |total_bytes: u64, bytes: u64| {
             done.set(done.get() + bytes);
             if meter.is_due() {
-                let (digest, done_bytes, total_bytes) =
-                    (image.manifest.digest, done.get(), total_bytes.max(done.get()));
+                let (digest, done_bytes, total_bytes) = (image.root.digest, done.get(), total_bytes.max(done.get()));
                 work.event(|vertex| Event::Progress { vertex, digest, done_bytes, total_bytes });
             }
         };
@@ -50,7 +48,7 @@ pub fn write_all(builder: &Builder, image: &Finished<'_>, outputs: &[Output]) ->
                 write_file_system(builder, image, output, &watch)
             }
             _ => {
-                let total_bytes = image.layers.iter().map(|layer| layer.blob().size).sum();
+                let total_bytes = image.set.layers().map(|layer| layer.blob().size).sum();
                 write_image(&builder.files.store, image, output, &|bytes| watch(total_bytes, bytes))
             }
         };
@@ -72,7 +70,7 @@ fn write_file_system(
     watch: &dyn Fn(u64, u64),
 ) -> Result<(), BuildError> {
     let write = || -> Result<(), FileSystemError> {
-        let files = FileSystem::of(image.layers, builder)?;
+        let files = FileSystem::of(image.set, builder)?;
         let total_bytes = files.size_bytes();
         let copied = |bytes| watch(total_bytes, bytes);
         match output.kind {
@@ -85,7 +83,7 @@ fn write_file_system(
 
 /// `copied` hears of the bytes of blobs, piece by piece.
 fn write_image(store: &Store, image: &Finished<'_>, output: &Output, copied: &dyn Fn(u64)) -> Result<(), BuildError> {
-    let Finished { manifest, names, .. } = image;
+    let Finished { root, names, .. } = image;
     let failed = |error: StoreError| match error {
         // That it was written is said by the error around it.
         StoreError::Io { action: "create" | "write" | "open", source, .. } => {
@@ -94,11 +92,11 @@ fn write_image(store: &Store, image: &Finished<'_>, output: &Output, copied: &dy
         error => BuildError::Output { path: shown(output), source: error.into() },
     };
     let archive = |to: &mut dyn Write| match output.kind {
-        OutputKind::DockerArchive => export::docker_archive(store, manifest, names, to, copied),
-        _ => export::oci_archive(store, manifest, names, to, copied),
+        OutputKind::DockerArchive => export::docker_archive(store, root, names, to, copied),
+        _ => export::oci_archive(store, root, names, to, copied),
     };
     if output.kind == OutputKind::OciDirectory {
-        return export::oci_directory(store, manifest, names, &output.destination, copied).map_err(failed);
+        return export::oci_directory(store, root, names, &output.destination, copied).map_err(failed);
     }
     if output.destination == Path::new("-") {
         let mut out = BufWriter::new(io::stdout().lock());

@@ -1,6 +1,6 @@
 //! A plan: the stages that the target needs, each with its steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cofferdam_digest::Digest;
 use cofferdam_dockerfile::Span;
@@ -85,6 +85,14 @@ pub struct PlannedStep {
 }
 
 impl PlannedStep {
+    /// Whether it is the same instruction with the same outcome, on whatever it stands.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let parts = |step: &Self| step.action.as_ref().map(|action| (action.recipe, action.inputs.clone()));
+        (&self.title, self.span, &self.created_by) == (&other.title, other.span, &other.created_by)
+            && self.config == other.config
+            && parts(self) == parts(other)
+    }
+
     /// Whether the step needs the stage's root file system as files: it runs commands.
     pub fn needs_rootfs(&self) -> bool {
         self.action.as_ref().is_some_and(|action| action.planned.reads.contains(&Read::WholeRootfs))
@@ -94,8 +102,16 @@ impl PlannedStep {
 /// A stage that the target needs.
 #[derive(Debug, Clone)]
 pub struct PlannedStage {
-    /// Its number in the Dockerfile.
+    /// Its number in the plan: for one platform, that in the Dockerfile.
     pub number: StageNumber,
+    /// Its number in the Dockerfile.
+    pub section: StageNumber,
+    /// Where it runs and what it is for, as progress shows that beside its name; `None` where the plan is for one platform.
+    pub shown_platform: Option<String>,
+    /// How many actions of the same FROM another stage carries out before.
+    pub earlier_actions: usize,
+    /// How many actions follow the FROM, there and here.
+    pub all_actions: usize,
     /// As `AS` names it.
     pub name: Option<String>,
     /// What it starts from.
@@ -115,12 +131,21 @@ pub struct PlannedStage {
 impl PlannedStage {
     /// What progress calls it.
     pub fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| format!("stage-{}", self.number))
+        let name = self.name.clone().unwrap_or_else(|| format!("stage-{}", self.section));
+        match &self.shown_platform {
+            Some(platform) => format!("{platform} {name}"),
+            None => name,
+        }
     }
 
     /// The configuration after the last step.
     pub fn config(&self) -> &Config {
         self.steps.last().map_or(&self.base_config, |step| &step.config)
+    }
+
+    /// How many of its steps work on the root file system.
+    pub fn actions(&self) -> usize {
+        self.steps.iter().filter(|step| step.action.is_some()).count()
     }
 
     /// The stages that it needs, directly.
@@ -137,13 +162,40 @@ impl PlannedStage {
     }
 }
 
-/// What must be done for the target, and nothing else.
+/// What must be done for the targets, and nothing else.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// By number; every stage that another one needs is here.
     pub stages: BTreeMap<StageNumber, PlannedStage>,
+    /// The images, one for each platform, in the order in which the platforms were asked for.
+    pub targets: Vec<Target>,
+}
+
+/// An image that a plan makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// As it was asked for.
+    pub platform: Platform,
     /// The stage whose result is the image.
-    pub target: StageNumber,
+    pub stage: StageNumber,
+}
+
+impl Plan {
+    /// The stages whose layers end up in images: the targets and what they are based on.
+    pub fn image_stages(&self) -> BTreeSet<StageNumber> {
+        let mut numbers = BTreeSet::new();
+        for target in &self.targets {
+            let mut next = Some(target.stage);
+            while let Some(number) = next {
+                numbers.insert(number);
+                next = self.stages.get(&number).and_then(|stage| match stage.base {
+                    Base::Stage(base) => Some(base),
+                    _ => None,
+                });
+            }
+        }
+        numbers
+    }
 }
 
 /// The definition keys of a stage's actions, computed step by step as the hashes of directories become known.

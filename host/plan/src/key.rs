@@ -6,10 +6,13 @@
 
 use cofferdam_digest::{Digest, Sha256};
 
-use crate::step::{HandlerFacts, KeyValue, Planned, Read, Step, TreeSource};
+use crate::{
+    Platform,
+    step::{HandlerFacts, KeyValue, Planned, Read, Step, TreeSource},
+};
 
 /// Changes with every change of what is hashed, so that an old record is never read as a new one.
-const FORMAT: &[u8] = b"cofferdam-key-2";
+const FORMAT: &[u8] = b"cofferdam-key-3";
 
 /// A hash over parts, each with its length before it.
 pub struct KeyHasher(Sha256);
@@ -51,8 +54,9 @@ impl KeyHasher {
 
 /// Everything about a step but its inputs: text after expansion, handler, and the state that the handler sees.
 ///
-/// Spans are left out: a step that moves down a line is the same step. Secrets and times are in no field of a step.
-pub fn recipe(handler: &HandlerFacts, step: &Step, planned: &Planned) -> Digest {
+/// Spans are left out: a step that moves down a line is the same step. Secrets and times are in no field of a step. The stage's
+/// platform counts for what runs commands, whether or not the handler sees it: it decides what these run on.
+pub fn recipe(handler: &HandlerFacts, step: &Step, planned: &Planned, platform: &Platform) -> Digest {
     let mut hasher = KeyHasher::new("recipe");
     hasher.digest(&handler.digest).part(&step.keyword);
     hasher.part((step.flags.len() as u64).to_le_bytes());
@@ -83,7 +87,7 @@ pub fn recipe(handler: &HandlerFacts, step: &Step, planned: &Planned) -> Digest 
                 hasher.list(read.patterns.iter()).list(read.exclude.iter());
             }
             Read::RootfsPath(path) => drop(hasher.part("rootfs-path").part(path)),
-            Read::WholeRootfs => drop(hasher.part("rootfs")),
+            Read::WholeRootfs => drop(hasher.part("rootfs").part(platform.to_string())),
             Read::Url(url) => drop(hasher.part("url").part(url)),
             Read::Git(reference) => drop(hasher.part("git").part(reference)),
         }

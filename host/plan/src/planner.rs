@@ -9,7 +9,7 @@ use cofferdam_dockerfile::{Diagnostic, FromClause, Instruction, Parsed, Severity
 
 use crate::{
     Base, Config, Facts, ImageName, Input, InputTree, NamedContext, Outcome, Plan, PlannedStage, PlannedStep, Platform,
-    StageNumber,
+    StageNumber, Target,
     facts::{ImageFacts, NoImage},
     graph::Action,
     history, key, lint,
@@ -87,7 +87,8 @@ impl<'a> Planner<'a> {
             return Outcome::Failed(all);
         }
         let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
-        Outcome::Plan(Plan { stages, target }, all)
+        let target = Target { platform: self.options.platform.clone(), stage: target };
+        Outcome::Plan(Plan { stages, targets: vec![target] }, all)
     }
 
     /// What language and handlers find without any facts.
@@ -293,6 +294,10 @@ impl<'a> Run<'a> {
         self.scopes.borrow_mut().insert(number, scope);
         Some(PlannedStage {
             number,
+            section: number,
+            shown_platform: None,
+            earlier_actions: 0,
+            all_actions: steps.iter().filter(|step| step.action.is_some()).count(),
             name: source.from.name.as_ref().map(|name| name.text.clone()),
             base,
             platform,
@@ -407,7 +412,7 @@ impl<'a> Run<'a> {
         let action = match planned.effect {
             Effect::Configuration => None,
             Effect::RootFileSystem => {
-                let recipe = key::recipe(&handler, &step, &planned);
+                let recipe = key::recipe(&handler, &step, &planned, walk.platform);
                 Some(Action { handler, step, planned, inputs, recipe })
             }
         };

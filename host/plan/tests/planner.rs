@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cofferdam_digest::Digest;
 use cofferdam_dockerfile::{Diagnostic, Severity};
 use cofferdam_plan::{
-    Base, Config, Facts, ImageFacts, ImageName, InputTree, NamedContext, Options, Outcome, Plan, Planner,
+    Base, Config, Facts, ImageFacts, ImageName, InputTree, NamedContext, Options, Outcome, Plan, PlannedStage, Planner,
     step::{
         ConfigChange, Effect, HandlerFacts, Handlers, Planned, Read, StateField, Step, Syntax, TreeRead, TreeSource,
     },
@@ -186,6 +186,86 @@ fn the_target_platform_stays_the_builds_in_a_native_stage() {
     assert_eq!(asked, [name("compiler", "linux/amd64")]);
     let action = plan.stages[&0].steps.last().unwrap().action.as_ref().unwrap();
     assert_eq!(action.step.state.build_arguments[0].value, "arm64");
+}
+
+/// One plan for both platforms, on a machine of the second one.
+fn joined(text: &str) -> Plan {
+    let platforms = ["linux/arm64", "linux/amd64"];
+    Plan::join(
+        platforms.map(|platform| plan(text, &Options { platform: platform.parse().unwrap(), ..options() })).to_vec(),
+    )
+}
+
+/// Labels of stages with the titles of their steps, in the order of their numbers.
+fn shown(plan: &Plan) -> Vec<String> {
+    let titles =
+        |stage: &PlannedStage| stage.steps.iter().map(|step| step.title.clone()).collect::<Vec<_>>().join("; ");
+    plan.stages.values().map(|stage| format!("{}: {}", stage.label(), titles(stage))).collect()
+}
+
+#[test]
+fn what_does_not_depend_on_the_platform_is_planned_once() {
+    let text = "FROM --platform=$BUILDPLATFORM compiler AS build\nRUN fetch\nARG TARGETARCH\nRUN compile\n\
+                FROM --platform=$BUILDPLATFORM tools AS native\nRUN generate\n\
+                FROM base\nCOPY --from=build / /\nCOPY --from=native / /\n";
+    let plan = joined(text);
+    assert_eq!(
+        shown(&plan),
+        [
+            "linux/amd64->arm64 build: ARG TARGETARCH; RUN compile",
+            "linux/amd64 native: RUN generate",
+            "linux/arm64 stage-2: COPY --from=build / /; COPY --from=native / /",
+            "linux/amd64 build: ARG TARGETARCH; RUN compile",
+            "linux/amd64 stage-2: COPY --from=build / /; COPY --from=native / /",
+            "linux/amd64 build: RUN fetch",
+        ]
+    );
+    assert_eq!([&plan.stages[&0].base, &plan.stages[&3].base], [&Base::Stage(5), &Base::Stage(5)]);
+    let place = |number: usize| (plan.stages[&number].earlier_actions, plan.stages[&number].all_actions);
+    assert_eq!([place(5), place(0), place(3)], [(0, 2), (1, 2), (1, 2)]);
+    let targets: Vec<(String, usize)> =
+        plan.targets.iter().map(|target| (target.platform.to_string(), target.stage)).collect();
+    assert_eq!(targets, [("linux/arm64".to_owned(), 2), ("linux/amd64".to_owned(), 4)]);
+}
+
+#[test]
+fn images_that_are_the_same_for_all_platforms_are_one_stage() {
+    let plan = joined("FROM --platform=$BUILDPLATFORM base\nRUN x\n");
+    assert_eq!(plan.stages.len(), 1);
+    assert_eq!(plan.targets.iter().map(|target| target.stage).collect::<Vec<_>>(), [0, 0]);
+    // On nothing, too, an image has its own platform.
+    assert_eq!(joined("FROM scratch\nCOPY / /\n").stages.len(), 2);
+}
+
+#[test]
+fn three_platforms_share_what_any_two_have_in_common() {
+    let text =
+        "FROM --platform=$BUILDPLATFORM compiler\nRUN all\nARG TARGETOS\nRUN system\nARG TARGETARCH\nRUN machine\n";
+    let platforms = ["linux/arm64", "linux/amd64", "windows/amd64"];
+    let plans = platforms.map(|platform| plan(text, &Options { platform: platform.parse().unwrap(), ..options() }));
+    let plan = Plan::join(plans.to_vec());
+    assert_eq!(
+        shown(&plan),
+        [
+            "linux/amd64->arm64 stage-0: ARG TARGETARCH; RUN machine",
+            "linux/amd64 stage-0: ARG TARGETARCH; RUN machine",
+            "linux/amd64->windows/amd64 stage-0: ARG TARGETOS; RUN system; ARG TARGETARCH; RUN machine",
+            "linux/amd64 stage-0: RUN all",
+            "linux/amd64 stage-0: ARG TARGETOS; RUN system",
+        ]
+    );
+    assert_eq!(plan.stages[&4].base, Base::Stage(3));
+    assert_eq!(plan.image_stages().into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn the_platform_is_part_of_what_a_command_is() {
+    let recipe = |platform: &str| {
+        let options = Options { platform: platform.parse().unwrap(), ..options() };
+        let plan = plan("FROM scratch\nRUN x\n", &options);
+        plan.stages[&0].steps[0].action.as_ref().unwrap().recipe
+    };
+    assert_ne!(recipe("linux/arm64"), recipe("linux/arm/v7"));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use cofferdam_engine::{
-    BuildRequest, Compression, Destination, Execution, RegistryAccess, RunSurroundings, SourceAccess, SshSource,
-    Timestamps,
+    BuildRequest, Compression, Destination, Execution, Output, OutputKind, Platform, RegistryAccess, RunSurroundings,
+    SourceAccess, SshSource, Timestamps,
 };
 
 use super::{
@@ -28,6 +28,14 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
     let push = arguments.push || outputs.push;
     if push && references.is_empty() {
         return Err(UsageError::Combination("`--push` needs a name: add `--tag REF`".to_owned()));
+    }
+    let platforms = platforms(&arguments.platforms)?;
+    let is_docker_archive = |output: &Output| output.kind == OutputKind::DockerArchive;
+    if platforms.len() > 1 && outputs.files.iter().any(is_docker_archive) {
+        return Err(UsageError::Combination(
+            "`--output type=docker` holds an image for one platform: write `type=oci`, or build one platform at a time"
+                .to_owned(),
+        ));
     }
     let image_format = match arguments.image_format.as_str() {
         "oci" => false,
@@ -63,7 +71,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         secrets: secrets(&arguments.secrets, environment)?,
         ssh: agents(&arguments.ssh, environment)?,
         labels: pairs("--label", &arguments.labels)?,
-        platform: arguments.platform.as_deref().map(platform).transpose()?,
+        platforms,
         destination: Destination {
             references,
             push,
@@ -102,6 +110,18 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         },
         variables: environment.ci_variables(),
     })
+}
+
+/// `--platform`, each once, in the order in which they were named.
+fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    for text in texts {
+        let platform = platform(text)?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 /// How registries are reached, in builds, by `push` and by `login`.

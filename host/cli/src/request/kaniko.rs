@@ -73,7 +73,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         secrets: secrets(&arguments.secrets, environment)?,
         ssh: BTreeMap::new(),
         labels: pairs("--label", &arguments.labels)?,
-        platform: arguments.custom_platform.as_deref().map(platform).transpose()?,
+        platforms: arguments.custom_platform.as_deref().map(platform).transpose()?.into_iter().collect(),
         destination: Destination {
             references: arguments.destinations,
             push: !switches.no_push,

@@ -133,9 +133,6 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 fn platform(text: &str) -> Result<Platform> {
-    if text.contains(',') {
-        return Err(UsageError::Combination(format!("`--platform {text}`: build one platform at a time")));
-    }
     text.parse().map_err(|_| form("--platform", text, "OS/ARCHITECTURE, for example linux/arm64"))
 }
 

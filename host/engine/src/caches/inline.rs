@@ -12,11 +12,11 @@ use serde::Deserialize;
 
 use crate::{error::BuildError, stage::Stages};
 
-/// What an image says of its layers; told of, if it can't.
+/// What the image of a target says of its layers; told of, if it can't.
 ///
 /// # Errors
 /// A stage of the image failed.
-pub fn of_image(stages: &Stages<'_>) -> Result<Option<serde_json::Value>, BuildError> {
+pub fn of_image(stages: &Stages<'_>, target: StageNumber) -> Result<Option<serde_json::Value>, BuildError> {
     let builder = stages.builder;
     if builder.single_layer || builder.write.compression != Compression::default() {
         let text = "the image has no cache in it: that takes a layer for each step, with the default compression";
@@ -24,7 +24,7 @@ pub fn of_image(stages: &Stages<'_>) -> Result<Option<serde_json::Value>, BuildE
         return Ok(None);
     }
     let mut document = CacheDocument::default();
-    let mut next = Some(builder.plan.target);
+    let mut next = Some(target);
     while let Some(number) = next {
         next = add_stage(stages, number, &mut document)?;
     }

@@ -1,0 +1,95 @@
+//! What the names of a build lead to: one image, or an index of images for several platforms.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cofferdam_image::{Descriptor, Family, Index, Store};
+
+use crate::{assemble::Assembled, error::BuildError, layers::StageLayer};
+
+/// One image, or several under an index.
+pub enum ImageSet {
+    /// One that stands for itself.
+    Single(Box<Assembled>),
+    /// Several, in the order in which their platforms were asked for.
+    Indexed {
+        /// The images.
+        images: Vec<Assembled>,
+        /// Names them.
+        index: Index,
+    },
+}
+
+/// A manifest, or the index of others.
+pub struct SetDocument {
+    /// Of the bytes.
+    pub descriptor: Descriptor,
+    /// The JSON.
+    pub bytes: Bytes,
+}
+
+impl ImageSet {
+    /// Images under an index, each with its platform.
+    pub fn indexed(images: Vec<Assembled>, family: Family) -> Self {
+        let entry =
+            |image: &Assembled| Descriptor { platform: Some(image.platform.clone()), ..image.manifest.descriptor() };
+        let index = Index::new(family, images.iter().map(entry).collect());
+        Self::Indexed { images, index }
+    }
+
+    /// The images.
+    pub fn images(&self) -> &[Assembled] {
+        match self {
+            Self::Single(image) => std::slice::from_ref(image),
+            Self::Indexed { images, .. } => images,
+        }
+    }
+
+    /// The layers of all images.
+    pub fn layers(&self) -> impl Iterator<Item = &Arc<StageLayer>> {
+        self.images().iter().flat_map(|image| &image.layers)
+    }
+
+    /// What the names lead to.
+    pub fn root(&self) -> SetDocument {
+        match self {
+            Self::Single(image) => SetDocument::of_manifest(image),
+            Self::Indexed { index, .. } => {
+                SetDocument { descriptor: index.descriptor(), bytes: Bytes::from(index.to_json()) }
+            }
+        }
+    }
+
+    /// All documents in an order in which they can be sent: each after those that it names, the root last.
+    pub fn documents(&self) -> Vec<SetDocument> {
+        let manifests = match self {
+            Self::Single(_) => &[],
+            Self::Indexed { images, .. } => &images[..],
+        };
+        manifests.iter().map(SetDocument::of_manifest).chain([self.root()]).collect()
+    }
+
+    /// Puts everything into the store, layers of the bases included, and lists it there under its names.
+    ///
+    /// # Errors
+    /// A layer can't be had, or the machine refused.
+    pub fn keep(&self, store: &Store, names: &[String]) -> Result<(), BuildError> {
+        for layer in self.layers() {
+            layer.fetch()?;
+        }
+        for image in self.images() {
+            store.put_document(image.manifest.config.media_type.clone(), &image.config)?;
+        }
+        for document in self.documents() {
+            store.put_document(document.descriptor.media_type.clone(), &document.bytes)?;
+        }
+        store.record_image(&self.root().descriptor, names)?;
+        Ok(())
+    }
+}
+
+impl SetDocument {
+    fn of_manifest(image: &Assembled) -> Self {
+        Self { descriptor: image.manifest.descriptor(), bytes: Bytes::from(image.manifest.to_json()) }
+    }
+}
