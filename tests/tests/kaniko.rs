@@ -336,6 +336,16 @@ fn archives_of_other_tools_are_pushed() {
         let name = format!("{host}/copied/{kind}:1");
         let pushed = called("cofferdam", site, &scene.registry.docker_config(), &["push", file, &name]).run().success();
         assert_eq!(scene.registry.digest(&format!("copied/{kind}:1")), Some(pushed.digest()));
+        // By its digest alone, where no tag is moved; and not by another one's.
+        let push = |name: &str| called("cofferdam", site, &scene.registry.docker_config(), &["push", file, name]).run();
+        let named = format!("{host}/by-digest/{kind}@{}", pushed.digest());
+        let untagged = push(&named).success();
+        assert!(untagged.stderr.contains(&named), "{}", untagged.stderr);
+        assert_eq!(scene.registry.tags(&format!("by-digest/{kind}")), Some(Vec::new()));
+        let by_digest = format!("by-digest/{kind}@{}", pushed.digest());
+        assert!(scene.registry.manifest(&by_digest).is_some(), "it is there");
+        let other = push(&format!("{host}/by-digest/{kind}@sha256:{}", "0".repeat(64)));
+        assert!(other.code == 1 && other.stderr.contains("names another image"), "{}", other.stderr);
         let Some(bundle) = Bundle::pull(&scene.registry, &format!("copied/{kind}:1")) else { return };
         assert!(bundle.rootfs().join("bin/busybox").exists());
     }

@@ -28,7 +28,7 @@ pub struct PushArguments {
     #[arg(value_name = "SOURCE")]
     source: String,
 
-    /// Name to push it under; may be repeated
+    /// Name to push it under; may be repeated. With the image's digest instead of a tag, no tag is moved
     #[arg(value_name = "REF", required = true)]
     references: Vec<String>,
 

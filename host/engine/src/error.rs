@@ -64,6 +64,16 @@ pub enum BuildError {
     /// An index in an index.
     #[error("{0} is an index in an index, which no registry client expects")]
     NestedIndex(cofferdam_digest::Digest),
+    /// An image was to be pushed under the digest of another one.
+    #[error(
+        "`{destination}` names another image: the digest of this one is {found}; write its name without the digest, or with a tag"
+    )]
+    OtherDigest {
+        /// As it was asked for.
+        destination: String,
+        /// The image's.
+        found: cofferdam_digest::Digest,
+    },
     /// Logging in failed.
     #[error("logging in to `{host}` failed")]
     Login {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use cofferdam_digest::Digest;
 use cofferdam_image::{Descriptor, Document, Manifest};
-use cofferdam_registry::{BlobSource, BlobUpload, Client, ManifestName, Reference, RegistryError, Repository, Tag};
+use cofferdam_registry::{BlobSource, BlobUpload, Client, ManifestName, Reference, RegistryError, Repository};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 pub struct PushRequest {
     /// `DIR[:TAG]` of an OCI layout, or an archive of one or for `docker load`; relative to the working directory.
     pub source: PathBuf,
-    /// Where to, with or without a tag.
+    /// Where to: with a tag, `latest` if there is none, or with nothing but the image's digest, which moves no tag.
     pub references: Vec<String>,
     /// Where the blobs of an archive are unpacked.
     pub store: PathBuf,
@@ -74,15 +74,17 @@ pub fn push_image(request: &PushRequest, observer: &Arc<dyn Observer>, stop: &St
         if !plugins.policy().may_push(&host) {
             return Err(BuildError::PushForbidden(host));
         }
-        let tag = reference.tag().cloned().map_or_else(|| DEFAULT_TAG.parse(), Ok)?;
-        destinations.push((reference.repository().clone(), tag));
+        destinations.push(reference);
     }
     let image = ImageFile::open(&request.source, &request.store, stop)?;
     let parts = Parts::of(&image)?;
+    for reference in &mut destinations {
+        *reference = destination(reference, &parts.root().0.digest)?;
+    }
     let runtime = credentials::runtime(2)?;
     let client = credentials::client(&registry_files::resolved(&request.registries)?, &plugins, runtime.handle())?;
     let pusher = Pusher { client, runtime: runtime.handle().clone(), image: Arc::new(image), stop: stop.clone() };
-    let names: Vec<String> = destinations.iter().map(|(repository, tag)| full_name(repository, tag)).collect();
+    let names: Vec<String> = destinations.iter().map(Reference::familiar).collect();
     let work = Talk::new(observer.clone()).begin(Kind::Push, format!("pushing to {}", names.join(", ")));
     let pushed = pusher.push(&parts, &destinations, &work);
     work.end(match &pushed {
@@ -94,8 +96,16 @@ pub fn push_image(request: &PushRequest, observer: &Arc<dyn Observer>, stop: &St
     Ok(Pushed { digest: pushed?, names })
 }
 
-fn full_name(repository: &Repository, tag: &Tag) -> String {
-    Reference::tagged(repository.clone(), tag.clone()).familiar()
+/// What an image with this digest is called at a destination: by a tag, or by the digest if that was all that was asked for.
+fn destination(asked: &Reference, digest: &Digest) -> Result<Reference, BuildError> {
+    if asked.digest().is_some_and(|asked| asked != *digest) {
+        return Err(BuildError::OtherDigest { destination: asked.to_string(), found: *digest });
+    }
+    let repository = asked.repository().clone();
+    match (asked.tag(), asked.digest()) {
+        (None, Some(_)) => Ok(asked.clone()),
+        (tag, _) => Ok(Reference::tagged(repository, tag.cloned().map_or_else(|| DEFAULT_TAG.parse(), Ok)?)),
+    }
 }
 
 impl Parts {
@@ -120,6 +130,11 @@ impl Parts {
         Ok(parts)
     }
 
+    /// The manifest or index that has the tag.
+    fn root(&self) -> &(Descriptor, Bytes) {
+        self.documents.last().expect("`of` puts the root there")
+    }
+
     fn add(&mut self, manifest: &Manifest) {
         let blobs = manifest.layers.iter().chain([&manifest.config]);
         self.blobs.extend(blobs.map(|blob| (blob.digest, blob.clone())));
@@ -135,10 +150,10 @@ struct Pusher {
 
 impl Pusher {
     /// All repositories get everything before any tag moves.
-    fn push(&self, parts: &Parts, destinations: &[(Repository, Tag)], work: &Work) -> Result<Digest, BuildError> {
+    fn push(&self, parts: &Parts, destinations: &[Reference], work: &Work) -> Result<Digest, BuildError> {
         let go_on = || if self.stop.is_stopped() { Err(BuildError::Stopped) } else { Ok(()) };
-        let (root, bytes) = parts.documents.last().expect("`of` puts the root there");
-        let mut repositories: Vec<&Repository> = destinations.iter().map(|(repository, _)| repository).collect();
+        let (root, bytes) = parts.root();
+        let mut repositories: Vec<&Repository> = destinations.iter().map(Reference::repository).collect();
         repositories.sort();
         repositories.dedup();
         for repository in repositories {
@@ -149,10 +164,11 @@ impl Pusher {
                 self.put(repository, &ManifestName::Digest, descriptor, bytes).map_err(failed)?;
             }
         }
-        for (repository, tag) in destinations {
+        for reference in destinations {
+            let Some(tag) = reference.tag() else { continue };
             go_on()?;
-            self.put(repository, &ManifestName::Tag(tag.clone()), root, bytes)
-                .map_err(|source| BuildError::Push { destination: full_name(repository, tag), source })?;
+            self.put(reference.repository(), &ManifestName::Tag(tag.clone()), root, bytes)
+                .map_err(|source| BuildError::Push { destination: reference.familiar(), source })?;
         }
         Ok(root.digest)
     }

@@ -53,8 +53,9 @@ fn add_conf(all: &mut RegistryAccess, conf: RegistriesConf, was_named: bool) {
     all.mirrors.rules.extend(conf.rules);
     all.insecure_hosts.extend(conf.insecure.iter().map(ToString::to_string));
     // What a short name means must not depend on what happens to be installed.
-    if let Some(search) = conf.search.filter(|_| was_named) {
-        all.mirrors.search = search;
+    if was_named {
+        all.mirrors.aliases.extend(conf.aliases);
+        all.mirrors.search = conf.search.unwrap_or_else(|| std::mem::take(&mut all.mirrors.search));
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Mirrors {
     pub rules: Vec<Rule>,
     /// Where names without a host are looked for; empty is Docker Hub.
     pub search: Vec<RegistryHost>,
+    /// What names without a host mean before they are looked for anywhere.
+    pub aliases: BTreeMap<String, Repository>,
     /// Whether a registry that has mirrors is never asked itself.
     pub instead: bool,
 }
@@ -69,7 +71,15 @@ impl Mirrors {
         let reference: Reference = text.parse()?;
         // With a host it begins as what was parsed of it does.
         let is_short = reference.repository().host().is_docker_hub() && !text.starts_with("docker.io/");
-        if self.search.is_empty() || !is_short || text.starts_with("index.docker.io/") {
+        if !is_short || text.starts_with("index.docker.io/") {
+            return Ok(vec![reference]);
+        }
+        let name = text.split_once('@').map_or(text, |(name, _)| name);
+        // A colon here is a tag's: there is no host.
+        if let Some(repository) = self.aliases.get(name.split_once(':').map_or(name, |(name, _)| name)) {
+            return Ok(vec![reference.in_repository(repository.clone())]);
+        }
+        if self.search.is_empty() {
             return Ok(vec![reference]);
         }
         self.search.iter().map(|host| format!("{host}/{text}").parse()).collect()
@@ -138,7 +148,12 @@ mod tests {
         mirrors.search = vec!["registry.example".parse().unwrap(), RegistryHost::docker_hub()];
         assert_eq!(meanings(&mirrors, "alpine:3"), ["registry.example/alpine:3", "docker.io/library/alpine:3"]);
         assert_eq!(meanings(&mirrors, "team/app"), ["registry.example/team/app:latest", "docker.io/team/app:latest"]);
-        for named in ["quay.io/a/b:latest", "docker.io/library/alpine:latest", "localhost/x:latest"] {
+        mirrors.aliases.insert("team/app".to_owned(), Repository::new("quay.io".parse().unwrap(), "app").unwrap());
+        assert_eq!(meanings(&mirrors, "team/app:2"), ["quay.io/app:2"]);
+        assert_eq!(meanings(&mirrors, "team/apps").len(), 2);
+        for named in
+            ["docker.io/team/app:1", "quay.io/a/b:latest", "docker.io/library/alpine:latest", "localhost/x:latest"]
+        {
             assert_eq!(meanings(&mirrors, named), [named]);
         }
     }

@@ -1,9 +1,11 @@
 //! registries.conf, version 2 (containers-registries.conf(5)).
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::{Prefix, References, Rule, RuleError, RuleMirror};
-use crate::{Mirror, RegistryHost};
+use crate::{Mirror, Reference, RegistryHost, Repository};
 
 /// What one file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct RegistriesConf {
     pub rules: Vec<Rule>,
     /// Where short names are looked for, in this order; `None` if the file says nothing of it.
     pub search: Option<Vec<RegistryHost>>,
+    /// What short names mean (containers-registries.conf(5), "Short-Name Aliasing").
+    pub aliases: BTreeMap<String, Repository>,
     /// Registries that may be used over plain HTTP, and with any certificate.
     pub insecure: Vec<RegistryHost>,
 }
@@ -23,6 +27,8 @@ struct File {
     unqualified_search_registries: Option<Vec<String>>,
     #[serde(default)]
     registry: Vec<Registry>,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
     /// Version 1.
     registries: Option<toml::Value>,
 }
@@ -70,6 +76,11 @@ impl RegistriesConf {
         if let Some(names) = file.unqualified_search_registries {
             let hosts = names.iter().map(|name| parse("unqualified-search-registries", name));
             conf.search = Some(hosts.collect::<Result<_, _>>()?);
+        }
+        // With an empty value it takes back what another file said.
+        for (short, name) in file.aliases.into_iter().filter(|(_, name)| !name.is_empty()) {
+            let reference: Reference = parse(&format!("aliases.{short}"), &name)?;
+            conf.aliases.insert(short, reference.repository().clone());
         }
         for registry in file.registry {
             conf.add(&registry)?;
@@ -196,6 +207,7 @@ location = "cache.example/internal"
                 "pull-from-mirror",
             ),
             ("unqualified-search-registries = [\"a b\"]", "unqualified-search-registries"),
+            ("[aliases]\n\"app\" = \"Bad Name\"", "aliases.app"),
         ] {
             let error = RegistriesConf::parse(text).unwrap_err().to_string();
             assert!(error.contains(said), "{text}: {error}");
