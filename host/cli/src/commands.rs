@@ -11,6 +11,7 @@ use crate::{
     environment::Environment,
     exit::Exit,
     explain,
+    index_command::{self, IndexCommand},
     kaniko_door::{self, Executor, ExecutorCommand},
     login_command::{self, LoginArguments, LogoutArguments},
     output::tell,
@@ -46,6 +47,9 @@ enum Command {
     Build(Box<BuildArguments>),
     /// Pushes an image that was written to a file or directory
     Push(Box<PushArguments>),
+    /// Joins images that are in registries
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Keeps a registry's user and password in Docker's configuration file
     Login(Box<LoginArguments>),
     /// Forgets a registry's user and password
@@ -87,6 +91,7 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
         Ok(Cofferdam { command }) => match command {
             Command::Build(arguments) => build_command::build(*arguments, &environment),
             Command::Push(arguments) => push_command::push(*arguments, &environment),
+            Command::Index(command) => index_command::run(command, &environment),
             Command::Login(arguments) => login_command::login(*arguments, &environment),
             Command::Logout(arguments) => login_command::logout(&arguments, &environment),
             Command::Doctor(arguments) => doctor_command::run(&arguments, &environment),

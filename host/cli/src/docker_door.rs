@@ -79,7 +79,8 @@ pub struct BuildArguments {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
 
-    /// Annotation of the manifest; `manifest:` may stand in front
+    /// Annotation of the image's manifest; `index:`, `manifest-descriptor:`, `index-descriptor:` or several of them with commas in
+    /// front name other places, `manifest[OS/ARCH]:` one platform's
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub annotations: Vec<String>,
 
@@ -90,7 +91,8 @@ pub struct BuildArguments {
     /// Writes the image (`type=oci|docker,dest=FILE`, or `type=oci,tar=false,dest=DIRECTORY`) or its file system
     /// (`type=tar,dest=FILE`, `type=local,dest=DIRECTORY`, or a directory alone); `-` is standard output. File systems
     /// of several platforms are directories such as `linux_arm64`. `type=registry` is `--push`, `type=image,name=REF` is
-    /// `--tag`. May be repeated
+    /// `--tag`. Images take `compression=gzip|zstd|uncompressed`, `compression-level=N`, `force-compression=true`,
+    /// `oci-mediatypes=false`, `annotation.KEY=VALUE`, pushed ones `push-by-digest=true`. May be repeated
     #[arg(short = 'o', long = "output", value_name = "type=…,dest=…|DIRECTORY|-")]
     pub outputs: Vec<String>,
 
@@ -127,9 +129,9 @@ pub struct BuildArguments {
     #[arg(long, value_name = "epoch|real", default_value = "epoch")]
     pub timestamps: String,
 
-    /// Media types of the image
-    #[arg(long, value_name = "oci|docker", default_value = "oci")]
-    pub image_format: String,
+    /// Media types of the image [default: oci]
+    #[arg(long, value_name = "oci|docker")]
+    pub image_format: Option<String>,
 
     /// How RUN is carried out [default: the strongest that works here, see `cofferdam doctor`]
     #[arg(long, value_name = "native|userns|chroot|emulated")]

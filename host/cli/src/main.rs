@@ -9,6 +9,7 @@ mod doctor_command;
 mod environment;
 mod exit;
 mod explain;
+mod index_command;
 mod kaniko_door;
 mod login_command;
 mod output;
@@ -23,6 +24,7 @@ mod request;
 mod signals;
 mod tag_policies;
 mod tags_command;
+mod watched;
 
 use std::process::ExitCode;
 

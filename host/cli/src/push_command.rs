@@ -1,9 +1,9 @@
 //! `push`: an image that was written to a file or directory goes to registries.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use clap::Args;
-use cofferdam_engine::{Observer, PushRequest, RegistryAccess, push_image, source_path};
+use cofferdam_engine::{PushRequest, RegistryAccess, push_image, source_path};
 
 use crate::{
     docker_door::{RegistryArguments, SharedArguments},
@@ -12,9 +12,8 @@ use crate::{
     explain,
     kaniko_door::KanikoRegistries,
     output::tell,
-    progress::{self, Outcome, Places},
     request::{self, UsageError},
-    say, signals,
+    say, watched,
 };
 
 /// What is pushed, and where to.
@@ -106,36 +105,18 @@ fn run(
         Ok(request) => request,
         Err(error) => return explain::usage_error(&error),
     };
-    let places = Places { workspace: None, directories: Vec::new() };
-    let view = shared.progress.parse();
-    let view = view.and_then(|mode| progress::view(mode, progress::Verbosity::Normal, environment, places));
-    let view = match view {
-        Ok(view) => view,
-        Err(message) => return explain::usage(&message),
+    let pushed = watched::run(&shared.progress, environment, |observer, stop| push_image(&request, observer, stop));
+    let pushed = match pushed {
+        Ok(pushed) => pushed,
+        Err(exit) => return exit,
     };
-    let interruption = signals::listen().act(view.clone());
-    let observer: Arc<dyn Observer> = view.clone();
-    let pushed = push_image(&request, &observer, interruption.stop());
-    interruption.stop().clean_up();
-    let interrupted = interruption.signal();
-    view.finish(match (&pushed, interrupted) {
-        (Ok(_), _) => Outcome::Done,
-        (Err(_), None) => Outcome::Failed,
-        (Err(_), Some(_)) => Outcome::Interrupted,
-    });
-    match (pushed, interrupted) {
-        (Ok(pushed), _) => {
-            let digest = pushed.digest.to_string();
-            if let Some(file) = &image.digest_file
-                && let Err(error) = cofferdam_image::export::write_file(file, digest.as_bytes())
-            {
-                return explain::failed(&cofferdam_engine::chain(&error));
-            }
-            let said = say(&format!("{digest}\n"));
-            pushed.names.iter().for_each(|name| tell(&format!("pushed {name}@{digest}")));
-            said
-        }
-        (Err(_), Some(signal)) => explain::interrupted(signal),
-        (Err(error), None) => explain::build_error(&error),
+    let digest = pushed.digest.to_string();
+    if let Some(file) = &image.digest_file
+        && let Err(error) = cofferdam_image::export::write_file(file, digest.as_bytes())
+    {
+        return explain::failed(&cofferdam_engine::chain(&error));
     }
+    let said = say(&format!("{digest}\n"));
+    pushed.names.iter().for_each(|name| tell(&format!("pushed {name}@{digest}")));
+    said
 }

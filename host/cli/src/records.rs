@@ -69,6 +69,9 @@ fn metadata(built: &Built) -> String {
         },
         "containerimage.digest": built.digest.to_string(),
     });
+    if !root.annotations.is_empty() {
+        object["containerimage.descriptor"]["annotations"] = serde_json::json!(root.annotations);
+    }
     if let Some(digest) = &built.config_digest {
         object["containerimage.config.digest"] = digest.to_string().into();
     }

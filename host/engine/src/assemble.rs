@@ -3,10 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use cofferdam_digest::Digest;
-use cofferdam_image::{Family, Healthcheck, History, ImageConfig, Manifest, RuntimeConfig, created};
+use cofferdam_image::{Descriptor, Family, Healthcheck, History, ImageConfig, Manifest, RuntimeConfig, created};
 use cofferdam_plan::{Base, Config, Plan, PlannedStage, Platform, Target};
 
-use crate::{builder::Builder, error::BuildError, layers::StageLayer, single_layer, stage::Stages};
+use crate::{
+    annotations::{self, Annotation, AnnotationLevel},
+    builder::Builder,
+    error::BuildError,
+    layers::StageLayer,
+    single_layer,
+    stage::Stages,
+};
 
 /// An image ready to be pushed or written.
 pub struct Assembled {
@@ -16,8 +23,17 @@ pub struct Assembled {
     pub config: Vec<u8>,
     /// Its manifest.
     pub manifest: Manifest,
+    /// Of the manifest's descriptor, wherever that stands.
+    pub descriptor_annotations: BTreeMap<String, String>,
     /// The base is first.
     pub layers: Vec<Arc<StageLayer>>,
+}
+
+impl Assembled {
+    /// Of the manifest, with what was said to stand beside its digest.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor { annotations: self.descriptor_annotations.clone(), ..self.manifest.descriptor() }
+    }
 }
 
 /// Puts the image of a target together.
@@ -28,7 +44,7 @@ pub fn assemble(
     stages: &Stages<'_>,
     target: &Target,
     labels: &BTreeMap<String, String>,
-    annotations: &BTreeMap<String, String>,
+    annotations: &[Annotation],
     created_seconds: i64,
     family: Family,
     inline_cache: Option<serde_json::Value>,
@@ -50,14 +66,16 @@ pub fn assemble(
     config.created = Some(moment);
     config.inline_cache = inline_cache;
     let config = config.to_json();
-    let descriptor = cofferdam_image::Descriptor::of(cofferdam_image::MediaType::Config(family), &config);
+    let descriptor = Descriptor::of(cofferdam_image::MediaType::Config(family), &config);
     let descriptors = layers.iter().map(|layer| layer.blob().descriptor(family)).collect();
     let mut manifest = Manifest::new(family, descriptor, descriptors);
+    let at = |level| annotations::at(annotations, level, Some(&target.platform));
     // Docker's manifests have none (image manifest version 2, schema 2).
     if family == Family::Oci {
-        manifest.annotations.clone_from(annotations);
+        manifest.annotations = at(AnnotationLevel::Manifest);
     }
-    Ok(Assembled { platform: target.platform.clone(), config, manifest, layers })
+    let descriptor_annotations = at(AnnotationLevel::ManifestDescriptor);
+    Ok(Assembled { platform: target.platform.clone(), config, manifest, descriptor_annotations, layers })
 }
 
 /// For each layer of the target's stage, the one that stands in the image for it. Where one layer stands for several, the last

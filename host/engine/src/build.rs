@@ -168,6 +168,7 @@ fn attempt(
         fetched: Fetched::new(remote, store.clone(), talk.clone(), handouts.secrets()),
         images,
         write: write_options(request, start),
+        force_compression: destination.force_compression,
         single_layer: destination.single_layer,
         ignored: ignored_paths(request)?,
         surroundings: request.execution.surroundings.clone(),

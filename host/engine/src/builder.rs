@@ -70,6 +70,8 @@ pub struct Builder {
     pub image_stages: BTreeSet<StageNumber>,
     /// How layers of the image are written.
     pub write: WriteOptions,
+    /// Whether layers of bases are compressed as those of the build.
+    pub force_compression: bool,
     /// Whether the image has one layer of all that the build adds to its base.
     pub single_layer: bool,
     /// `--ignore-path`.

@@ -61,6 +61,9 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
+    /// An index can't be made of images in registries.
+    #[error(transparent)]
+    Index(#[from] crate::create_index::IndexError),
     /// An index in an index.
     #[error("{0} is an index in an index, which no registry client expects")]
     NestedIndex(cofferdam_digest::Digest),

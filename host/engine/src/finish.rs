@@ -6,6 +6,7 @@ use cofferdam_image::Family;
 use cofferdam_plan::Target;
 
 use crate::{
+    annotations::{Annotation, AnnotationLevel},
     assemble::{Assembled, assemble},
     build::Built,
     builder::Builder,
@@ -37,12 +38,15 @@ pub fn finish(
     let set = images(request, builder, decided, created)?;
     let root = set.root().descriptor;
     let names = names(destination, builder, facts, decided, publisher, &root.digest)?;
-    let full: Vec<String> =
+    let tagged: Vec<String> =
         names.iter().flat_map(|named| named.references().map(|name| name.familiar()).collect::<Vec<_>>()).collect();
+    let repositories = || names.iter().map(|named| named.repository.familiar());
     if !destination.push || !destination.outputs.is_empty() {
-        set.keep(&builder.files.store, &full)?;
+        let canonical = repositories().map(|name| format!("{name}@{}", root.digest));
+        let canonical = canonical.filter(|_| destination.canonical_names);
+        set.keep(&builder.files.store, &tagged.iter().cloned().chain(canonical).collect::<Vec<_>>())?;
     }
-    write_out::write_all(builder, &Finished { root: &root, names: &full, set: &set }, &destination.outputs)?;
+    write_out::write_all(builder, &Finished { root: &root, names: &tagged, set: &set }, &destination.outputs)?;
     // Last, as everybody sees it: what fails before moves no tag.
     if let Some(publisher) = publisher {
         publisher.finish(&set, &names, destination.ignore_immutable_tags, &builder.stop)?;
@@ -60,7 +64,7 @@ pub fn finish(
             ImageSet::Indexed { .. } => None,
         },
         root,
-        names: full,
+        names: if destination.by_digest { repositories().collect() } else { tagged },
         pushed: publisher.is_some(),
         written: !destination.outputs.is_empty(),
     })
@@ -80,7 +84,13 @@ fn images(request: &BuildRequest, builder: &Builder, decided: &Decided, created:
     let family = if destination.docker_media_types { Family::Docker } else { Family::Oci };
     // The user's own words count before a policy's.
     let labels = joined(&decided.labels, &request.labels);
-    let annotations = joined(&decided.annotations, &destination.annotations);
+    let of_policies = decided.annotations.iter().map(|(key, value)| Annotation {
+        level: AnnotationLevel::Manifest,
+        platform: None,
+        key: key.clone(),
+        value: value.clone(),
+    });
+    let annotations: Vec<Annotation> = of_policies.chain(destination.annotations.iter().cloned()).collect();
     let assemble = |target: &Target| {
         let cache = if request.caches.inline { inline_cache(&stages, target.stage)? } else { None };
         assemble(&stages, target, &labels, &annotations, created, family, cache)
@@ -90,7 +100,7 @@ fn images(request: &BuildRequest, builder: &Builder, decided: &Decided, created:
         Some(only) if images.is_empty() => Ok(ImageSet::Single(Box::new(only))),
         last => {
             images.extend(last);
-            Ok(ImageSet::indexed(images, family))
+            Ok(ImageSet::indexed(images, family, &annotations))
         }
     }
 }
@@ -105,7 +115,7 @@ fn names(
     digest: &cofferdam_digest::Digest,
 ) -> Result<Vec<NamedRepository>, BuildError> {
     let before = &decided.repositories;
-    if destination.references.is_empty() {
+    if destination.references.is_empty() || destination.by_digest {
         return Ok(before.clone());
     }
     let after = naming::tag_facts(facts, Some(digest));

@@ -1,11 +1,16 @@
 //! What the names of a build lead to: one image, or an index of images for several platforms.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use cofferdam_image::{Descriptor, Family, Index, Store};
 
-use crate::{assemble::Assembled, error::BuildError, layers::StageLayer};
+use crate::{
+    annotations::{self, Annotation, AnnotationLevel},
+    assemble::Assembled,
+    error::BuildError,
+    layers::StageLayer,
+};
 
 /// One image, or several under an index.
 pub enum ImageSet {
@@ -17,6 +22,8 @@ pub enum ImageSet {
         images: Vec<Assembled>,
         /// Names them.
         index: Index,
+        /// Of the index's own descriptor, where that stands.
+        descriptor_annotations: BTreeMap<String, String>,
     },
 }
 
@@ -30,11 +37,12 @@ pub struct SetDocument {
 
 impl ImageSet {
     /// Images under an index, each with its platform.
-    pub fn indexed(images: Vec<Assembled>, family: Family) -> Self {
-        let entry =
-            |image: &Assembled| Descriptor { platform: Some(image.platform.clone()), ..image.manifest.descriptor() };
-        let index = Index::new(family, images.iter().map(entry).collect());
-        Self::Indexed { images, index }
+    pub fn indexed(images: Vec<Assembled>, family: Family, annotations: &[Annotation]) -> Self {
+        let entry = |image: &Assembled| Descriptor { platform: Some(image.platform.clone()), ..image.descriptor() };
+        let mut index = Index::new(family, images.iter().map(entry).collect());
+        index.annotations = annotations::at(annotations, AnnotationLevel::Index, None);
+        let descriptor_annotations = annotations::at(annotations, AnnotationLevel::IndexDescriptor, None);
+        Self::Indexed { images, index, descriptor_annotations }
     }
 
     /// The images.
@@ -54,8 +62,9 @@ impl ImageSet {
     pub fn root(&self) -> SetDocument {
         match self {
             Self::Single(image) => SetDocument::of_manifest(image),
-            Self::Indexed { index, .. } => {
-                SetDocument { descriptor: index.descriptor(), bytes: Bytes::from(index.to_json()) }
+            Self::Indexed { index, descriptor_annotations, .. } => {
+                let descriptor = Descriptor { annotations: descriptor_annotations.clone(), ..index.descriptor() };
+                SetDocument { descriptor, bytes: Bytes::from(index.to_json()) }
             }
         }
     }
@@ -90,6 +99,6 @@ impl ImageSet {
 
 impl SetDocument {
     fn of_manifest(image: &Assembled) -> Self {
-        Self { descriptor: image.manifest.descriptor(), bytes: Bytes::from(image.manifest.to_json()) }
+        Self { descriptor: image.descriptor(), bytes: Bytes::from(image.manifest.to_json()) }
     }
 }

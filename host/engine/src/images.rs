@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Configurations of images are not larger, in bytes.
-const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
+pub const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
 
 /// An image with its layers, nothing of which needs to be here yet.
 pub struct Image {

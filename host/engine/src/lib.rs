@@ -4,11 +4,13 @@
 //! One build can be read in the order of the files: [`build()`] → `images` → `stage` → `step` → `command` → `finish` →
 //! `assemble` → `publish`.
 
+mod annotations;
 mod assemble;
 mod build;
 mod builder;
 mod caches;
 mod command;
+mod create_index;
 mod credentials;
 mod download;
 mod dry_run;
@@ -50,6 +52,7 @@ mod trees;
 mod work;
 mod write_out;
 
+pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{Built, build};
 pub use cofferdam_context::{Basic, GitOptions};
 pub use cofferdam_digest::Digest;
@@ -60,6 +63,7 @@ pub use cofferdam_plan::{BASE_IMAGE, Platform, lint, outline as outlines, step::
 pub use cofferdam_plugin_host as plugin_host;
 pub use cofferdam_plugin_host::Allowance;
 pub use cofferdam_registry::{Mirrors, Reference, RegistryError, RegistryHost, Secret};
+pub use create_index::{CreatedIndex, IndexError, IndexRequest, create_index};
 pub use credentials::{HelperRequest, ask as ask_helper};
 pub use dry_run::{DryStage, dry_run};
 pub use error::{BuildError, StepError};

@@ -61,6 +61,19 @@ pub struct Decided {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// Repositories that are pushed to without a tag: no policy has anything to decide.
+///
+/// # Errors
+/// A name is none.
+pub fn by_digest(references: &[String]) -> Result<Decided, BuildError> {
+    let named = |text: &String| {
+        let reference: Reference = text.parse()?;
+        Ok(NamedRepository { repository: reference.repository().clone(), tags: Vec::new() })
+    };
+    let repositories = references.iter().map(named).collect::<Result<_, BuildError>>()?;
+    Ok(Decided { repositories, ..Decided::default() })
+}
+
 /// The tags that a repository has, of those that were decided before the build; asked for only where a policy wants to know.
 pub type Published<'p> = &'p dyn Fn(&Repository) -> Result<Vec<PublishedTag>, BuildError>;
 

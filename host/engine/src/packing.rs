@@ -38,6 +38,18 @@ pub fn lookup(builder: &Builder, key: &Digest, compression: Compression) -> Opti
     }
 }
 
+/// The layer of a base as the image has it: as it is, or where that is forced in the format of the build's own layers.
+///
+/// # Errors
+/// The layer can't be had or read, or the new blob can't be written.
+pub fn of_base(builder: &Builder, layer: &Arc<StageLayer>) -> Result<Arc<StageLayer>, LayerFailure> {
+    let compression = builder.write.compression;
+    if !builder.force_compression || layer.blob().compression == image_compression(compression) {
+        return Ok(layer.clone());
+    }
+    packed(builder, layer, compression)
+}
+
 /// The layer as the image has it.
 ///
 /// # Errors
@@ -47,6 +59,14 @@ pub fn for_image(builder: &Builder, layer: Arc<StageLayer>) -> Result<Arc<StageL
     if compression == Compression::default() {
         return Ok(layer);
     }
+    packed(builder, &layer, compression)
+}
+
+fn packed(
+    builder: &Builder,
+    layer: &Arc<StageLayer>,
+    compression: Compression,
+) -> Result<Arc<StageLayer>, LayerFailure> {
     let mut hasher = KeyHasher::new("packed");
     hasher.digest(&layer.blob().diff_id).part(format!("{compression:?}"));
     let key = hasher.finish();

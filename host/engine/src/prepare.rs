@@ -95,8 +95,12 @@ pub fn prepare(
     // A refusal before the build costs nothing.
     let destination = &request.destination;
     let before = naming::tag_facts(&facts, None);
-    let decided =
-        naming::decide(&plugins, &destination.policies, &destination.references, &before, &|_| Ok(Vec::new()))?;
+    let decided = match destination.by_digest {
+        true => naming::by_digest(&destination.references)?,
+        false => {
+            naming::decide(&plugins, &destination.policies, &destination.references, &before, &|_| Ok(Vec::new()))?
+        }
+    };
     let runtime = credentials::runtime(2)?;
     let registries = registry_files::resolved(&request.registries)?;
     let client = credentials::client(&registries, &plugins, runtime.handle())?;

@@ -8,6 +8,8 @@ use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
 use cofferdam_registry::{Mirrors, Reference, Secret};
 
+use crate::annotations::Annotation;
+
 /// One build.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
@@ -146,8 +148,14 @@ pub struct Destination {
     pub outputs: Vec<Output>,
     /// `--tag-policy`, in sequence; empty is `explicit`.
     pub policies: Vec<PolicyUse>,
-    /// `--annotation`: of the manifest, in OCI's form.
-    pub annotations: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: Vec<Annotation>,
+    /// Whether it is pushed without a tag, as what an index is made of later.
+    pub by_digest: bool,
+    /// Whether the store lists the image under `REPOSITORY@DIGEST` too.
+    pub canonical_names: bool,
+    /// Whether the layers of bases are compressed as those that this build makes.
+    pub force_compression: bool,
     /// Whether it is found out before the build that we may push.
     pub check_push: bool,
     /// Files that take the digest.

@@ -218,10 +218,18 @@ impl<'b> Stages<'b> {
                 let work = self.builder.talk.begin(Kind::Step, title);
                 work.note(format!("{} {digest}", name.name));
                 work.end(Ending::Done);
-                for layer in &image.layers {
+                let layers = match self.builder.image_stages.contains(&stage.number) {
+                    true => image
+                        .layers
+                        .iter()
+                        .map(|layer| packing::of_base(self.builder, layer))
+                        .collect::<Result<_, _>>()?,
+                    false => image.layers.clone(),
+                };
+                for layer in &layers {
                     (self.builder.on_layer)(stage.number, layer);
                 }
-                Ok((image.layers.clone(), self.rooted(DefinitionKey::image(digest))))
+                Ok((layers, self.rooted(DefinitionKey::image(digest))))
             }
             Base::Directory(name) => {
                 let title = self.title(stage, 1, &stage.title);

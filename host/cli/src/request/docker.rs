@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use cofferdam_engine::{
-    BuildRequest, Compression, Destination, Execution, Output, OutputKind, Platform, RegistryAccess, RunSurroundings,
-    SourceAccess, SshSource, Timestamps,
+    AnnotationLevel, BuildRequest, Compression, Destination, Execution, Output, OutputKind, Platform, Reference,
+    RegistryAccess, RunSurroundings, SourceAccess, SshSource, Timestamps,
 };
 
 use super::{
-    Result, UsageError, annotations, build_arguments, caches, credential_helpers, credentials, epoch, form,
-    layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, annotations::check_places, build_arguments, caches, credential_helpers,
+    credentials, epoch, form, layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::{BuildArguments, RegistryArguments},
@@ -37,11 +37,22 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
                 .to_owned(),
         ));
     }
-    let image_format = match arguments.image_format.as_str() {
-        "oci" => false,
-        "docker" => true,
-        _ => return Err(form("--image-format", &arguments.image_format, "oci or docker")),
-    };
+    let docker_media_types = docker_media_types(arguments.image_format.as_deref(), outputs.docker_media_types)?;
+    if docker_media_types && matches!(outputs.compression, Some(Compression::Zstd { .. })) {
+        return Err(UsageError::Combination("`compression=zstd` needs OCI's media types".to_owned()));
+    }
+    let mut annotations = annotations(&arguments.annotations, AnnotationLevel::Manifest)?;
+    annotations.extend(outputs.annotations);
+    check_places(&annotations, &platforms)?;
+    if docker_media_types && !annotations.is_empty() {
+        return Err(UsageError::Combination(
+            "annotations need OCI's media types: Docker's have no place for them".to_owned(),
+        ));
+    }
+    let policies = arguments.tag_policies.uses()?;
+    if outputs.by_digest {
+        check_by_digest(push, &references, policies.is_empty())?;
+    }
     if arguments.refused.shm_size.is_some() {
         return Err(UsageError::Combination(
             "`--shm-size` is not supported: where nothing can be mounted, /dev/shm is the machine's; `RUN \
@@ -76,17 +87,20 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             references,
             push,
             outputs: outputs.files,
-            policies: arguments.tag_policies.uses()?,
-            annotations: annotations(&arguments.annotations)?,
+            policies,
+            annotations,
+            by_digest: outputs.by_digest,
+            canonical_names: outputs.canonical_names,
+            force_compression: outputs.force_compression,
             check_push: false,
             digest_file: arguments.digest_file,
-            docker_media_types: image_format,
+            docker_media_types,
             ..Destination::default()
         },
         no_cache: arguments.no_cache,
         caches: caches::from_docker(&arguments.caches_from, &arguments.caches_to, inline_cache)?,
         ignored_paths: Vec::new(),
-        compression: Compression::default(),
+        compression: outputs.compression.unwrap_or_default(),
         timestamps,
         store: environment.store(arguments.shared.store.clone())?,
         sources: SourceAccess {
@@ -110,6 +124,37 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         },
         variables: environment.ci_variables(),
     })
+}
+
+/// `--image-format`, or `oci-mediatypes` of outputs.
+fn docker_media_types(image_format: Option<&str>, of_outputs: Option<bool>) -> Result<bool> {
+    let chosen = match image_format {
+        None => return Ok(of_outputs.unwrap_or_default()),
+        Some("oci") => false,
+        Some("docker") => true,
+        Some(other) => return Err(form("--image-format", other, "oci or docker")),
+    };
+    match of_outputs {
+        Some(other) if other != chosen => {
+            Err(UsageError::Combination("`--image-format` and `oci-mediatypes` contradict each other".to_owned()))
+        }
+        _ => Ok(chosen),
+    }
+}
+
+/// `push-by-digest`: what has no tag has no use for a tag, nor for who decides about tags.
+fn check_by_digest(push: bool, references: &[String], no_policies: bool) -> Result<()> {
+    let wrong = |text: String| Err(UsageError::Combination(text));
+    if !push {
+        return wrong("`push-by-digest=true` needs `push=true`, or `--push`".to_owned());
+    }
+    if !no_policies {
+        return wrong("`push-by-digest=true` pushes no tag, so `--tag-policy` has nothing to decide".to_owned());
+    }
+    match references.iter().find(|text| text.parse().is_ok_and(|name: Reference| name.tag().is_some())) {
+        Some(text) => wrong(format!("`push-by-digest=true` pushes no tag: name the repository alone, not `{text}`")),
+        None => Ok(()),
+    }
 }
 
 /// `--platform`, each once, in the order in which they were named.

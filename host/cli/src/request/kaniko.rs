@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use cofferdam_engine::{
-    BuildRequest, CertificateFiles, Compression, Destination, Execution, GitOptions, Mirrors, Output, OutputKind,
-    RegistryAccess, RegistryHost, SourceAccess, Timestamps,
+    AnnotationLevel, BuildRequest, CertificateFiles, Compression, Destination, Execution, GitOptions, Mirrors, Output,
+    OutputKind, Platform, RegistryAccess, RegistryHost, SourceAccess, Timestamps,
 };
 
 use super::{
-    Result, UsageError, annotations, build_arguments, caches, credential_helpers, credentials, epoch, form,
-    layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, annotations::check_places, build_arguments, caches, credential_helpers,
+    credentials, epoch, form, layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::SharedArguments,
@@ -63,6 +63,10 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
     let var_run = arguments.ignore_var_run.unwrap_or_default().then(|| "/var/run".to_owned());
     let shared = SharedArguments { store: arguments.store.clone(), ..SharedArguments::default() };
     let caches = caches::from_kaniko(&arguments.caches, &arguments.destinations, switches.no_push)?;
+    let platforms: Vec<Platform> =
+        arguments.custom_platform.as_deref().map(platform).transpose()?.into_iter().collect();
+    let annotations = annotations(&arguments.annotations, AnnotationLevel::Manifest)?;
+    check_places(&annotations, &platforms)?;
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
         context: arguments.context,
@@ -73,18 +77,19 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         secrets: secrets(&arguments.secrets, environment)?,
         ssh: BTreeMap::new(),
         labels: pairs("--label", &arguments.labels)?,
-        platforms: arguments.custom_platform.as_deref().map(platform).transpose()?.into_iter().collect(),
+        platforms,
         destination: Destination {
             references: arguments.destinations,
             push: !switches.no_push,
             outputs: tar.into_iter().chain(layout).collect(),
             policies: Vec::new(),
-            annotations: annotations(&arguments.annotations)?,
+            annotations,
             check_push: !switches.no_push && !switches.skip_push_permission_check,
             digest_file: arguments.digest_file,
             docker_media_types,
             single_layer: switches.single_snapshot,
             ignore_immutable_tags: switches.push_ignore_immutable_tag_errors,
+            ..Destination::default()
         },
         no_cache: false,
         caches,

@@ -1,5 +1,6 @@
 //! From either front door's arguments to the one build request.
 
+mod annotations;
 mod caches;
 mod docker;
 mod kaniko;
@@ -14,6 +15,7 @@ use crate::{
     environment::Environment,
 };
 
+pub use annotations::{annotations, level};
 pub use docker::{from_docker, registries_of_docker};
 pub use kaniko::{from_kaniko, registries};
 
@@ -54,20 +56,6 @@ fn registry_files(arguments: RegistryFileArguments, environment: &Environment) -
         default_registries_conf: environment.registries_conf(),
         hosts_directories: if named.is_empty() { HOSTS_DIRECTORIES.map(PathBuf::from).to_vec() } else { named },
     }
-}
-
-/// `--annotation`, at the one level that there is.
-fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
-    let at_manifest = |text: &String| {
-        let Some((level, rest)) = text.split_once(':').filter(|(level, _)| !level.contains(['=', '.', '/'])) else {
-            return Ok(text.clone());
-        };
-        match level {
-            "manifest" => Ok(rest.to_owned()),
-            _ => Err(form("--annotation", text, "KEY=VALUE or manifest:KEY=VALUE")),
-        }
-    };
-    pairs("--annotation", &texts.iter().map(at_manifest).collect::<Result<Vec<_>>>()?)
 }
 
 /// What helpers may be granted of the environment.
