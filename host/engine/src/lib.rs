@@ -5,6 +5,7 @@
 //! `assemble` → `publish`.
 
 mod assemble;
+mod base_cache;
 mod build;
 mod builder;
 mod caches;
@@ -34,6 +35,7 @@ mod naming;
 mod packing;
 mod plugins;
 mod prepare;
+mod prune;
 mod publish;
 mod push_image;
 mod registry_files;
@@ -46,7 +48,10 @@ mod ssh_keys;
 mod stage;
 mod step;
 mod stop;
+mod store_check;
 mod trees;
+mod unpacked_check;
+mod warm;
 mod work;
 mod write_out;
 
@@ -72,13 +77,16 @@ pub use layers::LayerFailure;
 pub use login::log_in;
 pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
+pub use prune::{PruneRequest, Pruned, prune};
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess,
-    PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess, SshSource,
-    Timestamps,
+    BaseImageCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output,
+    OutputKind, PluginAccess, PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource,
+    SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
+pub use store_check::{CheckedStore, StoreFinding, check_store};
+pub use warm::{WarmImage, WarmRequest, warm};
 
 /// An error and what caused it, on one line, without saying the same twice.
 pub fn chain(error: &dyn std::error::Error) -> String {
