@@ -82,12 +82,12 @@ pub fn warm(
     });
     let mirrors = registries.mirrors;
     let images = Images::new(client, runtime.handle().clone(), files, mirrors, &plugins, talk.clone());
-    let platform = build.platform.clone().unwrap_or_else(Platform::current);
+    let platform = build.platforms.first().cloned().unwrap_or_else(Platform::current);
     for name in &request.images {
         let name = ImageName { name: name.clone(), platform: platform.clone() };
         let image = images.find(&name).map_err(|source| BuildError::BaseImage { name: name.name.clone(), source })?;
-        if let Some(text) = image.warning(&name) {
-            talk.warn(text);
+        if let Some(own) = image.other_platform(&name) {
+            talk.warn(format!("the image `{}` is for {own}, not for {}", name.name, name.platform));
         }
         found.insert(name, Arc::new(image));
     }
