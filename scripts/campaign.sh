@@ -109,7 +109,8 @@ differential() {
 }
 
 kills() {
-    # Signals at hundreds of moments of a build, and builders that are killed while others share their store.
+    # Signals at hundreds of moments of a build; and eight builders at once on one store, 200 of whom are killed, while room is made
+    # beside them: the store stays sound, and no build gives another digest.
     tests_of kills 'faults kills::campaign sharing::campaign'
 }
 

@@ -20,10 +20,14 @@ pub struct Job<'a> {
     pub context: &'a Path,
     /// A directory that the builder keeps between builds; it need not exist.
     pub store: &'a Path,
-    /// Its host is the value of the Dockerfiles' argument `REGISTRY`.
+    /// Where base images are, and where images go.
     pub registry: &'a Registry,
+    /// How it is reached: the value of the Dockerfiles' argument `REGISTRY`.
+    pub host: &'a str,
     /// Repository and tag.
     pub name: &'a str,
+    /// Repository of a cache that is read and written.
+    pub cache: Option<&'a str>,
     /// Where the output goes.
     pub log: &'a Path,
 }
@@ -31,12 +35,12 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// What the Dockerfile must know.
     fn argument(&self) -> String {
-        format!("REGISTRY={}", self.registry.host())
+        format!("REGISTRY={}", self.host)
     }
 
     /// The image.
     fn image(&self) -> String {
-        format!("{}/{}", self.registry.host(), self.name)
+        format!("{}/{}", self.host, self.name)
     }
 }
 
@@ -50,6 +54,11 @@ pub trait Builder {
 
     /// Whether it is measured here.
     fn takes_part(&self, _case: &str, _pass: Pass) -> bool {
+        true
+    }
+
+    /// Whether it has caches that others can read.
+    fn has_caches(&self) -> bool {
         true
     }
 
@@ -76,11 +85,14 @@ impl Builder for Cofferdam {
     }
 
     fn build(&self, job: &Job<'_>) -> Outcome<Usage> {
-        let program = Program::called(&self.program, job.store)
+        let mut program = Program::called(&self.program, job.store)
             .args(["build", "--push", "--progress", "plain", "--build-arg", &job.argument()])
-            .args(["--tag", &job.image()])
-            .args([job.context]);
-        measure(&mut program.into_command(), job.log)
+            .args(["--tag", &job.image()]);
+        if let Some(cache) = job.cache {
+            program =
+                program.args(["--cache-from", cache, "--cache-to", &format!("type=registry,ref={cache},mode=max")]);
+        }
+        measure(&mut program.args([job.context]).into_command(), job.log)
     }
 
     fn leave(&self, _: &Path) -> Outcome<()> {
@@ -137,6 +149,9 @@ impl Builder for Buildah {
         let mut build = self.command(job.store);
         build.args(["bud", "--isolation", "chroot", "--layers", "--tls-verify=false", "--signature-policy"]);
         build.arg(&self.policy).args(["--build-arg", &job.argument(), "--tag", &image]);
+        if let Some(cache) = job.cache {
+            build.args(["--cache-from", cache, "--cache-to", cache]);
+        }
         let built = measure(build.arg(job.context), job.log)?;
         let mut push = self.command(job.store);
         push.args(["push", "--tls-verify=false", "--signature-policy"]).arg(&self.policy).arg(&image);

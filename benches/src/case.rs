@@ -20,6 +20,8 @@ pub struct Case {
     pub passes: &'static [Pass],
     /// How often the passes are gone through at most: large cases take long, and vary little.
     pub repeat: u32,
+    /// The file that an edit changes, where the build reads any.
+    pub edited: Option<&'static str>,
     dockerfile: fn() -> String,
     fill: fn(&Path) -> io::Result<()>,
 }
@@ -57,6 +59,7 @@ pub const CASES: &[Case] = &[
         bases: &["debian"],
         passes: &[Pass::First, Pass::Again],
         repeat: 5,
+        edited: Some("file"),
         dockerfile: || "ARG REGISTRY\nFROM $REGISTRY/debian\nCOPY file /opt/file\n".to_owned(),
         fill: |context| fs::write(context.join("file"), "one file\n"),
     },
@@ -66,6 +69,7 @@ pub const CASES: &[Case] = &[
         bases: &["debian"],
         passes: &[Pass::First, Pass::Again],
         repeat: 5,
+        edited: None,
         dockerfile: || small_runs(10),
         fill: |_| Ok(()),
     },
@@ -75,6 +79,7 @@ pub const CASES: &[Case] = &[
         bases: &["debian"],
         passes: &[Pass::First, Pass::Again],
         repeat: 5,
+        edited: None,
         dockerfile: || small_runs(20),
         fill: |_| Ok(()),
     },
@@ -84,6 +89,7 @@ pub const CASES: &[Case] = &[
         bases: &["golang", "alpine"],
         passes: &[Pass::First, Pass::Again],
         repeat: 3,
+        edited: Some("main.go"),
         dockerfile: || include_str!("../go/Dockerfile").to_owned(),
         fill: |context| {
             fs::write(context.join("go.mod"), include_str!("../go/go.mod"))?;
@@ -96,6 +102,7 @@ pub const CASES: &[Case] = &[
         bases: &["debian"],
         passes: &[Pass::First, Pass::Again, Pass::SameSize, Pass::OtherSize],
         repeat: 3,
+        edited: Some(content::MIDDLE_FILE),
         dockerfile: || "ARG REGISTRY\nFROM $REGISTRY/debian\nCOPY . /data/\n".to_owned(),
         fill: |context| {
             content::source_tree(context)?;
@@ -108,6 +115,7 @@ pub const CASES: &[Case] = &[
         bases: &["debian"],
         passes: &[Pass::First, Pass::Again],
         repeat: 1,
+        edited: None,
         dockerfile: || "ARG REGISTRY\nFROM $REGISTRY/debian\nCOPY large.bin /data/\n".to_owned(),
         fill: |context| content::random_file(&context.join("large.bin"), 2_000_000_000, 3),
     },
@@ -163,6 +171,18 @@ impl Context {
             }
         }
         Ok(bytes)
+    }
+
+    /// Adds a line to the file that an edit changes, and says whether there is one.
+    pub fn edit(&mut self, case: &Case) -> Outcome<bool> {
+        let Some(file) = case.edited else { return Ok(false) };
+        let file = self.directory.join(file);
+        let mut text = fs::read(&file)?;
+        self.edits += 1;
+        // A comment of Go, and text anywhere else.
+        text.extend(format!("// edit {:08}\n", self.edits).bytes());
+        fs::write(file, text)?;
+        Ok(true)
     }
 
     /// Makes the change that a pass is about.

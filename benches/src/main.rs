@@ -1,6 +1,7 @@
 //! Measures the program next to Debian's `buildah` and writes a report; `benches/README.md` says what and how.
 
 mod builder;
+mod caches;
 mod case;
 mod content;
 mod derived;
@@ -9,6 +10,7 @@ mod measure;
 mod native;
 mod parts;
 mod plugin_host;
+mod relay;
 mod report;
 mod results;
 mod suite;
@@ -63,6 +65,10 @@ struct Arguments {
     #[arg(long)]
     no_wait: bool,
 
+    /// Measures the table of caches alone
+    #[arg(long, conflicts_with_all = ["cases", "short"])]
+    caches: bool,
+
     /// Measures cases a and b once, and fails if ratios that hold on any machine do not
     #[arg(long, conflicts_with_all = ["cases", "repeat"])]
     short: bool,
@@ -94,7 +100,8 @@ fn run(mut arguments: Arguments) -> Outcome<()> {
     if let Some(unknown) = arguments.cases.iter().find(|key| !known(key)) {
         return Err(format!("no case `{unknown}`").into());
     }
-    let wanted = |case: &&'static Case| arguments.cases.is_empty() || arguments.cases.iter().any(|key| key == case.key);
+    let all = arguments.cases.is_empty();
+    let wanted = |case: &&'static Case| !arguments.caches && (all || arguments.cases.iter().any(|key| key == case.key));
     let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
 
     let parent = arguments.dir.clone().map_or_else(default_directory, Ok)?;
@@ -125,7 +132,12 @@ fn run(mut arguments: Arguments) -> Outcome<()> {
     let results = suite.run(&cases, |results| write(results, &[derived::section(results)]))?;
     let mut sections = vec![derived::section(&results)];
     sections.extend(parts_of_case_a(&program, directory.path(), &results)?);
-    sections.push(plugin_host::section(&program, directory.path())?);
+    if all {
+        sections.push(caches::section(&builders, directory.path(), arguments.repeat, suite.settle)?);
+    }
+    if !arguments.caches {
+        sections.push(plugin_host::section(&program, directory.path())?);
+    }
     write(&results, &sections)?;
     if arguments.output.is_none() {
         print!("{}", report::report(&machine, &versions, &results, &sections));

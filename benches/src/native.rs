@@ -45,6 +45,10 @@ impl Builder for GoAlone {
         case == "c" && pass == Pass::First
     }
 
+    fn has_caches(&self) -> bool {
+        false
+    }
+
     fn build(&self, job: &Job<'_>) -> Outcome<Usage> {
         let bundle = unpack(job.registry)?;
         let root = bundle.rootfs();

@@ -116,6 +116,8 @@ impl Suite<'_> {
                     context: context.directory(),
                     store: &self.place("store", builder.name()),
                     registry: &registry,
+                    host: &registry.host(),
+                    cache: None,
                     name: &format!("{}/{}:latest", builder.name().to_lowercase(), case.key),
                     log: &self.directory.join("log"),
                 };

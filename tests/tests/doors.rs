@@ -15,7 +15,7 @@ fn leftovers(site: &Site) -> Vec<PathBuf> {
     let listed = fs::read_dir(site.store().join("tmp"));
     let entries: Vec<fs::DirEntry> = listed.map(|entries| entries.flatten().collect()).unwrap_or_default();
     let paths = entries.iter().map(fs::DirEntry::path);
-    paths.filter(|path| !path.ends_with("gate") && !path.ends_with("index-json")).collect()
+    paths.filter(|path| !["gate", "index-json", "use"].iter().any(|lock| path.ends_with(lock))).collect()
 }
 
 /// Whether anything is mounted in a place, or a process has `word` in its command line.

@@ -76,9 +76,8 @@ fn names_say_what_they_are() {
     assert!(version.success().stdout.starts_with("executor "));
     let help = call(&["cofferdam", "--help"]).expect("as before").success();
     assert!(help.stdout.contains("doctor"), "{}", help.stdout);
-    let warmer = call(&["warmer", "--image", "alpine"]).expect("as before");
-    assert_eq!(warmer.code, 1);
-    assert!(warmer.stderr.contains("`warmer`"), "{}", warmer.stderr);
+    let warmer = call(&["warmer", "--help"]).expect("as before").success();
+    assert!(warmer.stdout.contains("--cache-dir"), "{}", warmer.stdout);
 }
 
 #[test]

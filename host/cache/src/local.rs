@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use cofferdam_digest::{Digest, Sha256};
@@ -36,37 +36,30 @@ impl LocalCache {
         self.store.cache_directory().join(&hex[..2]).join(hex)
     }
 
+    /// The entry of a record, which the file's name says the key of; `None` if it is of a later version. Whether the layer is there is another
+    /// question, and nothing counts as used.
+    ///
+    /// # Errors
+    /// There is no record, or it is damaged, or in another key's place.
+    pub fn read_record(path: &Path) -> Result<Option<CacheEntry>, CacheError> {
+        let broken = |why: &str| CacheError::Broken { place: path.display().to_string(), why: why.to_owned() };
+        let key = path.file_name().and_then(|name| format!("sha256:{}", name.to_str()?).parse().ok());
+        let file = fs::File::open(path).map_err(|error| broken(&format!("can't be read: {error}")))?;
+        parse(path, &key.ok_or_else(|| broken("has no key's name"))?, file)
+    }
+
     fn read(&self, key: &Digest) -> Result<Option<CacheEntry>, CacheError> {
         let path = self.path(key);
-        let broken = |why: &str| CacheError::Broken { place: path.display().to_string(), why: why.to_owned() };
         let opened = self.store.open_own_file(&path).map_err(|error| self.unavailable(error))?;
         let Some(file) = opened else { return Ok(None) };
-        let mut text = String::new();
-        match file.take(RECORD_LIMIT_BYTES).read_to_string(&mut text) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(broken("is damaged")),
-            Err(error) => return Err(self.unavailable(error)),
-        }
-        let mut lines = text.splitn(3, '\n');
-        let (version, checksum, json) = (lines.next(), lines.next(), lines.next());
-        let number = version.and_then(|version| version.strip_prefix("cofferdam cache record ")?.parse::<u32>().ok());
-        if number.is_some_and(|number| number != 1) {
-            return Ok(None);
-        }
-        let (Some(VERSION), Some(checksum), Some(json)) = (version, checksum, json) else {
-            return Err(broken("is damaged"));
-        };
-        if checksum != self::checksum(key, json).to_string() {
-            return Err(broken("is damaged"));
-        }
-        let entry: CacheEntry =
-            serde_json::from_str(json).map_err(|error| broken(&format!("can't be read: {error}")))?;
+        let Some(entry) = parse(&path, key, file)? else { return Ok(None) };
         match &entry.layer {
             // Removed to save space: an ordinary miss.
             Some(layer) if !self.store.has_blob(&layer.digest, None) => Ok(None),
-            Some(layer) if !self.store.has_blob(&layer.digest, Some(layer.size)) => {
-                Err(broken(&format!("names the blob {}, which is damaged", layer.digest)))
-            }
+            Some(layer) if !self.store.has_blob(&layer.digest, Some(layer.size)) => Err(CacheError::Broken {
+                place: path.display().to_string(),
+                why: format!("names the blob {}, which is damaged", layer.digest),
+            }),
             _ => Ok(Some(entry)),
         }
     }
@@ -101,6 +94,29 @@ impl LayerCache for LocalCache {
         }
         Ok(())
     }
+}
+
+/// Reads a record; `None` if it is of a later version.
+fn parse(path: &Path, key: &Digest, file: fs::File) -> Result<Option<CacheEntry>, CacheError> {
+    let broken = |why: &str| CacheError::Broken { place: path.display().to_string(), why: why.to_owned() };
+    let mut text = String::new();
+    file.take(RECORD_LIMIT_BYTES).read_to_string(&mut text).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => broken("is damaged"),
+        _ => broken(&format!("can't be read: {error}")),
+    })?;
+    let mut lines = text.splitn(3, '\n');
+    let (version, checksum, json) = (lines.next(), lines.next(), lines.next());
+    let number = version.and_then(|version| version.strip_prefix("cofferdam cache record ")?.parse::<u32>().ok());
+    if number.is_some_and(|number| number != 1) {
+        return Ok(None);
+    }
+    let (Some(VERSION), Some(checksum), Some(json)) = (version, checksum, json) else {
+        return Err(broken("is damaged"));
+    };
+    if checksum != self::checksum(key, json).to_string() {
+        return Err(broken("is damaged"));
+    }
+    serde_json::from_str(json).map(Some).map_err(|error| broken(&format!("can't be read: {error}")))
 }
 
 /// The key is part of it, so that a record in another key's place is found out.

@@ -10,16 +10,18 @@ use crate::{
     doctor_command::{self, DoctorArguments},
     environment::Environment,
     exit::Exit,
-    explain,
     index_command::{self, IndexCommand},
-    kaniko_door::{self, Executor, ExecutorCommand},
+    kaniko_door::{self, Executor, ExecutorCommand, Warmer},
     login_command::{self, LoginArguments, LogoutArguments},
     output::tell,
     plugin_command::{self, PluginCommand},
     policy_command::{self, PolicyCommand},
+    prune_command::{self, PruneArguments},
     push_command::{self, PushArguments},
     say,
+    store_command::{self, StoreCommand},
     tags_command::{self, TagsArguments},
+    warm_command,
 };
 
 /// Builds container images from Dockerfiles and pushes them, without a daemon and without privileges
@@ -34,7 +36,7 @@ use crate::{
   2    the command line is wrong
   N    the exit code of the command of a failing RUN (128 + the signal's number for a signal)
 
-Called as `executor`, the program takes Kaniko's flags."
+Called as `executor` or `warmer`, the program takes Kaniko's flags."
 )]
 struct Cofferdam {
     #[command(subcommand)]
@@ -54,6 +56,11 @@ enum Command {
     Login(Box<LoginArguments>),
     /// Forgets a registry's user and password
     Logout(LogoutArguments),
+    /// Makes room in the store, by age or size
+    Prune(PruneArguments),
+    /// Looks after the store
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Says what works on this machine, and why not the rest
     Doctor(DoctorArguments),
     /// Packs, shows and tries plugins
@@ -82,10 +89,10 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
         return executor(arguments, &environment);
     }
     if called == "warmer" {
-        return explain::failed(
-            &"`warmer` fills a cache of base images for Kaniko; this builder has no such cache: it keeps the layers of base images \
-              in its store (`--store`, COFFERDAM_STORE), which several builds may share",
-        );
+        return match Warmer::try_parse_from(arguments) {
+            Ok(warmer) => warm_command::run(warmer, &environment),
+            Err(error) => usage(&error),
+        };
     }
     match Cofferdam::try_parse_from(arguments) {
         Ok(Cofferdam { command }) => match command {
@@ -94,6 +101,8 @@ pub fn main(arguments: Vec<OsString>) -> Exit {
             Command::Index(command) => index_command::run(command, &environment),
             Command::Login(arguments) => login_command::login(*arguments, &environment),
             Command::Logout(arguments) => login_command::logout(&arguments, &environment),
+            Command::Prune(arguments) => prune_command::run(&arguments, &environment),
+            Command::Store(command) => store_command::run(command, &environment),
             Command::Doctor(arguments) => doctor_command::run(&arguments, &environment),
             Command::Plugin(command) => plugin_command::run(command, &environment),
             Command::Policy(command) => policy_command::run(command, &environment),

@@ -18,12 +18,15 @@ mod plugin_command;
 mod plugin_run;
 mod policy_command;
 mod progress;
+mod prune_command;
 mod push_command;
 mod records;
 mod request;
 mod signals;
+mod store_command;
 mod tag_policies;
 mod tags_command;
+mod warm_command;
 mod watched;
 
 use std::process::ExitCode;

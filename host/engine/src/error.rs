@@ -132,6 +132,15 @@ pub enum BuildError {
         #[source]
         source: ImageFailure,
     },
+    /// An image that was named by itself can't be had.
+    #[error("image `{name}`")]
+    BaseImage {
+        /// As the user wrote it.
+        name: String,
+        /// Why.
+        #[source]
+        source: ImageFailure,
+    },
     /// A name that no registry could have.
     #[error(transparent)]
     Reference(#[from] ReferenceError),

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -147,10 +147,9 @@ impl Fetched {
     }
 
     fn record(&self, url: &str) -> Option<Record> {
-        const LIMIT_BYTES: u64 = 64 << 10;
         let file = self.store.open_own_file(&self.record_path(url)).ok()??;
         let mut text = Vec::new();
-        file.take(LIMIT_BYTES).read_to_end(&mut text).ok()?;
+        file.take(RECORD_LIMIT_BYTES).read_to_end(&mut text).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
         let is_there = self.store.has_blob(&record.digest, Some(record.size_bytes));
         let can_be_asked = record.etag.is_some() || record.last_modified.is_some();
@@ -164,6 +163,9 @@ impl Fetched {
     }
 }
 
+/// A record is not larger.
+const RECORD_LIMIT_BYTES: u64 = 64 << 10;
+
 /// What is known of a file that an earlier build fetched.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -174,6 +176,12 @@ struct Record {
     last_modified: Option<String>,
     digest: Digest,
     size_bytes: u64,
+}
+
+/// The blob that a record of a download names; `None` if it is none.
+pub fn blob_of_record(path: &Path) -> Option<Digest> {
+    let text = cofferdam_rootfs::read_named_file(path, RECORD_LIMIT_BYTES).ok()??;
+    serde_json::from_slice::<Record>(&text).ok().map(|record| record.digest)
 }
 
 impl Record {

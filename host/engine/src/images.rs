@@ -13,16 +13,19 @@ use cofferdam_image::{
     StoreError,
 };
 use cofferdam_plan::{Config, ImageFacts, ImageName, Platform, step::KeyValue};
+use cofferdam_plugin_host::PluginHost;
 use cofferdam_registry::{
     Client, Mirrors, RateLimit, Reference, ReferenceError, RegistryError, RegistryHost, Repository,
 };
 use tokio::runtime::Handle;
 
 use crate::{
+    base_cache::{self, CachedImage},
     download::Download,
     events::{Ending, Kind},
     layers::{BlobOrigin, LayerFailure, LayerFiles, StageLayer},
     registry_origin::RegistryOrigin,
+    request::BaseImageCache,
     work::Talk,
 };
 
@@ -127,11 +130,36 @@ pub struct Images {
     pub told_limits: Mutex<BTreeSet<RegistryHost>>,
     /// Whether the operator allows a host.
     pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Where images are that were fetched ahead.
+    pub cache: Option<BaseImageCache>,
     /// Who watches.
     pub talk: Talk,
 }
 
 impl Images {
+    /// Looks for images in registries alone.
+    pub fn new(
+        client: Client,
+        runtime: Handle,
+        files: Arc<LayerFiles>,
+        mirrors: Mirrors,
+        plugins: &Arc<PluginHost>,
+        talk: Talk,
+    ) -> Self {
+        let plugins = plugins.clone();
+        Self {
+            client,
+            runtime,
+            files,
+            named: BTreeMap::new(),
+            mirrors,
+            told_limits: Mutex::default(),
+            may_pull: Box::new(move |host| plugins.policy().may_pull(host)),
+            cache: None,
+            talk,
+        }
+    }
+
     /// The image of a name; its manifest and configuration are fetched and verified, its layers are not.
     ///
     /// # Errors
@@ -201,10 +229,15 @@ impl Images {
         let store = &self.files.store;
         // A digest never means anything else, so what was fetched once need not be asked for again.
         let fetch = |reference: &Reference| -> Result<Fetched, ImageFailure> {
-            if let Some(digest) = reference.digest()
-                && let Some(known) = stored_document(store, &digest)?
-            {
-                return Ok(known);
+            if let Some(digest) = reference.digest() {
+                if let Some(known) = stored_document(store, &digest)? {
+                    return Ok(known);
+                }
+                if let Some(bytes) = self.fetched_ahead(&digest).and_then(|image| image.manifest()) {
+                    let media_type = document_type(&bytes).ok_or_else(nested_index)?;
+                    store.put_document(media_type.clone(), &bytes)?;
+                    return Ok((media_type, digest, bytes));
+                }
             }
             let manifest = self.runtime.block_on(self.client.resolve(reference))?;
             self.tell_limit(reference.host(), manifest.rate_limit);
@@ -230,6 +263,7 @@ impl Images {
             }
         };
         let config = &manifest.config;
+        let ahead = self.fetched_ahead(&digest);
         let config_bytes = match store.has_blob(&config.digest, Some(config.size)) {
             true => store.read_document(config).map(Some).or_else(|error| match error {
                 // What a power failure left is fetched again.
@@ -238,8 +272,12 @@ impl Images {
             })?,
             false => None,
         };
-        let config_bytes = match config_bytes {
-            Some(bytes) => bytes,
+        let known = config_bytes.or_else(|| ahead.as_ref()?.config(config));
+        let config_bytes = match known {
+            Some(bytes) => {
+                store.put_document(config.media_type.clone(), &bytes)?;
+                bytes
+            }
             None => {
                 let fetched =
                     self.client.fetch_blob(reference.repository(), config.digest, config.size, CONFIG_LIMIT_BYTES);
@@ -257,8 +295,14 @@ impl Images {
             download: Arc::new(download),
         };
         let download = origin.download.clone();
-        let image = self.image(digest, &manifest, &config_bytes, Arc::new(origin))?;
+        let origin = base_cache::origin(ahead, &manifest, origin, &self.talk);
+        let image = self.image(digest, &manifest, &config_bytes, origin)?;
         Ok(Image { download: Some(download), ..image })
+    }
+
+    /// An image that was fetched ahead, if there is such a cache.
+    fn fetched_ahead(&self, digest: &Digest) -> Option<CachedImage> {
+        self.cache.as_ref()?.find(digest)
     }
 
     fn in_layout(&self, reference: &LayoutReference, name: &ImageName) -> Result<Image, ImageFailure> {
@@ -387,11 +431,14 @@ fn stored_document(store: &Store, digest: &Digest) -> Result<Option<Fetched>, Im
     if read.is_err() || Digest::of(&bytes) != *digest {
         return Ok(None);
     }
-    // The store does not keep the type under which a document was served; the document itself says it, or is OCI's.
-    match Document::parse(&bytes, None) {
-        Ok(Document::Manifest(manifest)) => Ok(Some((manifest.media_type, *digest, bytes))),
-        Ok(Document::Index(index)) => Ok(Some((index.media_type, *digest, bytes))),
-        Err(_) => Ok(None),
+    Ok(document_type(&bytes).map(|media_type| (media_type, *digest, bytes)))
+}
+
+/// The type of a document of which nobody keeps the one under which it was served: it says it itself, or is OCI's.
+fn document_type(bytes: &[u8]) -> Option<MediaType> {
+    match Document::parse(bytes, None).ok()? {
+        Document::Manifest(manifest) => Some(manifest.media_type),
+        Document::Index(index) => Some(index.media_type),
     }
 }
 

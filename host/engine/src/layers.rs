@@ -183,7 +183,11 @@ impl StageLayer {
     fn unpack_on(&self, index: &LayerIndex, watch: &dyn LayerWatch) -> Result<PathBuf, LayerFailure> {
         Ok(match self.implied_below(index)? {
             None => self.unpack(&self.blob.diff_id, None, watch)?.0,
-            Some((key, below)) => self.unpack(&key, Some(below), watch)?.0,
+            Some((key, below)) => {
+                let directory = self.unpack(&key, Some(below), watch)?.0;
+                self.files.store.note_unpacked_layer(&self.files.form_name, &key, &self.blob.diff_id)?;
+                directory
+            }
         })
     }
 
@@ -267,6 +271,19 @@ impl StageLayer {
             known.index = Some(self.read(None, &())?);
         }
         Ok(())
+    }
+
+    /// The blob, from the store or from its origin; the reader ends with an error unless the bytes are those of the digest.
+    ///
+    /// # Errors
+    /// The layer can't be had.
+    pub fn open(&self) -> Result<Box<dyn Read + Send>, LayerFailure> {
+        match &self.origin {
+            Some(origin) if !self.files.store.has_blob(&self.blob.digest, Some(self.blob.size)) => {
+                Ok(Box::new(Stoppable::new(origin.open(&self.blob)?, &self.files.stop)))
+            }
+            _ => Ok(Box::new(self.files.store.open_blob(&self.blob.digest)?)),
+        }
     }
 
     /// The layer for a stack, with its content on demand.

@@ -6,6 +6,7 @@
 
 mod annotations;
 mod assemble;
+mod base_cache;
 mod build;
 mod builder;
 mod caches;
@@ -36,6 +37,7 @@ mod naming;
 mod packing;
 mod plugins;
 mod prepare;
+mod prune;
 mod publish;
 mod push_image;
 mod registry_files;
@@ -48,7 +50,10 @@ mod ssh_keys;
 mod stage;
 mod step;
 mod stop;
+mod store_check;
 mod trees;
+mod unpacked_check;
+mod warm;
 mod work;
 mod write_out;
 
@@ -76,13 +81,16 @@ pub use layers::LayerFailure;
 pub use login::log_in;
 pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
+pub use prune::{PruneRequest, Pruned, prune};
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess,
-    PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess, SshSource,
-    Timestamps,
+    BaseImageCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output,
+    OutputKind, PluginAccess, PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource,
+    SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
+pub use store_check::{CheckedStore, StoreFinding, check_store};
+pub use warm::{WarmImage, WarmRequest, warm};
 
 /// An error and what caused it, on one line, without saying the same twice.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use cofferdam_context::{GitFacts, Remote};
@@ -112,17 +112,16 @@ pub fn prepare(
         stop: stop.clone(),
     });
     let images = Images {
-        client: client.clone(),
-        runtime: runtime.handle().clone(),
-        files: files.clone(),
         named: sources.images.clone(),
-        mirrors: registries.mirrors,
-        told_limits: Mutex::default(),
-        may_pull: {
-            let plugins = plugins.clone();
-            Box::new(move |host| plugins.policy().may_pull(host))
-        },
-        talk: talk.clone(),
+        cache: request.caches.bases.clone(),
+        ..Images::new(
+            client.clone(),
+            runtime.handle().clone(),
+            files.clone(),
+            registries.mirrors,
+            &plugins,
+            talk.clone(),
+        )
     };
     let (plan, images) = plan(request, &sources, &plugins, &images, &talk)?;
     Ok(Prepared {
@@ -262,7 +261,7 @@ fn plan(
 }
 
 /// The bounds of base layers.
-fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
+pub fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
     let limits = ReadLimits::default();
     match layer_limit_bytes {
         None => limits,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use cofferdam_context::{Basic, GitOptions};
+use cofferdam_digest::Digest;
 use cofferdam_layer::Compression;
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
@@ -70,6 +71,24 @@ pub struct RemoteCaches {
     pub inline: bool,
     /// How long a result counts that no build has used.
     pub ttl: Option<Duration>,
+    /// Where base images are that were fetched ahead.
+    pub bases: Option<BaseImageCache>,
+}
+
+/// A directory with base images that were fetched ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseImageCache {
+    /// The directory.
+    pub directory: PathBuf,
+    /// How long an image counts; `None` is for ever.
+    pub ttl: Option<Duration>,
+}
+
+impl BaseImageCache {
+    /// The layout of an image.
+    pub fn directory_of(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.to_string())
+    }
 }
 
 /// Where a layer cache is.

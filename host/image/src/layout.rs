@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
+    time::SystemTime,
 };
 
 use cofferdam_digest::{Digest, VerifyError, VerifyingReader};
@@ -115,6 +116,21 @@ impl OciLayout {
             }
             .into()),
         }
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// When the list of images was last written, if the file system says it.
+    pub fn written(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.directory.join("index.json")).and_then(|index| index.modified()).ok()
+    }
+
+    /// Whether a blob is there, with this size in bytes. Its content is verified when it is read.
+    pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
+        std::fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|file| file.is_file() && file.len() == size)
     }
 
     /// The images as `index.json` lists them.

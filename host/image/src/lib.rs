@@ -34,6 +34,6 @@ pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, Family, MediaType};
 pub use shared_layout::{LockedLayout, SharedLayout};
 pub use store::{
-    BlobInfo, BlobWriter, CacheMount, CacheSharing, LayerBlob, RawBlobWriter, Store, StoreLocation, StoredBlocks,
-    StoredImage, TempDir, UnpackGuard, Unpacking,
+    BlobInfo, BlobWriter, CacheMount, CacheSharing, Item, ItemKind, LayerBlob, Neighbours, RawBlobWriter, Store,
+    StoreLocation, StoredBlocks, StoredImage, TempDir, UnpackGuard, Unpacking,
 };

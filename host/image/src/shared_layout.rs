@@ -15,7 +15,7 @@ use cofferdam_digest::{Digest, VerifyError};
 use oci_spec::image::ANNOTATION_REF_NAME;
 
 use crate::{
-    Descriptor, Document, Family, Index, Manifest, OciLayout, StoreError,
+    Descriptor, Document, Family, Index, OciLayout, StoreError,
     export::{NewFile, write_file},
     store::OCI_LAYOUT,
 };
@@ -61,6 +61,17 @@ impl SharedLayout {
     /// Whether a blob is there, with this size in bytes.
     pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
         fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|file| file.is_file() && file.len() == size)
+    }
+
+    /// Whether a blob is there, and its bytes are those of the descriptor: all of it is read.
+    pub fn has_sound_blob(&self, descriptor: &Descriptor) -> bool {
+        let open = || OciLayout::open(&self.directory)?.open_blob(descriptor);
+        open().is_ok_and(|mut blob| io::copy(&mut blob, &mut io::sink()).is_ok())
+    }
+
+    /// Removes a blob; one that is not there, or can't be removed, is replaced or told of when it is written.
+    pub fn remove_blob(&self, digest: &Digest) {
+        drop(fs::remove_file(self.blob_path(digest)));
     }
 
     /// Writes a blob, unless it is there. It appears whole, and only if the bytes are those of the descriptor.
@@ -114,12 +125,18 @@ impl LockedLayout<'_> {
     ///
     /// # Errors
     /// A document can't be written, or the layout is broken.
-    pub fn set_tag(&self, tag: &str, manifest: &Manifest, config: &[u8]) -> Result<(), StoreError> {
+    pub fn set_tag(
+        &self,
+        tag: &str,
+        manifest: (&Descriptor, &[u8]),
+        config: (&Descriptor, &[u8]),
+    ) -> Result<(), StoreError> {
         let layout = self.layout;
         let mut index = OciLayout::open(&layout.directory)?.index().clone();
-        layout.put_blob(&manifest.config, config)?;
-        let mut descriptor = manifest.descriptor();
-        layout.put_blob(&descriptor, &manifest.to_json()[..])?;
+        for (descriptor, bytes) in [config, manifest] {
+            layout.put_blob(descriptor, bytes)?;
+        }
+        let mut descriptor = manifest.0.clone();
         descriptor.annotations.insert(ANNOTATION_REF_NAME.to_owned(), tag.to_owned());
         let is_named = |entry: &Descriptor| entry.annotations.get(ANNOTATION_REF_NAME).is_some_and(|name| name == tag);
         let before: Vec<Descriptor> = index.manifests.extract_if(.., |entry| is_named(entry)).collect();
@@ -158,7 +175,7 @@ impl LockedLayout<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Compression, LayoutSelector, MediaType};
+    use crate::{Compression, LayoutSelector, Manifest, MediaType};
 
     fn layer(bytes: &[u8]) -> Descriptor {
         Descriptor::of(MediaType::Layer(Family::Oci, Compression::Gzip), bytes)
@@ -177,7 +194,9 @@ mod tests {
             layout.put_blob(&layer(bytes), bytes).unwrap();
         }
         let put = |tag: &str, config: &[u8], layers: &[&[u8]]| {
-            layout.lock().unwrap().set_tag(tag, &manifest(config, layers), config).unwrap();
+            let manifest = manifest(config, layers);
+            let descriptors = ((&manifest.descriptor(), &manifest.to_json()[..]), (&manifest.config, config));
+            layout.lock().unwrap().set_tag(tag, descriptors.0, descriptors.1).unwrap();
         };
         put("a", b"first", &[b"one", b"two"]);
         put("b", b"other", &[b"one"]);

@@ -51,6 +51,11 @@ impl Scene {
         self.site.program_of(&self.binary, store, arguments).env("TMPDIR", self.site.path().join("scratch"))
     }
 
+    /// `cofferdam …` that looks after the store.
+    pub fn care(&self, arguments: &[&str]) -> Program {
+        Program::called(&self.binary, &self.site.store()).args(arguments)
+    }
+
     /// A build that must succeed; answers the digest. Nothing is left behind.
     #[track_caller]
     pub fn good(&self, arguments: &[&str]) -> String {
@@ -158,7 +163,7 @@ pub fn ends_well(built: &Finished, says: &[&str]) {
 /// What lies in the store's directory for temporary files, but for the locks that stay.
 pub fn temporary(store: &Path) -> Vec<String> {
     let names = names(&store.join("tmp")).into_iter();
-    names.filter(|name| !matches!(name.as_str(), "gate" | "index-json")).collect()
+    names.filter(|name| !matches!(name.as_str(), "gate" | "index-json" | "use")).collect()
 }
 
 /// The names in a directory; none if there is none.

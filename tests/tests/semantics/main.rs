@@ -3,6 +3,7 @@
 
 mod add;
 mod cache;
+mod cache_keys;
 mod configuration;
 mod copy;
 mod mounts;

@@ -2,6 +2,7 @@
 
 mod deprecated;
 mod switches;
+mod warmer;
 mod without_effect;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 pub use deprecated::warnings;
 pub use switches::go_bool;
 use switches::switches;
+pub use warmer::Warmer;
 use without_effect::WithoutEffect;
 
 use crate::{
@@ -207,10 +209,20 @@ pub struct KanikoCaches {
     #[arg(long = "cache-repo", value_name = "REPOSITORY")]
     pub cache_repository: Option<String>,
 
-    /// How long a result counts that no build has used
-    #[arg(long, value_name = "DURATION", default_value = "336h0m0s")]
+    /// How long a result counts that no build has used, and a base image that was fetched ahead
+    #[arg(long, value_name = "DURATION", default_value = CACHE_TTL)]
     pub cache_ttl: String,
+
+    /// Directory with base images that `warmer` has fetched, for `--cache`
+    #[arg(long, value_name = "DIR", default_value = CACHE_DIRECTORY)]
+    pub cache_dir: PathBuf,
 }
+
+/// How long Kaniko keeps what it cached.
+pub(super) const CACHE_TTL: &str = "336h0m0s";
+
+/// Where Kaniko's warmer puts base images.
+pub(super) const CACHE_DIRECTORY: &str = "/cache";
 
 switches! {
     /// What is on or off in the cache.

@@ -17,10 +17,6 @@ pub struct WithoutEffect {
         value_parser = ["full", "redo", "time"])]
     snapshot_mode: String,
 
-    /// Layers of base images are kept in the store
-    #[arg(long, hide = true, value_name = "DIR")]
-    cache_dir: Option<PathBuf>,
-
     /// There is no tool directory
     #[arg(long, env = "KANIKO_DIR", hide = true, value_name = "DIR")]
     kaniko_dir: Option<PathBuf>,

@@ -21,7 +21,7 @@ mod summary;
 mod terminal;
 mod text;
 mod tty;
-mod units;
+pub mod units;
 
 use std::{
     io,

@@ -1,10 +1,10 @@
 //! Layer caches elsewhere: `--cache-from` and `--cache-to`, and Kaniko's `--cache` and its kin.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use cofferdam_engine::{CacheLocation, CacheMode, Reference, RemoteCaches, split_fields};
+use cofferdam_engine::{BaseImageCache, CacheLocation, CacheMode, Reference, RemoteCaches, split_fields};
 
-use super::{Result, UsageError, form};
+use super::{Result, UsageError, duration, form};
 use crate::kaniko_door::KanikoCaches;
 
 /// Where Kaniko's flags say a repository or a directory, the cache is this tag of it.
@@ -120,6 +120,8 @@ pub fn from_kaniko(arguments: &KanikoCaches, destinations: &[String], no_push: b
     if !arguments.switches.cache {
         return Ok(RemoteCaches::default());
     }
+    let ttl = Some(duration("--cache-ttl", &arguments.cache_ttl)?);
+    let bases = Some(BaseImageCache { directory: arguments.cache_dir.clone(), ttl });
     let writes = !arguments.switches.no_push_cache;
     let repository = match (arguments.cache_repository.as_deref().filter(|text| !text.is_empty()), destinations) {
         (Some(repository), _) => repository.to_owned(),
@@ -131,7 +133,7 @@ pub fn from_kaniko(arguments: &KanikoCaches, destinations: &[String], no_push: b
             let first: Reference = first.parse().map_err(|_| form("--destination", first, "a reference"))?;
             format!("{}/cache", first.repository().familiar())
         }
-        (None, []) => return Ok(RemoteCaches::default()),
+        (None, []) => return Ok(RemoteCaches { bases, ..RemoteCaches::default() }),
     };
     let location = kaniko_location(&repository)
         .ok_or_else(|| form("--cache-repo", &repository, "a repository of a registry, or oci:DIR"))?;
@@ -139,7 +141,8 @@ pub fn from_kaniko(arguments: &KanikoCaches, destinations: &[String], no_push: b
         from: vec![location.clone()],
         to: if writes { vec![(location, CacheMode::Max)] } else { Vec::new() },
         inline: false,
-        ttl: Some(duration(&arguments.cache_ttl)?),
+        ttl,
+        bases,
     })
 }
 
@@ -154,28 +157,6 @@ fn kaniko_location(repository: &str) -> Option<CacheLocation> {
         (Some(_), None) => Some(CacheLocation::Registry(parsed)),
         _ => None,
     }
-}
-
-/// As Go's `time.ParseDuration` reads it, but for fractions: `336h0m0s`.
-fn duration(text: &str) -> Result<Duration> {
-    let wrong = || form("--cache-ttl", text, "a duration like 336h or 1h30m");
-    let mut seconds = 0_u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit_length =
-            rest[digits..].find(|character: char| character.is_ascii_digit()).unwrap_or(rest.len() - digits);
-        let unit = match &rest[digits..digits + unit_length] {
-            "h" => 3600,
-            "m" => 60,
-            "s" => 1,
-            _ => return Err(wrong()),
-        };
-        seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
-        rest = &rest[digits + unit_length..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
 }
 
 #[cfg(test)]
@@ -230,16 +211,6 @@ mod tests {
         assert_eq!(kaniko_location("reg.example/a:b"), Some(registry("reg.example/a:b")));
         for text in ["oci:", "", "A"] {
             assert_eq!(kaniko_location(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        for (text, seconds) in [("336h0m0s", 336 * 3600), ("1h30m", 5400), ("45s", 45), ("0s", 0)] {
-            assert_eq!(duration(text).ok(), Some(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "h", "5", "5d", "-1h", "99999999999999999999h"] {
-            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

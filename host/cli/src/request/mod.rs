@@ -5,6 +5,7 @@ mod caches;
 mod docker;
 mod kaniko;
 mod secrets;
+mod warmer;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -18,6 +19,7 @@ use crate::{
 pub use annotations::{annotations, level};
 pub use docker::{from_docker, registries_of_docker};
 pub use kaniko::{from_kaniko, registries};
+pub use warmer::from_warmer;
 
 /// Arguments that contradict each other, or that have no meaning. Exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +107,34 @@ fn layer_limit(bounds: &Bounds) -> Result<Option<u64>> {
     bounds.layer_limit.as_ref().map(size).transpose()
 }
 
+/// As Go's `time.ParseDuration` reads it, but for fractions, and with days: `336h0m0s`, `14d`.
+pub fn duration(flag: &'static str, text: &str) -> Result<Duration> {
+    seconds(text).map(Duration::from_secs).ok_or_else(|| form(flag, text, "a duration like 336h, 1h30m or 14d"))
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let mut seconds = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|character: char| !character.is_ascii_digit()).filter(|at| *at > 0)?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit_length =
+            rest[digits..].find(|character: char| character.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let unit = match &rest[digits..digits + unit_length] {
+            "d" => 24 * 3600,
+            "h" => 3600,
+            "m" => 60,
+            "s" => 1,
+            _ => return None,
+        };
+        seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more))?;
+        rest = &rest[digits + unit_length..];
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
 /// A number of bytes, or of KiB, MiB, GiB, TiB with the letter.
-fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let text = text.to_ascii_lowercase();
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
@@ -164,6 +192,17 @@ fn epoch(environment: &Environment, build_arguments: &[String]) -> Result<Timest
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_gos_and_have_days() {
+        for (text, expected) in [("336h0m0s", 336 * 3600), ("1h30m", 5400), ("45s", 45), ("0s", 0), ("14d", 14 * 86400)]
+        {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        for text in ["", "h", "5", "5w", "-1h", "99999999999999999999h"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

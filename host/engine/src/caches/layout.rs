@@ -86,7 +86,8 @@ impl CachePlace for LayoutPlace {
                 document.layers().into_iter().filter(|layer| !layout.has_blob(&layer.digest, layer.size)).collect();
             document.retain_layers(|layer| !missing.contains(layer));
             let (manifest, bytes) = manifest_of(&document);
-            locked.set_tag(&self.tag, &manifest, &bytes)
+            let json = manifest.to_json();
+            locked.set_tag(&self.tag, (&manifest.descriptor(), &json), (&manifest.config, &bytes))
         };
         write().map_err(|error: cofferdam_image::StoreError| chain(&error))
     }

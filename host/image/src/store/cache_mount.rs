@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Store;
+use super::{Store, usage::touch};
 use crate::StoreError;
 
 /// How a command has a cache.
@@ -75,6 +75,7 @@ impl Store {
             let lock = lock_file(&slot.join("lock")).map_err(failed)?;
             match rustix::fs::flock(&lock, operation) {
                 Ok(()) => {
+                    touch(&lock);
                     let mount = CacheMount { slot, _lock: lock };
                     self.fill_slot(&mount, fill)?;
                     return Ok(Some(mount));

@@ -1,6 +1,7 @@
 //! The list of built images in the store's `index.json`, and what references led to.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::Write,
     path::PathBuf,
@@ -24,6 +25,12 @@ pub struct StoredImage {
     pub name: Option<String>,
     /// Its manifest or index.
     pub descriptor: Descriptor,
+}
+
+impl StoredImage {
+    fn of_entry(mut descriptor: Descriptor) -> Self {
+        Self { name: descriptor.annotations.remove(ANNOTATION_REF_NAME), descriptor }
+    }
 }
 
 impl Store {
@@ -70,11 +77,7 @@ impl Store {
     /// The machine refused, or `index.json` is broken.
     pub fn images(&self) -> Result<Vec<StoredImage>, StoreError> {
         let index = self.read_image_list()?;
-        let image = |mut descriptor: Descriptor| StoredImage {
-            name: descriptor.annotations.remove(ANNOTATION_REF_NAME),
-            descriptor,
-        };
-        Ok(index.manifests.into_iter().map(image).collect())
+        Ok(index.manifests.into_iter().map(StoredImage::of_entry).collect())
     }
 
     /// The image of this name, or with this digest.
@@ -88,6 +91,50 @@ impl Store {
             .into_iter()
             .rfind(|image| image.name.as_deref() == Some(name_or_digest) || digest == Some(image.descriptor.digest));
         Ok(found.map(|image| image.descriptor))
+    }
+
+    /// The blobs of an image, its manifest included; none if one of them is missing. Nothing is verified but the documents, and
+    /// nothing counts as used.
+    pub fn blobs_of_image(&self, image: &Descriptor) -> Option<BTreeSet<Digest>> {
+        let mut blobs = BTreeSet::new();
+        let mut waiting = vec![image.clone()];
+        while let Some(entry) = waiting.pop() {
+            if !blobs.insert(entry.digest) {
+                continue;
+            }
+            let bytes = read_small(&self.blob_path(&entry.digest), json::DOCUMENT_LIMIT_BYTES).ok()??;
+            if Digest::of(&bytes) != entry.digest {
+                return None;
+            }
+            match Document::parse(&bytes, Some(&entry.media_type)).ok()? {
+                Document::Index(index) => waiting.extend(index.manifests),
+                Document::Manifest(manifest) => {
+                    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                        let there = fs::symlink_metadata(self.blob_path(&blob.digest)).ok()?;
+                        if !there.is_file() || there.len() != blob.size {
+                            return None;
+                        }
+                        blobs.insert(blob.digest);
+                    }
+                }
+            }
+        }
+        Some(blobs)
+    }
+
+    /// Takes images from the list that are not whole any more, and answers which.
+    ///
+    /// # Errors
+    /// The machine refused, or `index.json` is broken.
+    pub fn forget_incomplete_images(&self) -> Result<Vec<StoredImage>, StoreError> {
+        let _lock = self.lock_image_list()?;
+        let mut index = self.read_image_list()?;
+        let incomplete: Vec<Descriptor> =
+            index.manifests.extract_if(.., |entry| self.blobs_of_image(entry).is_none()).collect();
+        if !incomplete.is_empty() {
+            self.replace_file(&self.root.join("index.json"), true, |file| file.write_all(&index.to_json()))?;
+        }
+        Ok(incomplete.into_iter().map(StoredImage::of_entry).collect())
     }
 
     /// Remembers what a reference led to, so that a later build can do without asking if it may.

@@ -7,12 +7,13 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufReader, BufWriter, Read, Write},
+    path::PathBuf,
 };
 
 use cofferdam_digest::{Digest, HashingReader, HashingWriter};
 use cofferdam_rootfs::{IndexEntries, LayerIndex, RootPath};
 
-use super::{Store, open_regular};
+use super::Store;
 use crate::StoreError;
 
 const MAGIC: &[u8] = b"cofferdam layer index 2\n";
@@ -23,12 +24,17 @@ const CHECKSUM_BYTES: u64 = 32;
 const LIMIT_BYTES: u64 = 256 << 20;
 
 impl Store {
+    /// Where the index of a layer is, or would be.
+    pub fn layer_index_path(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("indexes").join(diff_id.hex())
+    }
+
     /// Stores the index of a layer.
     ///
     /// # Errors
     /// The machine refused.
     pub fn put_layer_index(&self, diff_id: &Digest, index: &LayerIndex) -> Result<(), StoreError> {
-        let path = self.root.join("indexes").join(diff_id.hex());
+        let path = self.layer_index_path(diff_id);
         self.replace_file(&path, false, |file| {
             let mut out = BufWriter::new(file);
             encode(index, &mut out)?;
@@ -41,8 +47,8 @@ impl Store {
     /// # Errors
     /// The machine refused.
     pub fn layer_index(&self, diff_id: &Digest) -> Result<Option<LayerIndex>, StoreError> {
-        let path = self.root.join("indexes").join(diff_id.hex());
-        let Some(file) = open_regular(&path)? else { return Ok(None) };
+        let path = self.layer_index_path(diff_id);
+        let Some(file) = self.open_own_file(&path)? else { return Ok(None) };
         let size_bytes = file.metadata().map_err(StoreError::io("read", &path))?.len();
         if size_bytes > LIMIT_BYTES {
             return Ok(None);

@@ -10,10 +10,14 @@
 //! | `cache/` | records of the layer cache (`cofferdam-cache`) | a checksum in the file |
 //! | `images/HEX` | what a reference led to when it was last looked up | read with bounds |
 //! | `cache-mounts/FORM/HEX/N/` | what commands keep in their cache mounts | the commands alone |
+//! | `compiled-plugins/` | the machine code of plugins (`cofferdam-plugin-host`) | the plugin host |
 //! | `tmp/` | one directory for each living builder | nobody |
 //!
 //! **Sharing.** Everything is written beside its place and renamed into it, so a reader sees all or nothing. Two builders
 //! that make the same thing at once both succeed; the first one's stays. Only unpacking takes a lock, to save work.
+//!
+//! **Making room.** Everything can go at any time, but for what a living builder has seen ([`Store::neighbours`]); a build that misses
+//! it makes or fetches it again. [`Store::items`] lists what there is, [`Store::remove_item`] removes.
 //!
 //! **After a crash.** A killed builder leaves nothing but its directory in `tmp/`, which the next builder removes. When
 //! the *machine* stops, a file that was just written may be short, empty, or full of zeros. Only `index.json` is synced: for a
@@ -26,11 +30,13 @@ mod blob;
 mod block_index;
 mod cache_mount;
 mod images;
+mod items;
 mod layer_blob;
 mod layer_index;
 mod location;
 mod session;
 mod unpacked;
+mod usage;
 
 use std::{
     fs::{self, File, Permissions},
@@ -54,10 +60,12 @@ pub use blob::{BlobInfo, BlobWriter, RawBlobWriter};
 pub use block_index::StoredBlocks;
 pub use cache_mount::{CacheMount, CacheSharing};
 pub use images::StoredImage;
+pub use items::{Item, ItemKind};
 pub use layer_blob::LayerBlob;
 pub use location::StoreLocation;
 pub use session::TempDir;
 pub use unpacked::{UnpackGuard, Unpacking};
+pub use usage::Neighbours;
 
 pub(crate) use session::sync_directory;
 
@@ -74,6 +82,8 @@ pub struct Store {
     session: Arc<Session>,
     /// What was damaged and begun anew: told once.
     repaired: Arc<Mutex<Vec<PathBuf>>>,
+    /// Whether what is looked at counts as used.
+    is_user: bool,
 }
 
 impl Store {
@@ -121,13 +131,19 @@ impl Store {
             }
         }
         let session = Session::begin(&root.join("tmp"), |session| forget_unpacked_of_another_boot(&root, session))?;
-        let store = Self { root: root.into(), session: Arc::new(session), repaired: Arc::default() };
+        let store = Self { root: root.into(), session: Arc::new(session), repaired: Arc::default(), is_user: true };
         let layout = store.root.join("oci-layout");
         if read_small(&layout, json::DOCUMENT_LIMIT_BYTES)?.as_deref() != Some(OCI_LAYOUT) {
             store.write_atomically(&layout, OCI_LAYOUT)?;
         }
         store.ensure_image_list()?;
         Ok(store)
+    }
+
+    /// For whoever looks at everything and builds nothing: what it sees does not count as used, and may go at any time.
+    #[must_use]
+    pub fn as_inspector(self) -> Self {
+        Self { is_user: false, ..self }
     }
 
     /// Lists of the store that were damaged and began anew since the last call, for a warning.
@@ -156,10 +172,13 @@ impl Store {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Whether a blob is there, with this size in bytes if it is known.
+    /// Whether a blob is there, with this size in bytes if it is known. It stays for as long as this builder is at work.
     pub fn has_blob(&self, digest: &Digest, size: Option<u64>) -> bool {
-        fs::symlink_metadata(self.blob_path(digest))
-            .is_ok_and(|file| file.is_file() && size.is_none_or(|size| file.len() == size))
+        let path = self.blob_path(digest);
+        fs::symlink_metadata(&path).is_ok_and(|file| {
+            let is_it = file.is_file() && size.is_none_or(|size| file.len() == size);
+            is_it && self.mark_used(&path, file.modified().ok())
+        })
     }
 
     /// Opens a file beneath the store's directory; `None` if there is none, or something that is no regular file.
@@ -167,7 +186,11 @@ impl Store {
     /// # Errors
     /// The machine refused.
     pub fn open_own_file(&self, path: &Path) -> Result<Option<File>, StoreError> {
-        open_regular(path)
+        let file = open_regular(path)?;
+        if let Some(file) = &file {
+            self.mark_used(path, file.metadata().and_then(|file| file.modified()).ok());
+        }
+        Ok(file)
     }
 
     /// Opens a blob; nothing is verified.
@@ -176,7 +199,7 @@ impl Store {
     /// [`StoreError::Missing`], or the machine refused.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
         let missing = || StoreError::Missing { digest: *digest, store: self.root.to_path_buf() };
-        open_regular(&self.blob_path(digest))?.ok_or_else(missing)
+        self.open_own_file(&self.blob_path(digest))?.ok_or_else(missing)
     }
 
     /// Opens a blob for a reader that ends with an error (`InvalidData`) unless the bytes are those of the descriptor.

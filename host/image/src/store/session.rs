@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
@@ -29,6 +29,8 @@ pub(super) struct Session {
     directory: PathBuf,
     lock_path: PathBuf,
     counter: AtomicU64,
+    /// When it began, by the clock of the file system.
+    pub(super) begun: SystemTime,
     /// Nothing is made in the directory any more.
     closed: AtomicBool,
     _lock: File,
@@ -43,9 +45,7 @@ impl Session {
     /// is called, and none begins before it ends.
     pub(super) fn begin(tmp: &Path, alone: impl FnOnce(&Self) -> Result<(), StoreError>) -> Result<Self, StoreError> {
         // Held while locks are made and looked at, so that nobody takes a lock that its owner is about to take.
-        let gate_path = tmp.join("gate");
-        let gate = lock_file(&gate_path)?;
-        gate.lock().map_err(StoreError::io("lock", &gate_path))?;
+        let gate = lock_gate(tmp)?;
         let (abandoned, are_all) = abandoned(tmp)?;
         let session = Self::create(tmp)?;
         if are_all {
@@ -87,14 +87,26 @@ impl Session {
                 }
                 Ok(()) => {}
             }
+            let begun = lock.metadata().and_then(|lock| lock.modified()).map_err(StoreError::io("open", &lock_path))?;
             return Ok(Self {
                 directory,
                 lock_path,
                 counter: AtomicU64::new(0),
+                begun,
                 closed: AtomicBool::new(false),
                 _lock: lock,
             });
         }
+    }
+
+    /// Nobody begins until this is dropped.
+    pub(super) fn lock_gate(&self) -> Result<File, StoreError> {
+        self.directory.parent().map_or_else(|| lock_gate(&self.directory), lock_gate)
+    }
+
+    /// Whether a lock file is this session's.
+    pub(super) fn is_own(&self, lock_path: &Path) -> bool {
+        self.lock_path == lock_path
     }
 
     /// A name in the directory that nobody else uses.
@@ -186,6 +198,14 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", path))
 }
 
+/// Held while locks of sessions are made and looked at.
+fn lock_gate(tmp: &Path) -> Result<File, StoreError> {
+    let path = tmp.join("gate");
+    let gate = lock_file(&path)?;
+    gate.lock().map_err(StoreError::io("lock", &path))?;
+    Ok(gate)
+}
+
 /// Opens a file to lock it, and makes it if there is none. What stands there instead and can't be locked, or would be
 /// waited for, is none of the store's and gives way.
 pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
@@ -202,7 +222,7 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
 }
 
 /// How lock files are opened: a pipe would be waited for, a link leads away.
-const LOCK: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const LOCK: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A session whose owner is gone: directory, lock file, and the lock, now ours.
 type Abandoned = (PathBuf, PathBuf, File);

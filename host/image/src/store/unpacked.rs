@@ -11,8 +11,11 @@ use std::{
 use cofferdam_digest::Digest;
 
 use super::{
-    Store, TempDir, read_small,
+    Store, TempDir,
+    items::digest_of,
+    read_small,
     session::{Session, lock_file, move_directory},
+    usage::touch,
 };
 use crate::StoreError;
 
@@ -23,6 +26,12 @@ pub enum Unpacking {
     /// It is this caller's to do.
     Started(UnpackGuard),
 }
+
+/// How the name of a file ends that says which layer a directory has.
+pub(super) const NOTE: &str = "layer";
+
+/// It has a digest.
+const NOTE_LIMIT_BYTES: u64 = 100;
 
 /// How long a builder waits for another one that unpacks the same layer. That one may be stopped, or wait for a registry
 /// that does not answer: then both do the work, and the first one's result is used.
@@ -78,6 +87,25 @@ impl Store {
         Ok(place)
     }
 
+    /// Notes which layer is unpacked under a key that is not its DiffID.
+    ///
+    /// # Errors
+    /// `form` is not a name, or the machine refused.
+    pub fn note_unpacked_layer(&self, form: &str, key: &Digest, diff_id: &Digest) -> Result<(), StoreError> {
+        let note = self.unpacked_place(form, key)?.with_extension(NOTE);
+        self.write_atomically(&note, diff_id.to_string().as_bytes())
+    }
+
+    /// The DiffID of what is unpacked in a directory.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn unpacked_layer(&self, directory: &Path) -> Result<Option<Digest>, StoreError> {
+        let note = read_small(&directory.with_extension(NOTE), NOTE_LIMIT_BYTES)?;
+        let noted = note.and_then(|note| String::from_utf8(note).ok()?.parse().ok());
+        Ok(noted.or_else(|| digest_of(directory)))
+    }
+
     fn unpacked_place(&self, form: &str, diff_id: &Digest) -> Result<PathBuf, StoreError> {
         if form.is_empty() || !form.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
             return Err(StoreError::Form(form.to_owned()));
@@ -102,7 +130,10 @@ impl Store {
         let mut told = false;
         loop {
             match lock.try_lock() {
-                Ok(()) => return Ok((place, Some(lock))),
+                Ok(()) => {
+                    touch(&lock);
+                    return Ok((place, Some(lock)));
+                }
                 Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
                     if !told && begun.elapsed() >= WORTH_TELLING {
                         waits();
@@ -110,7 +141,10 @@ impl Store {
                     }
                     thread::sleep(LOOK_AGAIN);
                 }
-                Err(TryLockError::WouldBlock) => return Ok((place, None)),
+                Err(TryLockError::WouldBlock) => {
+                    touch(&lock);
+                    return Ok((place, None));
+                }
                 Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &lock_path)(error)),
             }
         }
