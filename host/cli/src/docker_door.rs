@@ -19,7 +19,8 @@ use crate::tag_policies::TagPolicyArguments;
 )]
 pub struct BuildArguments {
     /// The build context: a directory, a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`, or a tar archive
-    /// (a file, a URL, `-` for standard input), of which a lone Dockerfile may take the place
+    /// (a file, a URL, `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, a blob of Azure's, `-` for standard input), of which a lone Dockerfile
+    /// may take the place
     #[arg(value_name = "CONTEXT")]
     pub context: String,
 

@@ -54,7 +54,7 @@ mod write_out;
 
 pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{Built, build};
-pub use cofferdam_context::{Basic, GitOptions};
+pub use cofferdam_context::{Basic, CloudAccess, GitOptions};
 pub use cofferdam_digest::Digest;
 pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place, split_fields};
 pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};

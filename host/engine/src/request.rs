@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use cofferdam_context::{Basic, GitOptions};
+use cofferdam_context::{Basic, CloudAccess, GitOptions};
 use cofferdam_layer::Compression;
 use cofferdam_plan::{Platform, step::KeyValue};
 use cofferdam_plugin_host::Allowance;
@@ -133,6 +133,8 @@ pub struct SourceAccess {
     pub ssh_auth_socket: Option<PathBuf>,
     /// The files that have the keys of SSH servers.
     pub known_hosts: Vec<PathBuf>,
+    /// Who may ask the stores of clouds for the context and named contexts.
+    pub cloud: CloudAccess,
     /// `--context-sub-path`: the directory of a fetched context that is the context.
     pub context_directory: Option<String>,
 }

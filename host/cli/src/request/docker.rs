@@ -107,6 +107,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             credential: environment.git_credential(),
             ssh_auth_socket: environment.ssh_auth_socket(),
             known_hosts: environment.known_hosts(),
+            cloud: environment.cloud_access(),
             ..SourceAccess::default()
         },
         registries: RegistryAccess {

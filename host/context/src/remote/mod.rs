@@ -13,8 +13,14 @@ use std::{
 };
 
 use self::http::Clients;
-pub(crate) use self::http::{Answer, Remedies, Request, refusal};
-use crate::ssh::{SshAccess, SshAgent};
+pub(crate) use self::{
+    download::RESUMES,
+    http::{ATTEMPTS, Answer, Remedies, Request, explain, host_and_port, innermost, is_link_local, refusal},
+};
+use crate::{
+    CloudAccess,
+    ssh::{SshAccess, SshAgent},
+};
 pub use download::{Download, Requested, Validators, download};
 pub use error::FetchError;
 
@@ -69,6 +75,8 @@ pub struct RemoteOptions {
     pub skip_tls_verify: bool,
     /// How servers are reached over SSH.
     pub ssh: SshAccess,
+    /// Who may ask the stores of clouds for objects.
+    pub cloud: CloudAccess,
     /// Bounds.
     pub limits: FetchLimits,
 }
@@ -100,6 +108,10 @@ impl Remote {
 
     pub(crate) fn ssh(&self) -> &SshAccess {
         &self.ssh
+    }
+
+    pub(crate) fn cloud(&self) -> &CloudAccess {
+        &self.inner.options.cloud
     }
 
     pub(crate) fn limits(&self) -> FetchLimits {

@@ -1,0 +1,77 @@
+//! Google Cloud Storage: who may ask there.
+
+use std::sync::Arc;
+
+use object_store::gcp::GoogleCloudStorageBuilder;
+use url::Url;
+
+use super::{
+    Credentials, Learned, Opened,
+    access::text_of,
+    connector::{Connector, once},
+};
+use crate::FetchError;
+
+const ENDPOINT: &str = "https://storage.googleapis.com";
+
+/// The bucket's store. STORAGE_EMULATOR_HOST is another server, which asks nobody who they are.
+pub(super) fn store(bucket: &str, connector: &Connector, learned: &Learned) -> Result<Opened, FetchError> {
+    let access = connector.access();
+    let emulator = access.value("STORAGE_EMULATOR_HOST");
+    let text = match emulator {
+        Some(text) if text.contains("://") => text.to_owned(),
+        Some(host) => format!("http://{host}"),
+        None => ENDPOINT.to_owned(),
+    };
+    let problem = "is not the address of a server (STORAGE_EMULATOR_HOST); write http://HOST:PORT";
+    let wrong = || FetchError::Invalid { text: text.clone(), problem: problem.to_owned() };
+    let endpoint = Url::parse(&text).map_err(|_| wrong())?;
+    if !matches!(endpoint.scheme(), "http" | "https") {
+        return Err(wrong());
+    }
+    connector.store_is(&endpoint);
+    let builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(bucket)
+        .with_base_url(endpoint.as_str().trim_end_matches('/'))
+        .with_retry(once())
+        .with_http_connector(connector.clone());
+    let (builder, credentials) = match (emulator, file(connector)?) {
+        (Some(_), _) => (builder.with_skip_signature(true), Credentials::None),
+        (None, Some(path)) => {
+            let given = Credentials::Given("GOOGLE_APPLICATION_CREDENTIALS");
+            (builder.with_application_credentials(path), given)
+        }
+        (None, None) if learned.no_machine => (builder.with_skip_signature(true), Credentials::None),
+        (None, None) => (builder, Credentials::Machine),
+    };
+    // Its words could quote the key.
+    let store = builder.build().map_err(|_| no_credentials("the file of GOOGLE_APPLICATION_CREDENTIALS is damaged"))?;
+    Ok(Opened { store: Arc::new(store), credentials, region: None })
+}
+
+/// The file of application default credentials, if there is one, and of a kind that is read.
+fn file(connector: &Connector) -> Result<Option<String>, FetchError> {
+    let access = connector.access();
+    let Some(path) = &access.google_file else { return Ok(None) };
+    let shown = path.display();
+    match text_of(path)? {
+        None if access.value("GOOGLE_APPLICATION_CREDENTIALS").is_some() => {
+            Err(no_credentials(&format!("there is no file `{shown}` (GOOGLE_APPLICATION_CREDENTIALS)")))
+        }
+        None => Ok(None),
+        Some(text) if ["\"service_account\"", "\"authorized_user\""].iter().any(|kind| text.contains(kind)) => {
+            Ok(Some(path.to_string_lossy().into_owned()))
+        }
+        Some(_) => Err(no_credentials(&format!(
+            "`{shown}` is neither the key of a service account nor the token of a user, and no other kind of credentials is read for contexts"
+        ))),
+    }
+}
+
+fn no_credentials(reason: &str) -> FetchError {
+    FetchError::CloudCredentials { reason: reason.to_owned(), remedy: REMEDY }
+}
+
+/// What gives credentials.
+pub(super) const REMEDY: &str =
+    "name a service account's key in GOOGLE_APPLICATION_CREDENTIALS, or give the machine or pod a service account";
