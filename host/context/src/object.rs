@@ -12,13 +12,13 @@ mod session;
 
 use std::sync::Arc;
 
-use object_store::{ObjectStore, path::Path};
+use object_store::{ObjectStore, multipart::MultipartStore, path::Path};
 use url::Url;
 
 pub use access::CloudAccess;
 pub(crate) use reader::ObjectReader;
 
-use self::{connector::Connector, session::Session};
+use self::session::Session;
 use crate::{FetchError, Remote, git::decoded};
 
 /// What Kaniko takes where nothing but a bucket is named.
@@ -44,8 +44,11 @@ pub(crate) enum Place {
 }
 
 /// A store, ready to be asked.
+#[derive(Clone)]
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// The same store, for objects that are sent in parts.
+    pub(crate) parts: Arc<dyn MultipartStore>,
     pub(crate) credentials: Credentials,
     /// What requests are signed for, in S3.
     pub(crate) region: Option<String>,
@@ -124,11 +127,11 @@ impl ObjectSource {
 
 impl Place {
     /// The store that it is in, with whoever's credentials there are. Nothing is asked yet.
-    pub(crate) fn store(&self, connector: &Connector, learned: &Learned) -> Result<Opened, FetchError> {
+    pub(crate) fn store(&self, remote: &Remote, learned: &Learned) -> Result<Opened, FetchError> {
         match self {
-            Self::S3 { bucket } => s3::store(bucket, connector, learned),
-            Self::Google { bucket } => google::store(bucket, connector, learned),
-            Self::Azure { account, domain, container } => azure::store(account, domain, container, connector, learned),
+            Self::S3 { bucket } => s3::store(bucket, remote, learned),
+            Self::Google { bucket } => google::store(bucket, remote, learned),
+            Self::Azure { account, domain, container } => azure::store(account, domain, container, remote, learned),
         }
     }
 }

@@ -9,27 +9,26 @@ use super::{
     Credentials, Learned, Opened,
     connector::{Connector, once},
 };
-use crate::{FetchError, remote::innermost};
+use crate::{FetchError, Remote, remote::innermost};
 
 /// The container's store.
 pub(super) fn store(
     account: &str,
     domain: &str,
     container: &str,
-    connector: &Connector,
+    remote: &Remote,
     learned: &Learned,
 ) -> Result<Opened, FetchError> {
-    let access = connector.access();
+    let access = remote.cloud();
     let text = format!("https://{account}.{domain}");
     let endpoint = Url::parse(&text);
     let endpoint = endpoint.map_err(|_| FetchError::Invalid { text: text.clone(), problem: "is no URL".to_owned() })?;
-    connector.store_is(&endpoint);
     let builder = MicrosoftAzureBuilder::new()
         .with_account(account)
         .with_container_name(container)
         .with_endpoint(text)
         .with_retry(once())
-        .with_http_connector(connector.clone());
+        .with_http_connector(Connector::new(remote, &endpoint));
     let client = access.value("AZURE_CLIENT_ID");
     let principal = client.zip(access.value("AZURE_TENANT_ID"));
     let authority = access.value("AZURE_AUTHORITY_HOST").unwrap_or_else(|| authority(domain));
@@ -59,7 +58,8 @@ pub(super) fn store(
         reason: format!("those of the environment can't be read: {}", innermost(&error)),
         remedy: REMEDY,
     })?;
-    Ok(Opened { store: Arc::new(store), credentials, region: None })
+    let store = Arc::new(store);
+    Ok(Opened { parts: store.clone(), store, credentials, region: None })
 }
 
 /// Where a cloud knows its users.

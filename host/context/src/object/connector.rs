@@ -1,17 +1,13 @@
 //! The HTTP client of object stores: the one of all sources, with their proxies, certificates and guards, and a witness of what
 //! was answered.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{cell::RefCell, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use object_store::{
-    ClientOptions, RetryConfig,
+    ClientOptions, Result, RetryConfig,
     client::{
         HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     },
@@ -31,18 +27,31 @@ const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 /// How long a source of credentials in this machine may take.
 const METADATA_PATIENCE: Duration = Duration::from_secs(5);
 
+tokio::task_local! {
+    /// What went wrong last in the request that this task waits for.
+    static SEEN: RefCell<Option<Seen>>;
+}
+
+/// What a request answers; and if it fails, what was seen of that.
+pub(super) async fn witnessed<T>(request: impl Future<Output = Result<T>>) -> (Result<T>, Option<Seen>) {
+    SEEN.scope(RefCell::default(), async {
+        let result = request.await;
+        (result, SEEN.with(RefCell::take))
+    })
+    .await
+}
+
+/// Keeps what went wrong, for whoever waits for the request; bodies are read without.
+fn note(seen: Option<Seen>) {
+    let _ = SEEN.try_with(|kept| kept.replace(seen));
+}
+
 /// The way to one store and to whoever gives credentials for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     remote: Remote,
-    shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// `HOST` or `HOST:PORT` of the store.
-    store: Option<String>,
-    seen: Option<Seen>,
+    /// `HOST` or `HOST:PORT` of the store; all others give credentials.
+    store: String,
 }
 
 /// What went wrong last.
@@ -72,37 +81,26 @@ pub(crate) struct Refused {
 }
 
 impl Connector {
-    pub(crate) fn new(remote: &Remote) -> Self {
-        Self { remote: remote.clone(), shared: Arc::default() }
+    pub(crate) fn new(remote: &Remote, endpoint: &Url) -> Self {
+        Self { remote: remote.clone(), store: host_and_port(endpoint) }
     }
 
-    pub(crate) fn access(&self) -> &CloudAccess {
-        self.remote.cloud()
-    }
-
-    /// Says which host is the store; all others give credentials.
-    pub(crate) fn store_is(&self, endpoint: &Url) {
-        self.lock().store = Some(host_and_port(endpoint));
-    }
-
-    /// What went wrong last, once.
-    pub(crate) fn seen(&self) -> Option<Seen> {
-        self.lock().seen.take()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps what went wrong, and tells the library as much as it needs.
-    fn failed(&self, at_store: bool, error: FetchError) -> HttpError {
-        let told = HttpError::new(HttpErrorKind::Unknown, Told(error.to_string()));
-        self.lock().seen = Some(Seen { at_store, what: What::Failed(error) });
-        told
-    }
-
-    async fn exchange(&self, request: HttpRequest, at_store: bool, url: Url) -> Result<HttpResponse, HttpError> {
-        let failed = |error| self.failed(at_store, error);
+    async fn exchange(
+        &self,
+        request: HttpRequest,
+        at_store: bool,
+        url: Url,
+    ) -> std::result::Result<HttpResponse, HttpError> {
+        let failed = |error: FetchError| {
+            let kind = match &error {
+                FetchError::Connect { .. } => HttpErrorKind::Connect,
+                FetchError::Broken { .. } => HttpErrorKind::Interrupted,
+                _ => HttpErrorKind::Unknown,
+            };
+            let told = HttpError::new(kind, Told(error.to_string()));
+            note(Some(Seen { at_store, what: What::Failed(error) }));
+            told
+        };
         let client = self.client(&url, at_store).map_err(failed)?;
         let shown = redacted(without_query(&url).as_str());
         let (parts, body) = request.into_parts();
@@ -119,14 +117,14 @@ impl Connector {
         if at_store {
             // Without it, Google's store unpacks what was stored compressed, and says no length. No signature covers it.
             builder = builder.header(header::ACCEPT_ENCODING, "gzip");
-        } else if is_of_this_machine(&url, self.access()) {
+        } else if is_of_this_machine(&url, self.remote.cloud()) {
             builder = builder.timeout(METADATA_PATIENCE);
         }
         let sent = builder.send().await;
         let response = sent.map_err(|error| failed(explain(&error, host_and_port(&url), &shown)))?;
         let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         if parts.status.is_success() {
-            self.lock().seen = None;
+            note(None);
             complete(&mut parts.headers);
             let broken = |error: reqwest::Error| HttpError::new(HttpErrorKind::Interrupted, Told(innermost(&error)));
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body.map_err(broken))));
@@ -135,14 +133,14 @@ impl Connector {
         let bytes = read.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let refused = Refused { url: shown, status: parts.status, headers: parts.headers.clone(), body: text };
-        self.lock().seen = Some(Seen { at_store, what: What::Answer(refused) });
+        note(Some(Seen { at_store, what: What::Answer(refused) }));
         // The length that was announced may be more than was read.
         parts.headers.remove(header::CONTENT_LENGTH);
         Ok(HttpResponse::from_parts(parts, bytes.into()))
     }
 
     /// The store is a source like any other. Credentials come over TLS, or from this machine or its cloud's address for that.
-    fn client(&self, url: &Url, at_store: bool) -> Result<reqwest::Client, FetchError> {
+    fn client(&self, url: &Url, at_store: bool) -> std::result::Result<reqwest::Client, FetchError> {
         let host = host_and_port(url);
         match (at_store, url.scheme()) {
             (true, _) => {
@@ -151,7 +149,7 @@ impl Connector {
                 self.remote.client(url, false)
             }
             (false, "https") => self.remote.client(url, false),
-            (false, _) if is_of_this_machine(url, self.access()) => self.remote.metadata_client(url),
+            (false, _) if is_of_this_machine(url, self.remote.cloud()) => self.remote.metadata_client(url),
             (false, _) => {
                 let problem = "is not asked for credentials: use https://".to_owned();
                 Err(FetchError::Invalid { text: redacted(without_query(url).as_str()), problem })
@@ -161,19 +159,18 @@ impl Connector {
 }
 
 impl HttpConnector for Connector {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+    fn connect(&self, _: &ClientOptions) -> Result<HttpClient> {
         Ok(HttpClient::new(self.clone()))
     }
 }
 
 #[async_trait]
 impl HttpService for Connector {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, request: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
         let url = Url::parse(&request.uri().to_string());
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         // A store may be its own token service.
-        let is_its_host = self.lock().store.as_deref() == Some(host_and_port(&url).as_str());
-        let at_store = is_its_host && !is_for_token(request.method(), &url);
+        let at_store = self.store == host_and_port(&url) && !is_for_token(request.method(), &url);
         self.exchange(request, at_store, url).await
     }
 }

@@ -6,17 +6,17 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use url::Url;
 
 use super::{
-    Credentials, Learned, Opened,
+    CloudAccess, Credentials, Learned, Opened,
     access::text_of,
     connector::{Connector, once},
 };
-use crate::FetchError;
+use crate::{FetchError, Remote};
 
 const ENDPOINT: &str = "https://storage.googleapis.com";
 
 /// The bucket's store. STORAGE_EMULATOR_HOST is another server, which asks nobody who they are.
-pub(super) fn store(bucket: &str, connector: &Connector, learned: &Learned) -> Result<Opened, FetchError> {
-    let access = connector.access();
+pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<Opened, FetchError> {
+    let access = remote.cloud();
     let emulator = access.value("STORAGE_EMULATOR_HOST");
     let text = match emulator {
         Some(text) if text.contains("://") => text.to_owned(),
@@ -29,13 +29,12 @@ pub(super) fn store(bucket: &str, connector: &Connector, learned: &Learned) -> R
     if !matches!(endpoint.scheme(), "http" | "https") {
         return Err(wrong());
     }
-    connector.store_is(&endpoint);
     let builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
         .with_base_url(endpoint.as_str().trim_end_matches('/'))
         .with_retry(once())
-        .with_http_connector(connector.clone());
-    let (builder, credentials) = match (emulator, file(connector)?) {
+        .with_http_connector(Connector::new(remote, &endpoint));
+    let (builder, credentials) = match (emulator, file(access)?) {
         (Some(_), _) => (builder.with_skip_signature(true), Credentials::None),
         (None, Some(path)) => {
             let given = Credentials::Given("GOOGLE_APPLICATION_CREDENTIALS");
@@ -46,12 +45,12 @@ pub(super) fn store(bucket: &str, connector: &Connector, learned: &Learned) -> R
     };
     // Its words could quote the key.
     let store = builder.build().map_err(|_| no_credentials("the file of GOOGLE_APPLICATION_CREDENTIALS is damaged"))?;
-    Ok(Opened { store: Arc::new(store), credentials, region: None })
+    let store = Arc::new(store);
+    Ok(Opened { parts: store.clone(), store, credentials, region: None })
 }
 
 /// The file of application default credentials, if there is one, and of a kind that is read.
-fn file(connector: &Connector) -> Result<Option<String>, FetchError> {
-    let access = connector.access();
+fn file(access: &CloudAccess) -> Result<Option<String>, FetchError> {
     let Some(path) = &access.google_file else { return Ok(None) };
     let shown = path.display();
     match text_of(path)? {

@@ -30,10 +30,10 @@ pub(crate) struct ObjectReader {
 
 impl ObjectReader {
     /// Asks for an object from its beginning.
-    pub(super) fn open(mut session: Session, key: Path, shown: String) -> Result<Self, FetchError> {
-        let result = session.ask(&shown, |store| {
+    pub(super) fn open(session: Session, key: Path, shown: String) -> Result<Self, FetchError> {
+        let result = session.ask(&shown, |opened| {
             let key = key.clone();
-            async move { store.get_opts(&key, GetOptions::default()).await }
+            async move { opened.store.get_opts(&key, GetOptions::default()).await }
         })?;
         let (size, etag) = (result.meta.size, result.meta.e_tag.clone().filter(|tag| tag != NO_ETAG));
         let limit = session.remote().limits().download_bytes;
@@ -69,9 +69,9 @@ impl ObjectReader {
         self.resumed += 1;
         let (range, if_match) = (Some(GetRange::Offset(self.received)), Some(etag.clone()));
         let options = GetOptions { range, if_match, ..GetOptions::default() };
-        let result = self.session.ask(&self.shown, |store| {
+        let result = self.session.ask(&self.shown, |opened| {
             let (key, options) = (self.key.clone(), options.clone());
-            async move { store.get_opts(&key, options).await }
+            async move { opened.store.get_opts(&key, options).await }
         })?;
         if result.meta.e_tag.as_ref() != Some(&etag) || result.meta.size != self.size {
             return Err(broken("it changed meanwhile".to_owned()));

@@ -10,14 +10,14 @@ use super::{
     connector::{Connector, once},
     profile::{Keys, Profile},
 };
-use crate::{FetchError, remote::innermost};
+use crate::{FetchError, Remote, remote::innermost};
 
 /// Where a bucket is looked for first, if nothing says a region. S3 tells where it is.
 const FIRST_REGION: &str = "us-east-1";
 
 /// The bucket's store.
-pub(super) fn store(bucket: &str, connector: &Connector, learned: &Learned) -> Result<Opened, FetchError> {
-    let access = connector.access();
+pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<Opened, FetchError> {
+    let access = remote.cloud();
     let profile = Profile::read(access.value("AWS_PROFILE").unwrap_or("default"), access)?;
     let said = access.first(&["AWS_REGION", "AWS_DEFAULT_REGION"]).map(str::to_owned).or(profile.region.clone());
     let region = learned.region.clone().or(said).unwrap_or_else(|| FIRST_REGION.to_owned());
@@ -25,17 +25,17 @@ pub(super) fn store(bucket: &str, connector: &Connector, learned: &Learned) -> R
         return Err(FetchError::Invalid { text: region, problem: "is not a region (AWS_REGION)".to_owned() });
     }
     let (endpoint, in_host) = endpoint(bucket, &region, access)?;
-    connector.store_is(&endpoint);
     let builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(&region)
         .with_endpoint(endpoint.as_str().trim_end_matches('/'))
         .with_virtual_hosted_style_request(in_host)
         .with_retry(once())
-        .with_http_connector(connector.clone());
+        .with_http_connector(Connector::new(remote, &endpoint));
     let (builder, credentials) = credentials(builder, &region, profile, access, learned)?;
     let store = builder.build().map_err(|error| no_credentials(&innermost(&error)))?;
-    Ok(Opened { store: Arc::new(store), credentials, region: Some(region) })
+    let store = Arc::new(store);
+    Ok(Opened { parts: store.clone(), store, credentials, region: Some(region) })
 }
 
 /// The server, and whether the bucket is in its name already. As Amazon's own libraries have it: in the name, unless

@@ -1,12 +1,13 @@
 //! Asking a store: with whatever credentials there are, again where it has trouble, and in another region where it says so.
 
-use std::{sync::Arc, time::Duration};
-
-use object_store::ObjectStore;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     Learned, Opened, Place,
-    connector::Connector,
+    connector::witnessed,
     failure::{self, Finding},
 };
 use crate::{
@@ -14,11 +15,15 @@ use crate::{
     remote::{ATTEMPTS, innermost},
 };
 
-/// A place, and what was learned of it so far.
+/// A place, and what was learned of it so far. Clones learn together.
+#[derive(Clone)]
 pub(super) struct Session {
     place: Place,
     remote: Remote,
-    connector: Connector,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
     opened: Opened,
     learned: Learned,
 }
@@ -26,54 +31,58 @@ pub(super) struct Session {
 impl Session {
     /// Nothing is asked yet.
     pub(super) fn new(place: Place, remote: &Remote) -> Result<Self, FetchError> {
-        let (connector, learned) = (Connector::new(remote), Learned::default());
-        let opened = place.store(&connector, &learned)?;
-        Ok(Self { place, remote: remote.clone(), connector, opened, learned })
+        let learned = Learned::default();
+        let opened = place.store(remote, &learned)?;
+        Ok(Self { place, remote: remote.clone(), state: Arc::new(Mutex::new(State { opened, learned })) })
     }
 
     pub(super) fn remote(&self) -> &Remote {
         &self.remote
     }
 
-    /// Sends a request. `object` is what messages call it.
-    pub(super) fn ask<T, F>(
-        &mut self,
-        object: &str,
-        request: impl Fn(Arc<dyn ObjectStore>) -> F,
-    ) -> Result<T, FetchError>
+    /// What a request answers. `object` is what messages call it.
+    pub(super) fn ask<T, F>(&self, object: &str, request: impl Fn(Opened) -> F) -> Result<T, FetchError>
     where
         F: Future<Output = object_store::Result<T>>,
     {
         let mut attempt = 1;
         loop {
-            let error = match self.remote.wait(object, request(self.opened.store.clone())) {
-                Ok(Ok(result)) => return Ok(result),
-                Ok(Err(error)) => error,
-                Err(silence @ FetchError::Broken { .. }) if attempt >= ATTEMPTS => return Err(silence),
-                Err(FetchError::Broken { .. }) => {
-                    self.pause(&mut attempt)?;
-                    continue;
+            let opened = self.state.lock().unwrap_or_else(PoisonError::into_inner).opened.clone();
+            let trouble = match self.remote.wait(object, witnessed(request(opened.clone()))) {
+                Ok((Ok(result), _)) => return Ok(result),
+                Ok((Err(error), seen)) => {
+                    let (words, access) = (innermost(&error), self.remote.cloud());
+                    match failure::find(object, &self.place, &opened, words, seen, access) {
+                        Finding::Trouble(error) => error,
+                        Finding::Final(error) => return Err(error),
+                        other => {
+                            self.learn(other, &opened, object)?;
+                            continue;
+                        }
+                    }
                 }
+                Err(silence @ FetchError::Broken { .. }) => silence,
                 Err(other) => return Err(other),
             };
-            let (words, seen) = (innermost(&error), self.connector.seen());
-            match failure::find(object, &self.place, &self.opened, words, seen, self.connector.access()) {
-                Finding::NoMachine if !self.learned.no_machine => self.learned.no_machine = true,
-                Finding::OtherRegion(region) if self.learned.region.is_none() => self.learned.region = Some(region),
-                Finding::Trouble(_) if attempt < ATTEMPTS => {
-                    self.pause(&mut attempt)?;
-                    continue;
-                }
-                Finding::Trouble(error) | Finding::Final(error) => return Err(error),
-                Finding::NoMachine | Finding::OtherRegion(_) => return Err(failure::circle(object)),
+            if attempt >= ATTEMPTS {
+                return Err(trouble);
             }
-            self.opened = self.place.store(&self.connector, &self.learned)?;
+            self.remote.pause(Duration::from_millis(250 << attempt))?;
+            attempt += 1;
         }
     }
 
-    fn pause(&self, attempt: &mut u32) -> Result<(), FetchError> {
-        self.remote.pause(Duration::from_millis(250 << *attempt))?;
-        *attempt += 1;
+    /// Opens the store anew with what an answer said to a request of `asked`.
+    fn learn(&self, finding: Finding, asked: &Opened, object: &str) -> Result<(), FetchError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match finding {
+            Finding::OtherRegion(region) if state.learned.region.is_none() => state.learned.region = Some(region),
+            // Somebody else has learned it meanwhile.
+            Finding::OtherRegion(_) if state.opened.region != asked.region => return Ok(()),
+            Finding::NoMachine => state.learned.no_machine = true,
+            _ => return Err(failure::circle(object)),
+        }
+        state.opened = self.place.store(&self.remote, &state.learned)?;
         Ok(())
     }
 }
