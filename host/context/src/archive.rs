@@ -151,7 +151,7 @@ fn unpack(
 }
 
 /// A reader's error is the network's where that caused it, however often it was wrapped.
-fn unreadable(shown: &str, error: io::Error) -> FetchError {
+pub(crate) fn unreadable(shown: &str, error: io::Error) -> FetchError {
     error.downcast::<FetchError>().unwrap_or_else(|error| {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),

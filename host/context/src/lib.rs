@@ -32,7 +32,7 @@ pub use error::ContextError;
 pub use fetched_file::FetchedFile;
 pub use git::{FetchedGit, GitFacts, GitOptions, GitSource, fetch_git, git_facts};
 pub use named::{NamedContext, NamedSource};
-pub use object::{CloudAccess, ObjectSource};
+pub use object::{Bucket, CloudAccess, ObjectSource};
 pub use remote::{Basic, Download, FetchError, FetchLimits, Remote, RemoteOptions, Requested, Validators, download};
 pub use source::ContextSource;
 pub use ssh::{SshAccess, SshAgent};

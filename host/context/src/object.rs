@@ -2,6 +2,7 @@
 
 mod access;
 mod azure;
+mod bucket;
 mod connector;
 mod failure;
 mod google;
@@ -16,10 +17,11 @@ use object_store::{ObjectStore, multipart::MultipartStore, path::Path};
 use url::Url;
 
 pub use access::CloudAccess;
+pub use bucket::Bucket;
 pub(crate) use reader::ObjectReader;
 
 use self::session::Session;
-use crate::{FetchError, Remote, git::decoded};
+use crate::{FetchError, Remote, git::decoded, source::redacted};
 
 /// What Kaniko takes where nothing but a bucket is named.
 const DEFAULT_KEY: &str = "context.tar.gz";
@@ -46,6 +48,8 @@ pub(crate) enum Place {
 /// A store, ready to be asked.
 #[derive(Clone)]
 pub(crate) struct Opened {
+    /// Of the server: `HOST` or `HOST:PORT`.
+    pub(crate) host: String,
     pub(crate) store: Arc<dyn ObjectStore>,
     /// The same store, for objects that are sent in parts.
     pub(crate) parts: Arc<dyn MultipartStore>,
@@ -87,7 +91,7 @@ impl ObjectSource {
     /// # Errors
     /// [`FetchError::Invalid`].
     pub fn parse(text: &str) -> Result<Self, FetchError> {
-        let invalid = |problem: &str| FetchError::Invalid { text: text.to_owned(), problem: problem.to_owned() };
+        let invalid = |problem: &str| FetchError::Invalid { text: redacted(text), problem: problem.to_owned() };
         if let Some((account, domain, path)) = azure_address(text) {
             // A blob without a container is in the one that is called so ("Working with the root container").
             let (container, key) = path.split_once('/').unwrap_or(("$root", &path));
@@ -96,8 +100,7 @@ impl ObjectSource {
         }
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if bucket.is_empty() || !bucket.bytes().all(of_name) {
+        if !is_bucket(bucket) {
             return Err(invalid("names no bucket; write s3://BUCKET/KEY or gs://BUCKET/KEY"));
         }
         let key = if key.is_empty() { Path::from(DEFAULT_KEY) } else { checked(&decoded(key), text)? };
@@ -125,7 +128,20 @@ impl ObjectSource {
     }
 }
 
+/// Letters, digits and `-._`, of which names of buckets are in either store.
+fn is_bucket(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
 impl Place {
+    /// A bucket of S3's.
+    fn s3(bucket: &str) -> Result<Self, FetchError> {
+        match is_bucket(bucket) {
+            true => Ok(Self::S3 { bucket: bucket.to_owned() }),
+            false => Err(FetchError::Invalid { text: bucket.to_owned(), problem: "is no bucket's name".to_owned() }),
+        }
+    }
+
     /// The store that it is in, with whoever's credentials there are. Nothing is asked yet.
     pub(crate) fn store(&self, remote: &Remote, learned: &Learned) -> Result<Opened, FetchError> {
         match self {
@@ -153,7 +169,7 @@ fn checked(key: &str, text: &str) -> Result<Path, FetchError> {
             "has a name that can't be asked for: one with control characters, or with a part between slashes that is empty, `.` or `..`; give the object another name"
         }
     };
-    Err(FetchError::Invalid { text: text.to_owned(), problem: problem.to_owned() })
+    Err(FetchError::Invalid { text: redacted(text), problem: problem.to_owned() })
 }
 
 #[cfg(test)]

@@ -78,9 +78,9 @@ pub use naming::{Decided, Facts, decide, tag_facts};
 pub use plugins::load as load_plugins;
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind, PluginAccess,
-    PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess, SshSource,
-    Timestamps,
+    BucketCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output, OutputKind,
+    PluginAccess, PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource, SourceAccess,
+    SshSource, Timestamps,
 };
 pub use stop::Stop;
 

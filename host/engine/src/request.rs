@@ -84,6 +84,21 @@ pub enum CacheLocation {
         /// As `index.json` has it.
         tag: String,
     },
+    /// Objects of a bucket.
+    Bucket(BucketCache),
+}
+
+/// A layer cache in a bucket of S3's, or of a store that speaks like it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketCache {
+    /// Its name.
+    pub bucket: String,
+    /// The key of the document.
+    pub document: String,
+    /// What the keys of layers begin with; digests follow.
+    pub layers: String,
+    /// Where the bucket is, and who may ask there.
+    pub cloud: CloudAccess,
 }
 
 /// What goes to a cache.

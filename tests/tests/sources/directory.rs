@@ -27,8 +27,8 @@ fn what_is_no_directory_is_refused() {
     let scene = Scene::new();
     packed(&scene, "--no-auto-compress");
     for (written, says) in [
-        ("gone", "the context `gone` does not exist; give the path of a directory"),
-        ("tree/service/page", "the context `tree/service/page` is not a directory"),
+        ("gone", "gone` does not exist; give the path of a directory"),
+        ("tree/service/page", "tree/service/page` is not a directory"),
         ("dir://", "`dir://` is not a path"),
     ] {
         refused(scene.docker(&[], written), &[says]);

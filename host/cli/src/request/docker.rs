@@ -98,7 +98,12 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             ..Destination::default()
         },
         no_cache: arguments.no_cache,
-        caches: caches::from_docker(&arguments.caches_from, &arguments.caches_to, inline_cache)?,
+        caches: caches::from_docker(
+            &arguments.caches_from,
+            &arguments.caches_to,
+            inline_cache,
+            &environment.cloud_access(),
+        )?,
         ignored_paths: Vec::new(),
         compression: outputs.compression.unwrap_or_default(),
         timestamps,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 use crate::FetchError;
 
 /// Variables and files about the stores of clouds. Shows names, never values.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct CloudAccess {
     /// The variables of the clouds' libraries and of Kaniko that are set.
     pub variables: BTreeMap<String, String>,

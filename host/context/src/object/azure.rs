@@ -9,7 +9,10 @@ use super::{
     Credentials, Learned, Opened,
     connector::{Connector, once},
 };
-use crate::{FetchError, Remote, remote::innermost};
+use crate::{
+    FetchError, Remote,
+    remote::{host_and_port, innermost},
+};
 
 /// The container's store.
 pub(super) fn store(
@@ -59,7 +62,7 @@ pub(super) fn store(
         remedy: REMEDY,
     })?;
     let store = Arc::new(store);
-    Ok(Opened { parts: store.clone(), store, credentials, region: None })
+    Ok(Opened { host: host_and_port(&endpoint), parts: store.clone(), store, credentials, region: None })
 }
 
 /// Where a cloud knows its users.

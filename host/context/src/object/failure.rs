@@ -67,7 +67,11 @@ pub(super) fn find(
         true => "the store has trouble: build again later".to_owned(),
         false => what_to_do(place, opened.credentials, &refused, access),
     };
-    let error = FetchError::Object { object: object.to_owned(), answer: refused.said(), remedy };
+    let (object, answer) = (object.to_owned(), refused.said());
+    if refused.is_missing() && !refused.is_about_the_place() {
+        return Finding::Final(FetchError::MissingObject { object, answer, remedy });
+    }
+    let error = FetchError::Object { object, answer, remedy };
     if is_trouble { Finding::Trouble(error) } else { Finding::Final(error) }
 }
 
@@ -79,7 +83,6 @@ pub(super) fn circle(object: &str) -> FetchError {
 
 /// What to do about a refusal by the store itself.
 fn what_to_do(place: &Place, credentials: Credentials, refused: &Refused, access: &CloudAccess) -> String {
-    let code = refused.code();
     let custom = match place {
         Place::S3 { .. } => access.first(&["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
         Place::Google { .. } => access.value("STORAGE_EMULATOR_HOST"),
@@ -88,8 +91,8 @@ fn what_to_do(place: &Place, credentials: Credentials, refused: &Refused, access
     let server = custom.map(|_| ", and the server's address").unwrap_or_default();
     match (refused.status.as_u16(), credentials) {
         (412, _) => "it changed meanwhile: build again".to_owned(),
-        (404 | 410, _) => {
-            let is_place = code.as_deref().is_some_and(|code| code.contains("Bucket") || code.contains("Container"));
+        (_, _) if refused.is_missing() => {
+            let is_place = refused.is_about_the_place();
             let what = match (place, is_place) {
                 (_, false) => "the object's name",
                 (Place::S3 { .. } | Place::Google { .. }, true) => "the bucket's name",
@@ -128,6 +131,15 @@ impl Refused {
     fn code(&self) -> Option<String> {
         let header = self.headers.get("x-ms-error-code").and_then(|code| code.to_str().ok());
         header.or_else(|| element(&self.body, "Code")).or_else(|| member(&self.body, "error")).map(plain)
+    }
+
+    fn is_missing(&self) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GONE)
+    }
+
+    /// Whether it is the bucket or container that is meant, not the object.
+    fn is_about_the_place(&self) -> bool {
+        self.code().is_some_and(|code| code.contains("Bucket") || code.contains("Container"))
     }
 
     /// Status, code and message, as a person reads them.

@@ -10,7 +10,7 @@ use super::{
     access::text_of,
     connector::{Connector, once},
 };
-use crate::{FetchError, Remote};
+use crate::{FetchError, Remote, remote::host_and_port};
 
 const ENDPOINT: &str = "https://storage.googleapis.com";
 
@@ -46,7 +46,7 @@ pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<
     // Its words could quote the key.
     let store = builder.build().map_err(|_| no_credentials("the file of GOOGLE_APPLICATION_CREDENTIALS is damaged"))?;
     let store = Arc::new(store);
-    Ok(Opened { parts: store.clone(), store, credentials, region: None })
+    Ok(Opened { host: host_and_port(&endpoint), parts: store.clone(), store, credentials, region: None })
 }
 
 /// The file of application default credentials, if there is one, and of a kind that is read.

@@ -10,7 +10,10 @@ use super::{
     connector::{Connector, once},
     profile::{Keys, Profile},
 };
-use crate::{FetchError, Remote, remote::innermost};
+use crate::{
+    FetchError, Remote,
+    remote::{host_and_port, innermost},
+};
 
 /// Where a bucket is looked for first, if nothing says a region. S3 tells where it is.
 const FIRST_REGION: &str = "us-east-1";
@@ -35,7 +38,7 @@ pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<
     let (builder, credentials) = credentials(builder, &region, profile, access, learned)?;
     let store = builder.build().map_err(|error| no_credentials(&innermost(&error)))?;
     let store = Arc::new(store);
-    Ok(Opened { parts: store.clone(), store, credentials, region: Some(region) })
+    Ok(Opened { host: host_and_port(&endpoint), parts: store.clone(), store, credentials, region: Some(region) })
 }
 
 /// The server, and whether the bucket is in its name already. As Amazon's own libraries have it: in the name, unless

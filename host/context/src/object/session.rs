@@ -40,6 +40,11 @@ impl Session {
         &self.remote
     }
 
+    /// The server that is asked: `HOST` or `HOST:PORT`.
+    pub(super) fn host(&self) -> String {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).opened.host.clone()
+    }
+
     /// What a request answers. `object` is what messages call it.
     pub(super) fn ask<T, F>(&self, object: &str, request: impl Fn(Opened) -> F) -> Result<T, FetchError>
     where

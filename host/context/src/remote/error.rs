@@ -137,8 +137,18 @@ pub enum FetchError {
         /// What to do.
         remedy: String,
     },
+    /// A store has no object of a name.
+    #[error("`{object}` can't be fetched: {answer}; {remedy}")]
+    MissingObject {
+        /// What was asked for.
+        object: String,
+        /// What the store said.
+        answer: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Whoever should give credentials for a store does not.
-    #[error("there are no credentials for the context's store: {reason}; {remedy}")]
+    #[error("there are no credentials for the store: {reason}; {remedy}")]
     CloudCredentials {
         /// What was found.
         reason: String,

@@ -86,6 +86,7 @@ pub struct RemoteOptions {
 pub struct Remote {
     inner: Arc<Inner>,
     ssh: Arc<SshAccess>,
+    cloud: Arc<CloudAccess>,
 }
 
 struct Inner {
@@ -97,8 +98,8 @@ struct Inner {
 impl Remote {
     /// Connects to nothing yet.
     pub fn new(options: RemoteOptions) -> Self {
-        let ssh = Arc::new(options.ssh.clone());
-        Self { inner: Arc::new(Inner { options, runtime: OnceLock::new(), clients: Clients::default() }), ssh }
+        let (ssh, cloud) = (Arc::new(options.ssh.clone()), Arc::new(options.cloud.clone()));
+        Self { inner: Arc::new(Inner { options, runtime: OnceLock::new(), clients: Clients::default() }), ssh, cloud }
     }
 
     /// The same way with this agent's keys for SSH.
@@ -110,8 +111,13 @@ impl Remote {
         &self.ssh
     }
 
+    /// The same way with these credentials for the stores of clouds.
+    pub(crate) fn with_cloud(&self, cloud: CloudAccess) -> Self {
+        Self { cloud: Arc::new(cloud), ..self.clone() }
+    }
+
     pub(crate) fn cloud(&self) -> &CloudAccess {
-        &self.inner.options.cloud
+        &self.cloud
     }
 
     pub(crate) fn limits(&self) -> FetchLimits {
