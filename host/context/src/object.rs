@@ -9,6 +9,7 @@ mod google;
 mod profile;
 mod reader;
 mod s3;
+mod service;
 mod session;
 
 use std::sync::Arc;

@@ -137,7 +137,7 @@ fn every_source_of_credentials_opens_a_bucket() {
     let program = || account.seen_by(scene.docker(&[], "s3://bucket/k"));
     let without_keys = || program().env("AWS_ACCESS_KEY_ID", "").env("AWS_SECRET_ACCESS_KEY", "");
     let at = |name: &str| scene.place.path().join(name);
-    std::fs::write(at("token"), "a.web.token").expect("writable");
+    std::fs::write(at("token"), "a.web.token\n").expect("writable");
     let role = || without_keys().env("AWS_ROLE_ARN", &account.role).env("AWS_ENDPOINT_URL_STS", account.endpoint());
     check_packed(&scene.image(role().env("AWS_WEB_IDENTITY_TOKEN_FILE", at("token"))));
     refused(role().env("AWS_WEB_IDENTITY_TOKEN_FILE", at("gone")), &["gone", "check AWS_ROLE_ARN"]);
@@ -156,38 +156,53 @@ fn every_source_of_credentials_opens_a_bucket() {
     );
 
     // A pod's agent, and the metadata service of a machine, version 2.
-    let document = format!(
-        "{{\"AccessKeyId\":\"{}\",\"SecretAccessKey\":\"{}\",\"Token\":\"t\",\"Expiration\":\"2099-01-01T00:00:00Z\"}}",
-        account.id, account.secret
-    );
+    let document = format!("{{\"AccessKeyId\":\"{}\",\"SecretAccessKey\":\"{}\"}}", account.id, account.secret);
     let agent = FaultProxy::start(None, move |request, _| {
         let json = |text: &str| Fault::with_header(200, "content-type", "application/json", text);
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/v1/credentials") if request.header("authorization") == Some("a.web.token") => json(&document),
-            ("PUT", "/latest/api/token") => Fault::status(200, "session"),
+            ("PUT", "/latest/api/token") => Fault::status(200, "session\n"),
             ("GET", path) if request.header("x-aws-ec2-metadata-token") == Some("session") => match path {
-                "/latest/meta-data/iam/security-credentials/" => Fault::status(200, "ci"),
+                "/latest/meta-data/iam/security-credentials/" => Fault::status(200, "ci\n"),
                 "/latest/meta-data/iam/security-credentials/ci" => json(&document),
                 _ => Fault::status(404, ""),
             },
+            ("GET", "/nonsense") => Fault::status(200, "<html>"),
             _ => Fault::status(401, "{\"message\": \"no\"}"),
         }
     });
-    let pod = |token: &str| {
-        let url = format!("http://{}/v1/credentials", agent.host());
-        let program = without_keys().env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-        program.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", at(token))
+    let pod =
+        |path: &str| without_keys().env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}{path}", agent.host()));
+    let with_file = |file: &str| pod("/v1/credentials").env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", at(file));
+    check_packed(&scene.image(with_file("token")));
+    check_packed(&scene.image(pod("/v1/credentials").env("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a.web.token")));
+    refused(with_file("gone"), &["there is no file", "gone", "check AWS_CONTAINER_CREDENTIALS_FULL_URI"]);
+    std::fs::write(at("two"), "a\nb").expect("writable");
+    refused(with_file("two"), &["a token has characters that none has"]);
+    refused(pod("/v1/credentials"), &["/v1/credentials` answers 401", "there are no credentials"]);
+    refused(pod("/nonsense"), &["the answer has no keys"]);
+    let machine = |host: &str| {
+        let program = without_keys().env("AWS_EC2_METADATA_DISABLED", "");
+        program.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{host}"))
     };
-    // moto knows no session's token, so it refuses what was signed with these keys: they are what is looked at here.
-    let said = pod("token").run().stderr;
-    assert!(said.contains("(InvalidToken") || said.contains("fetching s3://bucket/k"), "{said}");
-    std::fs::write(at("wrong"), "wrong").expect("writable");
-    refused(pod("wrong"), &["/v1/credentials` answers 401", "there are no credentials"]);
-    let machine = without_keys().env("AWS_EC2_METADATA_DISABLED", "");
-    let endpoint = format!("http://{}", agent.host());
-    let _ = machine.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint).run();
-    let asked: Vec<String> = agent.requests().into_iter().map(|request| request.path).collect();
-    assert!(asked.iter().any(|path| path == "/latest/meta-data/iam/security-credentials/ci"), "{asked:?}");
+    check_packed(&scene.image(machine(&agent.host())));
+    let none = FaultProxy::start(None, |_, _| Fault::status(404, ""));
+    refused(machine(&none.host()), &["403 Forbidden", "there are no credentials, and not everybody may read it"]);
+    // What no key, token or address can be ends in a message.
+    refused(program().env("AWS_ACCESS_KEY_ID", "a\u{7}b"), &["has characters that none has"]);
+    refused(program().env("AWS_SESSION_TOKEN", "a b"), &["has characters that none has"]);
+    for name in ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_ENDPOINT_URL_STS"] {
+        let program = without_keys().env("AWS_EC2_METADATA_DISABLED", "").env(name, "not an address");
+        let program = match name {
+            "AWS_ENDPOINT_URL_STS" => program.env("AWS_ROLE_ARN", "x").env("AWS_WEB_IDENTITY_TOKEN_FILE", at("token")),
+            _ => program,
+        };
+        refused(program, &[&format!("`not an address` is not the address of a server ({name})")]);
+    }
+    refused(
+        pod("/x").env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.org/x"),
+        &["`http://example.org/x` is not asked for credentials: use https://"],
+    );
 }
 
 #[test]
@@ -279,6 +294,8 @@ fn an_object_beyond_the_limit_is_not_begun_and_redirects_are_not_followed() {
     assert!(!said.stderr.contains("s3cret"));
     let own = scene.docker(&[], "s3://bucket/k").env("S3_ENDPOINT", "http://169.254.169.254");
     refused(own.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret"), &["link-local"]);
+    let odd = FaultProxy::start(None, |_, _| Fault::with_header(200, "last-modified", "yesterday", "hello"));
+    refused(program(&odd), &["`s3://bucket/k` can't be fetched: the store's answer makes no sense"]);
     // The operator's policy counts for stores, too.
     let policy = scene.place.path().join("policy.toml");
     std::fs::write(&policy, "[sources]\nfetch = [\"*.corp.example\"]\n").expect("writable");

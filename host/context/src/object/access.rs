@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 
-use crate::FetchError;
+use url::Url;
+
+use crate::{FetchError, source::redacted};
 
 /// Variables and files about the stores of clouds. Shows names, never values.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -24,6 +26,15 @@ impl CloudAccess {
     /// The first of these that is set.
     pub(super) fn first(&self, names: &[&str]) -> Option<&str> {
         names.iter().find_map(|name| self.value(name))
+    }
+
+    /// A variable that is the address of a server.
+    pub(super) fn url(&self, name: &str) -> Result<Option<Url>, FetchError> {
+        let Some(text) = self.value(name) else { return Ok(None) };
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let problem = || format!("is not the address of a server ({name})");
+        let wrong = || FetchError::Invalid { text: redacted(text), problem: problem() };
+        url.map(Some).ok_or_else(wrong)
     }
 
     /// Whether a variable says yes.

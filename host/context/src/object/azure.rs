@@ -34,7 +34,18 @@ pub(super) fn store(
         .with_http_connector(Connector::new(remote, &endpoint));
     let client = access.value("AZURE_CLIENT_ID");
     let principal = client.zip(access.value("AZURE_TENANT_ID"));
-    let authority = access.value("AZURE_AUTHORITY_HOST").unwrap_or_else(|| authority(domain));
+    let is_tenant = |tenant: &str| tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    if let Some((_, tenant)) = principal.filter(|(_, tenant)| !is_tenant(tenant)) {
+        let problem = "is not a tenant (AZURE_TENANT_ID)".to_owned();
+        return Err(FetchError::Invalid { text: tenant.to_owned(), problem });
+    }
+    let authority = match access.value("AZURE_AUTHORITY_HOST") {
+        Some(host) if !host.contains("://") => format!("https://{}", host.trim_end_matches('/')),
+        _ => match access.url("AZURE_AUTHORITY_HOST")? {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => authority(domain).to_owned(),
+        },
+    };
     let (builder, credentials) = if let Some(key) = access.value("AZURE_STORAGE_ACCESS_KEY") {
         (builder.with_access_key(key), Credentials::Given("AZURE_STORAGE_ACCESS_KEY"))
     } else if let Some(token) = access.value("AZURE_STORAGE_SAS_TOKEN") {
@@ -54,7 +65,7 @@ pub(super) fn store(
         (builder.with_skip_signature(true), Credentials::None)
     } else {
         let builder = client.into_iter().fold(builder, |builder, client| builder.with_client_id(client));
-        let endpoint = access.value("IDENTITY_ENDPOINT");
+        let endpoint = access.url("IDENTITY_ENDPOINT")?;
         (endpoint.into_iter().fold(builder, |builder, url| builder.with_msi_endpoint(url)), Credentials::Machine)
     };
     let store = builder.build().map_err(|error| FetchError::CloudCredentials {

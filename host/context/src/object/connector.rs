@@ -28,7 +28,7 @@ const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 const METADATA_PATIENCE: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
-    /// What went wrong last in the request that this task waits for.
+    /// What came of the last request that this task waits for.
     static SEEN: RefCell<Option<Seen>>;
 }
 
@@ -41,9 +41,9 @@ pub(super) async fn witnessed<T>(request: impl Future<Output = Result<T>>) -> (R
     .await
 }
 
-/// Keeps what went wrong, for whoever waits for the request; bodies are read without.
-fn note(seen: Option<Seen>) {
-    let _ = SEEN.try_with(|kept| kept.replace(seen));
+/// Keeps what came of a request, for whoever waits for the request; bodies are read without.
+fn note(seen: Seen) {
+    let _ = SEEN.try_with(|kept| kept.replace(Some(seen)));
 }
 
 /// The way to one store and to whoever gives credentials for it.
@@ -54,7 +54,7 @@ pub(crate) struct Connector {
     store: String,
 }
 
-/// What went wrong last.
+/// What came of a request.
 #[derive(Debug)]
 pub(crate) struct Seen {
     /// Whether it was the store itself, not somebody who gives credentials.
@@ -68,6 +68,8 @@ pub(crate) enum What {
     Answer(Refused),
     /// None came.
     Failed(FetchError),
+    /// A success that nobody understands.
+    Success,
 }
 
 /// An answer that is no success.
@@ -98,15 +100,15 @@ impl Connector {
                 _ => HttpErrorKind::Unknown,
             };
             let told = HttpError::new(kind, Told(error.to_string()));
-            note(Some(Seen { at_store, what: What::Failed(error) }));
+            note(Seen { at_store, what: What::Failed(error) });
             told
         };
         let client = self.client(&url, at_store).map_err(failed)?;
         let shown = redacted(without_query(&url).as_str());
         let (parts, body) = request.into_parts();
         // Amazon's token service takes a form as well as a query; a token does not belong into a URL.
-        let form = url.query().filter(|_| is_for_token(&parts.method, &url));
-        let (form, url) = (form.map(str::to_owned), if form.is_some() { without_query(&url) } else { url });
+        let form = is_for_token(&parts.method, &url).then(|| form_of(&url));
+        let url = if form.is_some() { without_query(&url) } else { url };
         let mut builder = client.request(parts.method, url.clone()).headers(parts.headers);
         builder = match (form, body.as_bytes()) {
             (Some(form), _) => builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form),
@@ -124,7 +126,7 @@ impl Connector {
         let response = sent.map_err(|error| failed(explain(&error, host_and_port(&url), &shown)))?;
         let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         if parts.status.is_success() {
-            note(None);
+            note(Seen { at_store, what: What::Success });
             complete(&mut parts.headers);
             let broken = |error: reqwest::Error| HttpError::new(HttpErrorKind::Interrupted, Told(innermost(&error)));
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body.map_err(broken))));
@@ -133,7 +135,7 @@ impl Connector {
         let bytes = read.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let refused = Refused { url: shown, status: parts.status, headers: parts.headers.clone(), body: text };
-        note(Some(Seen { at_store, what: What::Answer(refused) }));
+        note(Seen { at_store, what: What::Answer(refused) });
         // The length that was announced may be more than was read.
         parts.headers.remove(header::CONTENT_LENGTH);
         Ok(HttpResponse::from_parts(parts, bytes.into()))
@@ -178,6 +180,12 @@ impl HttpService for Connector {
 /// Whether a request is for Amazon's token service.
 fn is_for_token(method: &Method, url: &Url) -> bool {
     method == Method::POST && url.query_pairs().any(|(name, _)| name == "Action")
+}
+
+/// What a query says, as a form. A token may come from a file with a line's end.
+fn form_of(url: &Url) -> String {
+    let pairs = url.query_pairs().map(|(name, value)| (name, value.trim().to_owned()));
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// Says for a store what the library insists on, and what emulators leave out: an empty tag is none.

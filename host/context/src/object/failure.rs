@@ -31,7 +31,7 @@ pub(super) fn find(
     access: &CloudAccess,
 ) -> Finding {
     let Some(Seen { at_store, what }) = seen else {
-        // Nothing was asked: a file with credentials, or an answer that makes no sense.
+        // Nobody was asked: it is a file with credentials.
         let remedy = match opened.credentials {
             Credentials::Given(what) => format!("check {what}"),
             Credentials::Machine | Credentials::None => "look at the server that answers".to_owned(),
@@ -46,6 +46,14 @@ pub(super) fn find(
             return Finding::Trouble(error);
         }
         What::Failed(error) => return Finding::Final(error),
+        What::Success if at_store => {
+            let (object, answer) = (object.to_owned(), format!("the store's answer makes no sense: {words}"));
+            let remedy = "look at the server and what is on the way to it".to_owned();
+            return Finding::Final(FetchError::Object { object, answer, remedy });
+        }
+        What::Success => {
+            return Finding::Final(FetchError::CloudCredentials { reason: words, remedy: remedy(place) });
+        }
         What::Answer(refused) => refused,
     };
     let is_trouble = refused.status.is_server_error() || refused.status == StatusCode::TOO_MANY_REQUESTS;

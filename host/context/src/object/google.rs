@@ -34,6 +34,11 @@ pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<
         .with_base_url(endpoint.as_str().trim_end_matches('/'))
         .with_retry(once())
         .with_http_connector(Connector::new(remote, &endpoint));
+    let metadata = access.value("GCE_METADATA_HOST").unwrap_or("metadata.google.internal");
+    if Url::parse(&format!("http://{metadata}/")).is_err() {
+        let problem = "is not a server's name (GCE_METADATA_HOST)".to_owned();
+        return Err(FetchError::Invalid { text: metadata.to_owned(), problem });
+    }
     let (builder, credentials) = match (emulator, file(access)?) {
         (Some(_), _) => (builder.with_skip_signature(true), Credentials::None),
         (None, Some(path)) => {

@@ -1,5 +1,7 @@
 //! The files that `aws configure` writes ("Shared config and credentials files" of the AWS SDKs reference).
 
+use object_store::aws::AwsCredential;
+
 use super::{CloudAccess, access::text_of};
 use crate::FetchError;
 
@@ -18,6 +20,17 @@ pub(super) struct Keys {
     pub(super) id: String,
     pub(super) secret: String,
     pub(super) token: Option<String>,
+}
+
+impl Keys {
+    /// As the library takes them; it ends the program for what a header can't hold.
+    pub(super) fn credential(self) -> Result<AwsCredential, &'static str> {
+        let fits = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        match fits(&self.id) && self.token.as_ref().is_none_or(fits) {
+            true => Ok(AwsCredential { key_id: self.id, secret_key: self.secret, token: self.token }),
+            false => Err("the access key or the session token has characters that none has"),
+        }
+    }
 }
 
 const ELSEWHERE: [&str; 6] =

@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::{
+    StaticCredentialProvider,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    client::HttpClient,
+};
 use url::{Host, Url};
 
 use super::{
     CloudAccess, Credentials, Learned, Opened,
     connector::{Connector, once},
     profile::{Keys, Profile},
+    service::{Kind, Service, Token},
 };
 use crate::{
     FetchError, Remote,
     remote::{host_and_port, innermost},
+    source::redacted,
 };
 
 /// Where a bucket is looked for first, if nothing says a region. S3 tells where it is.
@@ -28,14 +34,16 @@ pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<
         return Err(FetchError::Invalid { text: region, problem: "is not a region (AWS_REGION)".to_owned() });
     }
     let (endpoint, in_host) = endpoint(bucket, &region, access)?;
+    let connector = Connector::new(remote, &endpoint);
     let builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(&region)
         .with_endpoint(endpoint.as_str().trim_end_matches('/'))
         .with_virtual_hosted_style_request(in_host)
         .with_retry(once())
-        .with_http_connector(Connector::new(remote, &endpoint));
-    let (builder, credentials) = credentials(builder, &region, profile, access, learned)?;
+        .with_http_connector(connector.clone());
+    let client = HttpClient::new(connector);
+    let (builder, credentials) = credentials(builder, &client, &region, profile, access, learned)?;
     let store = builder.build().map_err(|error| no_credentials(&innermost(&error)))?;
     let store = Arc::new(store);
     Ok(Opened { host: host_and_port(&endpoint), parts: store.clone(), store, credentials, region: Some(region) })
@@ -52,7 +60,7 @@ fn endpoint(bucket: &str, region: &str, access: &CloudAccess) -> Result<(Url, bo
         Some(host) => format!("https://{host}"),
         None => format!("https://s3.{region}.{}", domain(region)),
     };
-    let wrong = |problem: &str| FetchError::Invalid { text: text.clone(), problem: problem.to_owned() };
+    let wrong = |problem: &str| FetchError::Invalid { text: redacted(&text), problem: problem.to_owned() };
     let expected = "is not the address of an S3 server (S3_ENDPOINT); write https://HOST or http://HOST:PORT";
     let url = Url::parse(&text).map_err(|_| wrong(expected))?;
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || !url.username().is_empty() {
@@ -90,30 +98,29 @@ fn domain(region: &str) -> &'static str {
 /// identity, the shared files, the container or pod, the machine.
 fn credentials(
     builder: AmazonS3Builder,
+    client: &HttpClient,
     region: &str,
     profile: Profile,
     access: &CloudAccess,
     learned: &Learned,
 ) -> Result<(AmazonS3Builder, Credentials), FetchError> {
     let with = |builder: AmazonS3Builder, keys: Keys| {
-        let builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
-        match keys.token {
-            Some(token) => builder.with_token(token),
-            None => builder,
-        }
+        let keys = keys.credential().map_err(no_credentials)?;
+        Ok(builder.with_credentials(Arc::new(StaticCredentialProvider::new(keys))))
     };
+    let by = |builder: AmazonS3Builder, kind| builder.with_credentials(Arc::new(Service::new(client.clone(), kind)));
     if let Some(name) = access.value("AWS_PROFILE") {
         let keys = profile.keys.clone().ok_or_else(|| no_keys(name, &profile))?;
-        return Ok((with(builder, keys), Credentials::Given("AWS_PROFILE")));
+        return Ok((with(builder, keys)?, Credentials::Given("AWS_PROFILE")));
     }
     if let (Some(id), Some(secret)) = (access.value("AWS_ACCESS_KEY_ID"), access.value("AWS_SECRET_ACCESS_KEY")) {
         let token = access.value("AWS_SESSION_TOKEN").map(str::to_owned);
         let keys = Keys { id: id.to_owned(), secret: secret.to_owned(), token };
-        return Ok((with(builder, keys), Credentials::Given("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")));
+        return Ok((with(builder, keys)?, Credentials::Given("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")));
     }
     if let (Some(role), Some(file)) = (access.value("AWS_ROLE_ARN"), access.value("AWS_WEB_IDENTITY_TOKEN_FILE")) {
-        let sts = match access.first(&["AWS_ENDPOINT_URL_STS"]) {
-            Some(custom) => custom.to_owned(),
+        let sts = match access.url("AWS_ENDPOINT_URL_STS")? {
+            Some(custom) => custom.to_string(),
             None => format!("https://sts.{region}.{}", domain(region)),
         };
         let session = access.value("AWS_ROLE_SESSION_NAME").unwrap_or("cofferdam");
@@ -125,34 +132,46 @@ fn credentials(
         return Ok((builder, Credentials::Given("AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE")));
     }
     if let Some(keys) = profile.keys {
-        return Ok((with(builder, keys), Credentials::Given("the profile `default`")));
+        return Ok((with(builder, keys)?, Credentials::Given("the profile `default`")));
     }
     if profile.elsewhere.is_some() {
         return Err(no_keys("default", &profile));
     }
     if let Some(path) = access.value("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-        let builder = builder.with_config(AmazonS3ConfigKey::ContainerCredentialsRelativeUri, path);
-        return Ok((builder, Credentials::Given("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")));
+        let url = Url::parse(ECS).and_then(|agent| agent.join(path)).ok().filter(|url| url.as_str().starts_with(ECS));
+        let url = url.ok_or_else(|| no_credentials("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not a path"))?;
+        let kind = Kind::Container { url, token: token(access) };
+        return Ok((by(builder, kind), Credentials::Given("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")));
     }
-    if let Some(url) = access.value("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
-        let Some(file) = access.value("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else {
-            return Err(no_credentials(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI needs AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            ));
-        };
-        let builder = builder
-            .with_config(AmazonS3ConfigKey::ContainerCredentialsFullUri, url)
-            .with_config(AmazonS3ConfigKey::ContainerAuthorizationTokenFile, file);
-        return Ok((builder, Credentials::Given("AWS_CONTAINER_CREDENTIALS_FULL_URI")));
+    if let Some(url) = access.url("AWS_CONTAINER_CREDENTIALS_FULL_URI")? {
+        let kind = Kind::Container { url, token: token(access) };
+        return Ok((by(builder, kind), Credentials::Given("AWS_CONTAINER_CREDENTIALS_FULL_URI")));
     }
     if learned.no_machine || access.says("AWS_EC2_METADATA_DISABLED") {
         return Ok((builder.with_skip_signature(true), Credentials::None));
     }
-    let builder = match access.value("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
-        Some(endpoint) => builder.with_metadata_endpoint(endpoint.trim_end_matches('/')),
-        None => builder,
+    let is_v6 =
+        access.value("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE").is_some_and(|mode| mode.eq_ignore_ascii_case("ipv6"));
+    let usual = || Url::parse(if is_v6 { EC2_V6 } else { EC2 });
+    let endpoint = match access.url("AWS_EC2_METADATA_SERVICE_ENDPOINT")? {
+        Some(custom) => custom,
+        None => usual().map_err(|_| no_credentials("the machine has no metadata service"))?,
     };
-    Ok((builder, Credentials::Machine))
+    Ok((by(builder, Kind::Machine { endpoint }), Credentials::Machine))
+}
+
+/// Where ECS serves the paths of AWS_CONTAINER_CREDENTIALS_RELATIVE_URI.
+const ECS: &str = "http://169.254.170.2/";
+
+/// Where a machine finds its metadata.
+const EC2: &str = "http://169.254.169.254/";
+const EC2_V6: &str = "http://[fd00:ec2::254]/";
+
+/// What the agent of a container wants to be shown.
+fn token(access: &CloudAccess) -> Token {
+    let file = access.value("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| Token::File(path.into()));
+    let value = || access.value("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|token| Token::Value(token.to_owned()));
+    file.or_else(value).unwrap_or(Token::None)
 }
 
 fn no_keys(name: &str, profile: &Profile) -> FetchError {

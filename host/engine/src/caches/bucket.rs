@@ -21,6 +21,8 @@ use crate::{
 pub struct BucketPlace {
     cache: BucketCache,
     bucket: Result<Arc<Bucket>, String>,
+    /// As it is asked first; the bucket may turn out to be in another region.
+    server: String,
     means: Means,
 }
 
@@ -28,7 +30,8 @@ impl BucketPlace {
     /// Nothing is asked yet.
     pub fn new(cache: BucketCache, means: Means) -> Self {
         let bucket = Bucket::new(&cache.bucket, cache.cloud.clone(), &means.remote);
-        Self { cache, bucket: bucket.map(Arc::new).map_err(|error| chain(&error)), means }
+        let server = bucket.as_ref().map(Bucket::host).unwrap_or_default();
+        Self { cache, bucket: bucket.map(Arc::new).map_err(|error| chain(&error)), server, means }
     }
 
     /// The bucket, if it can be asked and the operator lets it be.
@@ -45,8 +48,7 @@ impl BucketPlace {
 
     /// What a place in the bucket is called; those of two servers have two names.
     fn called(&self, key: &str) -> String {
-        let server = self.bucket.as_ref().map(|bucket| bucket.host()).unwrap_or_default();
-        format!("s3://{}/{key} ({server})", self.cache.bucket)
+        format!("s3://{}/{key} ({})", self.cache.bucket, self.server)
     }
 }
 
