@@ -133,3 +133,73 @@ fn a_machine_s_account_opens_a_bucket_and_nobody_s_what_is_everybody_s() {
     let host = nobody.to_string();
     assert!(scene.image(program.env("GCE_METADATA_HOST", &host).env("GCE_METADATA_IP", &host)).has("/there"));
 }
+
+#[test]
+fn workload_identity_federation_opens_a_bucket() {
+    let scene = Scene::new();
+    let hosts = ["storage.googleapis.com", "sts.googleapis.com", "iamcredentials.googleapis.com"];
+    let cloud = Cloud::start(&hosts, |request| {
+        let header = |name: &str| request.headers.get(name).map(String::as_str).unwrap_or_default();
+        match request.host.as_str() {
+            "sts.googleapis.com"
+                if request.body.contains("subject_token=subj3ct&")
+                    || request.body.ends_with("subject_token=subj3ct") =>
+            {
+                CloudAnswer::new(200, "{\"access_token\": \"federated\", \"expires_in\": 3600}")
+            }
+            "sts.googleapis.com" => {
+                CloudAnswer::new(400, "{\"error\": \"invalid_grant\", \"error_description\": \"bad subject\"}")
+            }
+            "iamcredentials.googleapis.com" if header("authorization") == "Bearer federated" => {
+                CloudAnswer::new(200, "{\"accessToken\": \"impersonated\", \"expireTime\": \"2099-01-01T00:00:00Z\"}")
+            }
+            "storage.googleapis.com"
+                if ["Bearer impersonated", "Bearer federated"].contains(&header("authorization")) =>
+            {
+                CloudAnswer::new(200, format!("FROM scratch\nLABEL by=\"{}\"\n", header("authorization")))
+            }
+            _ => CloudAnswer::new(403, "{\"error\": {\"message\": \"no permission\"}}"),
+        }
+    });
+    let Some(cloud) = cloud else { return };
+    let at = |name: &str| scene.place.path().join(name);
+    let write = |name: &str, source: serde_json::Value, impersonates: bool| {
+        let mut file = serde_json::json!({
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/x",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": "https://sts.googleapis.com/v1/token",
+            "credential_source": source,
+        });
+        if impersonates {
+            file["service_account_impersonation_url"] =
+                "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/ci@x:generateAccessToken".into();
+        }
+        std::fs::write(at(name), file.to_string()).expect("writable");
+        cloud.seen_by(scene.docker(&[], "gs://bucket/k")).natively().env("GOOGLE_APPLICATION_CREDENTIALS", at(name))
+    };
+    std::fs::write(at("token"), "subj3ct\n").expect("writable");
+    std::fs::write(at("token.json"), "{\"id\": \"subj3ct\"}").expect("writable");
+    let file = serde_json::json!({ "file": at("token") });
+    assert_eq!(scene.image(write("plain", file.clone(), false)).config("Labels")["by"], "Bearer federated");
+    assert_eq!(scene.image(write("as", file, true)).config("Labels")["by"], "Bearer impersonated");
+    let format = serde_json::json!({ "type": "json", "subject_token_field_name": "id" });
+    let json = serde_json::json!({ "file": at("token.json"), "format": format });
+    assert_eq!(scene.image(write("json", json, true)).config("Labels")["by"], "Bearer impersonated");
+    let provider = FaultProxy::start(None, |request, _| match request.header("x-key") {
+        Some("v") => Fault::status(200, "subj3ct"),
+        _ => Fault::status(401, ""),
+    });
+    let url = serde_json::json!({ "url": format!("http://{}/t", provider.host()), "headers": { "X-Key": "v" } });
+    assert_eq!(scene.image(write("url", url, true)).config("Labels")["by"], "Bearer impersonated");
+    let gone = serde_json::json!({ "file": at("gone") });
+    refused(write("gone", gone, true), &["there is no file", "credential_source"]);
+    std::fs::write(at("wrong"), "0ther-s3cret").expect("writable");
+    let wrong = refused(
+        write("wrong.json", serde_json::json!({ "file": at("wrong") }), true),
+        &["`https://sts.googleapis.com/v1/token` answers 400 Bad Request (invalid_grant: bad subject)"],
+    );
+    assert!(!wrong.stderr.contains("s3cret"), "{}", wrong.stderr);
+    let environment = serde_json::json!({ "environment_id": "aws1" });
+    refused(write("aws", environment, true), &["nor a file of workload identity federation with a `file` or `url`"]);
+}

@@ -152,7 +152,8 @@ impl Refused {
 
     /// Status, code and message, as a person reads them.
     fn said(&self) -> String {
-        let message = element(&self.body, "Message").or_else(|| member(&self.body, "error_description")).map(plain);
+        let json = || member(&self.body, "error_description").or_else(|| member(&self.body, "message"));
+        let message = element(&self.body, "Message").or_else(json).map(plain);
         let parts: Vec<String> = self.code().into_iter().chain(message).filter(|part| !part.is_empty()).collect();
         match parts.is_empty() {
             true => self.status.to_string(),

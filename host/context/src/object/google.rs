@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::{client::HttpClient, gcp::GoogleCloudStorageBuilder};
 use url::Url;
 
 use super::{
     CloudAccess, Credentials, Learned, Opened,
     access::text_of,
     connector::{Connector, once},
+    federation::{External, Federation},
 };
 use crate::{FetchError, Remote, remote::host_and_port};
 
@@ -29,21 +30,24 @@ pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<
     if !matches!(endpoint.scheme(), "http" | "https") {
         return Err(wrong());
     }
+    let connector = Connector::new(remote, &endpoint);
     let builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
         .with_base_url(endpoint.as_str().trim_end_matches('/'))
         .with_retry(once())
-        .with_http_connector(Connector::new(remote, &endpoint));
+        .with_http_connector(connector.clone());
     let metadata = access.value("GCE_METADATA_HOST").unwrap_or("metadata.google.internal");
     if Url::parse(&format!("http://{metadata}/")).is_err() {
         let problem = "is not a server's name (GCE_METADATA_HOST)".to_owned();
         return Err(FetchError::Invalid { text: metadata.to_owned(), problem });
     }
+    let given = Credentials::Given("GOOGLE_APPLICATION_CREDENTIALS");
     let (builder, credentials) = match (emulator, file(access)?) {
         (Some(_), _) => (builder.with_skip_signature(true), Credentials::None),
-        (None, Some(path)) => {
-            let given = Credentials::Given("GOOGLE_APPLICATION_CREDENTIALS");
-            (builder.with_application_credentials(path), given)
+        (None, Some(File::Own(path))) => (builder.with_application_credentials(path), given),
+        (None, Some(File::External(file))) => {
+            let federation = Federation::new(HttpClient::new(connector), *file);
+            (builder.with_credentials(Arc::new(federation)), given)
         }
         (None, None) if learned.no_machine => (builder.with_skip_signature(true), Credentials::None),
         (None, None) => (builder, Credentials::Machine),
@@ -54,8 +58,16 @@ pub(super) fn store(bucket: &str, remote: &Remote, learned: &Learned) -> Result<
     Ok(Opened { host: host_and_port(&endpoint), parts: store.clone(), store, credentials, region: None })
 }
 
+/// A file of application default credentials.
+enum File {
+    /// The key of a service account, or the token of a user: the library reads it.
+    Own(String),
+    /// Another provider's word.
+    External(Box<External>),
+}
+
 /// The file of application default credentials, if there is one, and of a kind that is read.
-fn file(access: &CloudAccess) -> Result<Option<String>, FetchError> {
+fn file(access: &CloudAccess) -> Result<Option<File>, FetchError> {
     let Some(path) = &access.google_file else { return Ok(None) };
     let shown = path.display();
     match text_of(path)? {
@@ -64,11 +76,14 @@ fn file(access: &CloudAccess) -> Result<Option<String>, FetchError> {
         }
         None => Ok(None),
         Some(text) if ["\"service_account\"", "\"authorized_user\""].iter().any(|kind| text.contains(kind)) => {
-            Ok(Some(path.to_string_lossy().into_owned()))
+            Ok(Some(File::Own(path.to_string_lossy().into_owned())))
         }
-        Some(_) => Err(no_credentials(&format!(
-            "`{shown}` is neither the key of a service account nor the token of a user, and no other kind of credentials is read for contexts"
-        ))),
+        Some(text) => External::parse(&text).map(|file| Some(File::External(Box::new(file)))).ok_or_else(|| {
+            no_credentials(&format!(
+                "`{shown}` is neither the key of a service account, nor the token of a user, nor a file of workload identity \
+                 federation with a `file` or `url`"
+            ))
+        }),
     }
 }
 
