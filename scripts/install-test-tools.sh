@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need beyond the Rust toolchain, and only what is missing: Debian packages, as root on Debian or Ubuntu
-# (anywhere else it says what is missing and leaves the machine alone), and Python modules in a directory of the project's own. A
-# second run does nothing.
+# (anywhere else it says what is missing and leaves the machine alone), and modules of Python and Node in directories of the
+# project's own. A second run does nothing.
 #
 # Environment: CARGO_TARGET_DIR (whose directory `tools` has the modules).
 #
@@ -21,13 +21,13 @@ git git checkouts whose facts are compared
 iproute2 ip a network with the metadata address of clouds
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
-nodejs node the example plugin in JavaScript
-npm npm the compiler of the example plugin in JavaScript
+nodejs node the example plugin in JavaScript, and azurite
+npm npm the compiler of the example plugin in JavaScript, and azurite
 openssh-client ssh-keygen keys that an agent serves
 openssh-server sshd the server that repositories are fetched from over SSH
 openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation
-python3-pip pip3 the Go toolchain of the base image golang, and Python modules
+python3-pip pip3 the Go toolchain of the base image golang, and emulators of clouds
 qemu-user-static qemu-aarch64-static programs for other processors
 runc runc running the images that were built
 skopeo skopeo judging exports and pushed images
@@ -62,31 +62,56 @@ done <<EOF
 $needed
 EOF
 
-# The emulator of Amazon's services: pinned, and complete once its last file is there.
-modules() {
-    if ! is_there pip3 || [ -e "$tools/moto/complete" ]; then
-        return 0
-    fi
-    echo "installing: moto into $tools/moto" >&2
-    rm -rf "$tools/moto"
-    python3 -m pip --quiet --disable-pip-version-check install --no-warn-conflicts --target "$tools/moto" \
-        moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 boto3==1.44.8 botocore==1.44.8 >&2 || {
-        echo "moto can't be installed: tests that need it are skipped" >&2
-        return 0
-    }
-    touch "$tools/moto/complete"
+# Emulators of clouds, each in a directory of its own: pinned, and complete once its last file is there.
+emulators() {
+    python_modules moto moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 boto3==1.44.8 botocore==1.44.8
+    python_modules gcp-storage-emulator gcp-storage-emulator==2026.7.19 google-crc32c==1.9.0
+    node_modules azurite azurite@3.37.0 @azure/storage-blob@12.34.0
 }
+
+python_modules() {
+    name=$1
+    shift
+    begin "$name" pip3 || return 0
+    if python3 -m pip --quiet --disable-pip-version-check install --no-warn-conflicts --target "$tools/$name" "$@" >&2; then
+        touch "$tools/$name/complete"
+    else
+        echo "$name can't be installed: tests that need it are skipped" >&2
+    fi
+}
+
+node_modules() {
+    name=$1
+    shift
+    begin "$name" npm || return 0
+    mkdir -p "$tools/$name"
+    if npm install --silent --no-fund --no-audit --save-exact --prefix "$tools/$name" "$@" >&2; then
+        touch "$tools/$name/complete"
+    else
+        echo "$name can't be installed: tests that need it are skipped" >&2
+    fi
+}
+
+# Whether something is to be installed, with the installer of that name.
+begin() {
+    if ! is_there "$2" || [ -e "$tools/$1/complete" ]; then
+        return 1
+    fi
+    echo "installing: $1 into $tools/$1" >&2
+    rm -rf "${tools:?}/$1"
+}
+
 tools=$(cd "$(dirname "$0")/.." && pwd)/target/tools
 [ -z "${CARGO_TARGET_DIR:-}" ] || tools=$CARGO_TARGET_DIR/tools
 
 if [ -z "$missing" ]; then
-    modules
+    emulators
     echo "all test tools are installed" >&2
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
     echo "tests that need these are skipped; to install them, run as root: apt-get install --no-install-recommends$missing" >&2
-    modules
+    emulators
     exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -106,4 +131,4 @@ echo "installing:$missing" >&2
 apt-get -q -o DPkg::Lock::Timeout=600 update >&2
 # shellcheck disable=SC2086 # a list of names
 apt-get -q -o DPkg::Lock::Timeout=600 install -y --no-install-recommends $missing >&2
-modules
+emulators

@@ -1,15 +1,18 @@
 //! Shared helpers of the integration tests: the program itself, real registries, runner environments, base images.
 
+mod azurite;
 mod bases;
 mod campaign;
 mod cloud;
 mod events;
 pub mod fault_proxy;
 mod git_server;
+mod google_storage;
 mod image;
 mod judge;
 mod lab;
 mod layer;
+mod local_server;
 pub mod matrix;
 mod moto;
 mod noise;
@@ -22,11 +25,13 @@ mod site;
 mod ssh_server;
 mod terminal;
 
+pub use azurite::Azurite;
 pub use bases::base;
 pub use campaign::{children_seconds, is_short, report};
 pub use cloud::{Certificates, Cloud, CloudAnswer, CloudRequest};
 pub use events::Events;
 pub use git_server::{GitDaemon, GitHttp, Repositories};
+pub use google_storage::GoogleStorage;
 pub use image::Image;
 pub use judge::{Bundle, Running, document, read_json};
 pub use lab::{Environment, Lab};

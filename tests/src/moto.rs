@@ -1,58 +1,38 @@
 //! moto, the emulator of Amazon's services, with its server on the loopback interface.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, process::Command};
 
-use crate::{cargo, run, skip};
+use crate::{local_server::LocalServer, requirement::emulator, run};
 
 /// A running moto; ends with the handle.
-pub struct Moto {
-    process: Child,
-    port: u16,
-}
+pub struct Moto(LocalServer);
 
 impl Moto {
     /// The directory of its modules, which scripts/install-test-tools.sh fills; `None` (reported as a skip) where it is missing.
     pub fn modules() -> Option<PathBuf> {
-        let (_, target) = cargo();
-        let modules = target.join("tools/moto");
-        if !modules.join("complete").is_file() {
-            skip("moto is not installed (scripts/install-test-tools.sh)");
-            return None;
-        }
-        Some(modules)
+        emulator("moto")
     }
 
     /// Starts one that checks signatures and permissions of every request after the first `unchecked` ones; `None` (reported as
     /// a skip) where it is not installed.
     pub fn start(unchecked: u32) -> Option<Self> {
         let modules = Self::modules()?;
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let process = Command::new("python3")
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-            .env("PYTHONPATH", modules)
-            .env("INITIAL_NO_AUTH_ACTION_COUNT", unchecked.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python3 starts");
-        let moto = Self { process, port };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "moto does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(moto)
+        Some(Self(LocalServer::start(|port| {
+            let mut command = Command::new("python3");
+            command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+            command.env("PYTHONPATH", modules).env("INITIAL_NO_AUTH_ACTION_COUNT", unchecked.to_string());
+            command
+        })))
     }
 
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.0.host()
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.0.port()
     }
 
     /// Runs lines of Python with Amazon's own library, in which `client(SERVICE)` is a client of this server; the answer is what
@@ -67,12 +47,5 @@ impl Moto {
         let mut command = Command::new("python3");
         command.args(["-c", &format!("{begin}{script}")]).env("PYTHONPATH", Self::modules().expect("it runs"));
         run(&mut command).success().stdout
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::cargo;
+
 /// Reports that a test can't run here.
 ///
 /// # Panics
@@ -25,6 +27,18 @@ pub fn tool(name: &str) -> Option<PathBuf> {
         skip(&format!("`{name}` is not installed (scripts/install-test-tools.sh)"));
     }
     found
+}
+
+/// The directory of an emulator of a cloud, which scripts/install-test-tools.sh fills; `None` (reported as a skip) where it is
+/// missing.
+pub fn emulator(name: &str) -> Option<PathBuf> {
+    let (_, target) = cargo();
+    let place = target.join("tools").join(name);
+    if !place.join("complete").is_file() {
+        skip(&format!("{name} is not installed (scripts/install-test-tools.sh)"));
+        return None;
+    }
+    Some(place)
 }
 
 /// Whether the tests run as root.

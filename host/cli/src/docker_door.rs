@@ -19,7 +19,8 @@ use crate::tag_policies::TagPolicyArguments;
 )]
 pub struct BuildArguments {
     /// The build context: a directory, a git repository as `https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY`, or a tar archive
-    /// (a file, a URL, `-` for standard input), of which a lone Dockerfile may take the place
+    /// (a file, a URL, `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, a blob of Azure's, `-` for standard input), of which a lone Dockerfile
+    /// may take the place
     #[arg(value_name = "CONTEXT")]
     pub context: String,
 
@@ -105,12 +106,15 @@ pub struct BuildArguments {
     pub no_cache: bool,
 
     /// Layer cache that is read: as another build's `--cache-to` wrote it, or an image with an inline cache; may be repeated
-    #[arg(long = "cache-from", value_name = "type=registry,ref=REF|type=local,src=DIR")]
+    #[arg(long = "cache-from", value_name = "type=registry,ref=REF|type=local,src=DIR|type=s3,bucket=BUCKET")]
     pub caches_from: Vec<String>,
 
     /// Layer cache that is written: the layers of the image, or with `mode=max` those of all stages; `type=inline` puts it into the
     /// image; may be repeated
-    #[arg(long = "cache-to", value_name = "type=registry,ref=REF|type=local,dest=DIR[,mode=min|max]")]
+    #[arg(
+        long = "cache-to",
+        value_name = "type=registry,ref=REF|type=local,dest=DIR|type=s3,bucket=BUCKET[,mode=min|max]"
+    )]
     pub caches_to: Vec<String>,
 
     /// Writes the digest of the image to a file

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
-use cofferdam_engine::{Basic, Secret};
+use cofferdam_engine::{Basic, CloudAccess, Secret};
 use cofferdam_image::{StoreError, StoreLocation};
 
 /// The environment at the start of the program.
@@ -172,6 +172,52 @@ impl Environment {
             ("google-credentials", self.path("GOOGLE_APPLICATION_CREDENTIALS").or_else(google)),
         ];
         files.into_iter().filter_map(|(name, path)| Some((name.to_owned(), path?))).collect()
+    }
+
+    /// Who may ask the stores of clouds for a context: the variables of the clouds' own libraries and of Kaniko, a closed list.
+    pub fn cloud_access(&self) -> CloudAccess {
+        const NAMES: &[&str] = &[
+            "AWS_ACCESS_KEY_ID",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "AWS_DEFAULT_REGION",
+            "AWS_EC2_METADATA_DISABLED",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_ENDPOINT_URL_STS",
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+            "AWS_PROFILE",
+            "AWS_REGION",
+            "AWS_ROLE_ARN",
+            "AWS_ROLE_SESSION_NAME",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "AZURE_AUTHORITY_HOST",
+            "AZURE_CLIENT_ID",
+            "AZURE_CLIENT_SECRET",
+            "AZURE_FEDERATED_TOKEN_FILE",
+            "AZURE_STORAGE_ACCESS_KEY",
+            "AZURE_STORAGE_SAS_TOKEN",
+            "AZURE_TENANT_ID",
+            "GCE_METADATA_HOST",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "IDENTITY_ENDPOINT",
+            "S3_ENDPOINT",
+            "S3_FORCE_PATH_STYLE",
+            "STORAGE_EMULATOR_HOST",
+        ];
+        let variables = NAMES.iter().filter_map(|name| Some(((*name).to_owned(), self.variable(name)?)));
+        let mut files = self.credential_files();
+        CloudAccess {
+            variables: variables.collect(),
+            aws_files: ["aws-credentials", "aws-config"].into_iter().filter_map(|name| files.remove(name)).collect(),
+            google_file: files.remove("google-credentials"),
+        }
     }
 
     /// Where builders that run for Google Cloud Build say what they made: the file `images` in this directory.

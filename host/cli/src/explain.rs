@@ -209,6 +209,7 @@ fn hidden<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stat
         return Some(match error {
             LayerFailure::Store(inner) => inner,
             LayerFailure::Registry(inner) => inner,
+            LayerFailure::Bucket(inner) => inner,
             LayerFailure::Rootfs(inner) => inner,
             LayerFailure::Layer { .. } => return None,
         });

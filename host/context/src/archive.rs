@@ -1,5 +1,5 @@
-//! Contexts that come as a tar archive, or as nothing but a Dockerfile: from a file, standard input or a URL, unpacked as they
-//! arrive.
+//! Contexts that come as a tar archive, or as nothing but a Dockerfile: from a file, standard input, a URL or a cloud's
+//! store, unpacked as they arrive.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 
 use cofferdam_archive::{BLOCK_BYTES, Compression, Entry, EntryKind, Error as ArchiveError};
 
-use crate::{FetchError, FetchLimits, Remote, Requested, download, filling::Filling, source::redacted};
+use crate::{FetchError, FetchLimits, ObjectSource, Remote, Requested, download, filling::Filling, source::redacted};
 
 /// The largest Dockerfile that is read.
 const DOCKERFILE_LIMIT_BYTES: u64 = 4 << 20;
@@ -23,6 +23,8 @@ pub enum ArchiveSource {
     Stdin,
     /// A URL.
     Url(String),
+    /// An object in a cloud's store.
+    Object(ObjectSource),
 }
 
 /// What came.
@@ -40,6 +42,7 @@ impl ArchiveSource {
             Self::File(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
             Self::Url(url) => redacted(url),
+            Self::Object(source) => source.shown(),
         }
     }
 
@@ -58,6 +61,7 @@ impl ArchiveSource {
                 receive(&mut { file }, &shown, remote)
             }
             Self::Stdin => receive(&mut io::stdin().lock(), &shown, remote),
+            Self::Object(source) => receive(&mut source.open(remote)?, &shown, remote),
             Self::Url(url) => match download(remote, url, None)? {
                 Requested::Coming(mut coming) => receive(&mut *coming, &shown, remote),
                 Requested::Unchanged => unreachable!("nothing was known of it"),
@@ -147,7 +151,7 @@ fn unpack(
 }
 
 /// A reader's error is the network's where that caused it, however often it was wrapped.
-fn unreadable(shown: &str, error: io::Error) -> FetchError {
+pub(crate) fn unreadable(shown: &str, error: io::Error) -> FetchError {
     error.downcast::<FetchError>().unwrap_or_else(|error| {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),

@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{FetchError, FetchLimits};
+use crate::{FetchError, FetchLimits, archive::unreadable};
 
 /// The mode of directories that nobody says anything about.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -97,7 +97,7 @@ impl Filling {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.unreadable(error)),
+                Err(error) => return Err(unreadable(&self.source, error)),
             };
             self.bytes += length as u64;
             if self.bytes > self.limits.unpacked_bytes {
@@ -229,11 +229,6 @@ impl Filling {
 
     fn damaged(&self, what: &str) -> FetchError {
         FetchError::Archive { url: self.source.clone(), reason: what.to_owned() }
-    }
-
-    /// A reader's error is the network's where that caused it.
-    fn unreadable(&self, error: io::Error) -> FetchError {
-        error.downcast::<FetchError>().unwrap_or_else(|error| self.damaged(&format!("it can't be read: {error}")))
     }
 
     fn failed(&self, path: &[u8], error: Errno) -> FetchError {

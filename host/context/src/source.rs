@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{ArchiveSource, Basic, Context, ContextError, GitOptions, GitSource, Remote, archive::Received, fetch_git};
+use crate::{
+    ArchiveSource, Basic, Context, ContextError, GitOptions, GitSource, ObjectSource, Remote, archive::Received,
+    fetch_git,
+};
 
 /// Where the context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +20,12 @@ pub enum ContextSource {
 
 impl ContextSource {
     /// A path, `dir://PATH`, a git repository as Docker writes it, or an archive: `-` or `tar://stdin`, `tar://PATH`, a path that
-    /// ends like one, `http(s)://…`. The kinds that Docker and Kaniko know beyond that are
-    /// recognised and refused by name.
+    /// ends like one, `http(s)://…`, `s3://…`, `gs://…`, a blob of Azure's.
     ///
     /// A directory whose name looks like another kind can be written with `./` or `dir://` in front.
     ///
     /// # Errors
-    /// Empty, wrong, or [`ContextError::Unsupported`].
+    /// Empty or wrong.
     pub fn parse(text: &str) -> Result<Self, ContextError> {
         if let Some(path) = text.strip_prefix("dir://") {
             return Self::directory(path, text);
@@ -44,11 +46,16 @@ impl ContextSource {
                 path => Ok(Self::Archive(ArchiveSource::File(path.into()))),
             };
         }
-        match remote_kind(text) {
-            Some("http") => Ok(Self::Archive(ArchiveSource::Url(text.to_owned()))),
-            Some("tar archive") => Ok(Self::Archive(ArchiveSource::File(text.into()))),
-            Some(kind) => Err(ContextError::Unsupported { kind, text: redacted(text) }),
-            None => Self::directory(text, text),
+        if ObjectSource::is_object(text) {
+            return Ok(Self::Archive(ArchiveSource::Object(ObjectSource::parse(text)?)));
+        }
+        if lower.starts_with("http://") || lower.starts_with("https://") {
+            return Ok(Self::Archive(ArchiveSource::Url(text.to_owned())));
+        }
+        // A directory may be called anything.
+        match is_called_archive(&lower) && !Path::new(text).is_dir() {
+            true => Ok(Self::Archive(ArchiveSource::File(text.into()))),
+            false => Self::directory(text, text),
         }
     }
 
@@ -128,37 +135,39 @@ impl ContextSource {
     }
 }
 
-/// The name of a kind of context that is not a directory, if the text is of one.
-pub(crate) fn remote_kind(text: &str) -> Option<&'static str> {
-    let lower = text.to_ascii_lowercase();
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| lower.starts_with(prefix));
-    let path = lower.split(['#', '?']).next().unwrap_or_default();
-    if starts(&["s3://"]) {
-        return Some("S3");
-    }
-    if starts(&["gs://"]) {
-        return Some("Google Cloud Storage");
-    }
-    if starts(&["https://"]) && path.split('/').nth(2).is_some_and(|host| host.ends_with(".blob.core.windows.net")) {
-        return Some("Azure Blob Storage");
-    }
-    if starts(&["http://", "https://"]) {
-        return Some("http");
-    }
-    let archive =
-        [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"].iter().any(|ending| path.ends_with(ending));
-    // A directory may be called anything.
-    (archive && !Path::new(text).is_dir()).then_some("tar archive")
+/// Whether a path, in lower case, ends like an archive's.
+fn is_called_archive(path: &str) -> bool {
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"].iter().any(|ending| path.ends_with(ending))
 }
 
-/// Hides what stands before the `@` of a URL: user names and passwords do not belong into messages.
+/// Parameters of URLs that are as good as a password: signatures of clouds' stores, and tokens.
+const SECRET_PARAMETERS: [&str; 10] = [
+    "access_token",
+    "job_token",
+    "password",
+    "private_token",
+    "sig",
+    "signature",
+    "token",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-goog-signature",
+];
+
+/// Hides what stands before the `@` of a URL, and signatures and tokens in its query: they do not belong into messages.
 pub(crate) fn redacted(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority = rest.split('/').next().unwrap_or_default();
-    match authority.rfind('@') {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let text = match authority.rfind('@') {
         Some(at) => format!("{scheme}://…{}", &rest[at..]),
         None => text.to_owned(),
-    }
+    };
+    let Some((address, query)) = text.split_once('?') else { return text };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if SECRET_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => format!("{name}=…"),
+        _ => pair.to_owned(),
+    });
+    format!("{address}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -202,14 +211,30 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_are_refused_by_name_and_without_their_password() {
-        for (text, name) in [
-            ("s3://bucket/x.tar.gz", "S3"),
-            ("gs://bucket/x", "Google"),
-            ("https://account.blob.core.windows.net/c/x.tar.gz", "Azure"),
+    fn objects_are_told_from_other_urls() {
+        for text in ["s3://bucket/x.tar.gz", "gs://bucket/x", "https://account.blob.core.windows.net/c/x.tar.gz"] {
+            let ContextSource::Archive(ArchiveSource::Object(source)) = ContextSource::parse(text).unwrap() else {
+                panic!("{text}")
+            };
+            assert_eq!(source.shown(), text);
+        }
+        let signed = "https://account.blob.core.windows.net/c/x.tar.gz?sv=1&sig=secret";
+        assert_eq!(
+            ContextSource::parse(signed).unwrap(),
+            ContextSource::Archive(ArchiveSource::Url(signed.to_owned()))
+        );
+    }
+
+    #[test]
+    fn passwords_signatures_and_tokens_are_hidden() {
+        for (text, shown) in [
+            ("https://u:p@h/x?a=b", "https://…@h/x?a=b"),
+            ("https://h?u=me@example", "https://h?u=me@example"),
+            ("https://h/x?sv=1&sig=a%2Fb&se=2", "https://h/x?sv=1&sig=…&se=2"),
+            ("https://h/x?X-Amz-Signature=ab&X-Amz-Date=1", "https://h/x?X-Amz-Signature=…&X-Amz-Date=1"),
+            ("./a?sig=b", "./a?sig=b"),
         ] {
-            let error = ContextSource::parse(text).unwrap_err().to_string();
-            assert!(error.contains(name) && error.contains("use a directory") && !error.contains("secret"), "{error}");
+            assert_eq!(redacted(text), shown);
         }
     }
 }

@@ -121,7 +121,7 @@ fn attempt(
         if destination.push { named.iter().map(|named| named.repository.clone()).collect() } else { Vec::new() };
     let cache_repositories = request.caches.to.iter().filter_map(|(location, _)| match location {
         CacheLocation::Registry(reference) => Some(reference.repository()),
-        CacheLocation::Layout { .. } => None,
+        CacheLocation::Layout { .. } | CacheLocation::Bucket(_) => None,
     });
     for repository in repositories.iter().chain(cache_repositories) {
         let host = repository.host().to_string();
@@ -147,6 +147,11 @@ fn attempt(
             let plugins = plugins.clone();
             Arc::new(move |host: &str| plugins.policy().may_pull(host))
         },
+        may_push: {
+            let plugins = plugins.clone();
+            Arc::new(move |host: &str| plugins.policy().may_push(host))
+        },
+        remote: remote.clone(),
     };
     let remote_cache = RemoteCache::open(&request.caches, means, start.seconds);
     let publisher = (!repositories.is_empty()).then(|| {

@@ -51,6 +51,9 @@ pub enum LayerFailure {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] cofferdam_registry::RegistryError),
+    /// The bucket that has it.
+    #[error(transparent)]
+    Bucket(cofferdam_context::FetchError),
     /// The layer's bytes.
     #[error("layer {digest}{} is unusable", of.as_ref().map(|of| format!(" of `{of}`")).unwrap_or_default())]
     Layer {

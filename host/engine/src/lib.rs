@@ -59,7 +59,7 @@ mod write_out;
 
 pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{Built, build};
-pub use cofferdam_context::{Basic, GitOptions};
+pub use cofferdam_context::{Basic, CloudAccess, GitOptions};
 pub use cofferdam_digest::Digest;
 pub use cofferdam_dockerfile::{Diagnostic, Severity, Span, render, render_place, split_fields};
 pub use cofferdam_exec::{ExecError, Exit as CommandExit, Finding, Note, Tier};
@@ -84,9 +84,9 @@ pub use plugins::load as load_plugins;
 pub use prune::{PruneRequest, Pruned, prune};
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BaseImageCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution, Output,
-    OutputKind, PluginAccess, PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings, SecretSource,
-    SourceAccess, SshSource, Timestamps,
+    BaseImageCache, BucketCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution,
+    Output, OutputKind, PluginAccess, PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings,
+    SecretSource, SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
 pub use store_check::{CheckedStore, StoreFinding, check_store};

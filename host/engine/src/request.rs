@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use cofferdam_context::{Basic, GitOptions};
+use cofferdam_context::{Basic, CloudAccess, GitOptions};
 use cofferdam_digest::Digest;
 use cofferdam_layer::Compression;
 use cofferdam_plan::{Platform, step::KeyValue};
@@ -103,6 +103,21 @@ pub enum CacheLocation {
         /// As `index.json` has it.
         tag: String,
     },
+    /// Objects of a bucket.
+    Bucket(BucketCache),
+}
+
+/// A layer cache in a bucket of S3's, or of a store that speaks like it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketCache {
+    /// Its name.
+    pub bucket: String,
+    /// The key of the document.
+    pub document: String,
+    /// What the keys of layers begin with; digests follow.
+    pub layers: String,
+    /// Where the bucket is, and who may ask there.
+    pub cloud: CloudAccess,
 }
 
 /// What goes to a cache.
@@ -152,6 +167,8 @@ pub struct SourceAccess {
     pub ssh_auth_socket: Option<PathBuf>,
     /// The files that have the keys of SSH servers.
     pub known_hosts: Vec<PathBuf>,
+    /// Who may ask the stores of clouds for the context and named contexts.
+    pub cloud: CloudAccess,
     /// `--context-sub-path`: the directory of a fetched context that is the context.
     pub context_directory: Option<String>,
 }

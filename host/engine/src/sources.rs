@@ -174,6 +174,7 @@ pub(crate) fn remote(
             agent: agents.get(DEFAULT_AGENT).map(Agent::for_sources),
             known_hosts: request.sources.known_hosts.clone(),
         },
+        cloud: request.sources.cloud.clone(),
         limits: FetchLimits {
             unpacked_bytes: request.execution.layer_limit_bytes.unwrap_or(limits.unpacked_bytes),
             ..limits

@@ -58,10 +58,14 @@ pub enum ExecutorCommand {
 /// A build.
 #[derive(Debug, Args)]
 pub struct ExecutorArguments {
-    /// The build context: a directory (dir://PATH), an archive (tar://PATH, tar://stdin, https://…), or
-    /// git://[TOKEN@]HOST/REPOSITORY[#REFERENCE][#COMMIT]
-    #[arg(short = 'c', long, value_name = "PATH", default_value = "/workspace/")]
-    pub context: String,
+    /// The build context: a directory (dir://PATH), an archive (tar://PATH, tar://stdin, https://…, s3://BUCKET/KEY,
+    /// gs://BUCKET/KEY, a blob of Azure's), or git://[TOKEN@]HOST/REPOSITORY[#REFERENCE][#COMMIT] [default: /workspace/]
+    #[arg(short = 'c', long, value_name = "PATH")]
+    pub context: Option<String>,
+
+    /// Bucket that has the context, as gs://BUCKET/KEY or s3://BUCKET/KEY
+    #[arg(short = 'b', long, value_name = "BUCKET", hide = true)]
+    pub bucket: Option<String>,
 
     /// Directory of a fetched context that is the context
     #[arg(long, value_name = "PATH")]

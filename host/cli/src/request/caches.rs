@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use cofferdam_engine::{BaseImageCache, CacheLocation, CacheMode, Reference, RemoteCaches, split_fields};
+use cofferdam_engine::{BaseImageCache, CacheLocation, CacheMode, CloudAccess, Reference, RemoteCaches, split_fields};
 
-use super::{Result, UsageError, duration, form};
+use super::{Result, UsageError, bucket_cache::BucketFields, duration, form};
 use crate::kaniko_door::KanikoCaches;
 
 /// Where Kaniko's flags say a repository or a directory, the cache is this tag of it.
@@ -16,20 +16,22 @@ const LAYOUT_TAG: &str = "latest";
 /// How Kaniko's `--cache-repo` names a directory.
 const OCI_DIRECTORY: &str = "oci:";
 
-/// `--cache-from` and `--cache-to` of `docker buildx build`. `inline` is that of BUILDKIT_INLINE_CACHE.
-pub fn from_docker(from: &[String], to: &[String], inline: bool) -> Result<RemoteCaches> {
+/// `--cache-from` and `--cache-to` of `docker buildx build`. `inline` is that of BUILDKIT_INLINE_CACHE; `cloud` is for buckets whose
+/// fields do not say everything.
+pub fn from_docker(from: &[String], to: &[String], inline: bool, cloud: &CloudAccess) -> Result<RemoteCaches> {
     let mut caches = RemoteCaches { inline, ..RemoteCaches::default() };
     for text in from {
-        caches.from.push(source(text).ok_or_else(|| {
-            const FORM: &str = "a reference, type=registry,ref=REF, or type=local,src=DIR[,tag=TAG]";
-            form("--cache-from", text, FORM)
+        caches.from.push(source(text, cloud).ok_or_else(|| {
+            const FORM: &str = "a reference, type=registry,ref=REF, type=local,src=DIR[,tag=TAG], or \
+                                type=s3,bucket=BUCKET[,region=REGION][,name=NAME][,endpoint_url=URL]…";
+            form("--cache-from", &without_secrets(text), FORM)
         })?);
     }
     for text in to {
-        let target = target(text).ok_or_else(|| {
+        let target = target(text, cloud).ok_or_else(|| {
             const FORM: &str = "a reference, type=registry,ref=REF[,mode=min|max], type=local,dest=DIR[,tag=TAG][,mode=min|max], \
-                                or type=inline";
-            form("--cache-to", text, FORM)
+                                type=s3,bucket=BUCKET[,region=REGION][,name=NAME][,endpoint_url=URL][,mode=min|max]…, or type=inline";
+            form("--cache-to", &without_secrets(text), FORM)
         })?;
         match target {
             Target::Inline => caches.inline = true,
@@ -56,6 +58,7 @@ struct Fields {
     directory: Option<PathBuf>,
     tag: Option<String>,
     mode: Option<CacheMode>,
+    bucket: BucketFields,
 }
 
 impl Fields {
@@ -79,39 +82,56 @@ impl Fields {
                 ("mode", "max") => fields.mode = Some(CacheMode::Max),
                 // Ours is always one manifest of OCI's types, and never fails a build.
                 ("image-manifest" | "oci-mediatypes" | "ignore-error", "true") => {}
-                _ => return None,
+                (name, value) => fields.bucket.take(name, value)?,
             }
         }
         Some(fields)
     }
 
-    fn location(self) -> Option<CacheLocation> {
-        match (self.kind.as_deref(), self.reference, self.directory, self.tag) {
+    fn location(self, cloud: &CloudAccess) -> Option<CacheLocation> {
+        let kind = self.kind.as_deref();
+        if kind != Some("s3") && !self.bucket.is_empty() {
+            return None;
+        }
+        match (kind, self.reference, self.directory, self.tag) {
             (Some("registry"), Some(reference), None, None) => Some(CacheLocation::Registry(reference)),
             (Some("local"), None, Some(directory), tag) => {
                 Some(CacheLocation::Layout { directory, tag: tag.unwrap_or_else(|| LAYOUT_TAG.to_owned()) })
             }
+            (Some("s3"), None, None, None) => self.bucket.cache(cloud).map(CacheLocation::Bucket),
             _ => None,
         }
     }
 }
 
-fn source(text: &str) -> Option<CacheLocation> {
+/// A flag as messages show it.
+fn without_secrets(text: &str) -> String {
+    let shown = text.split(',').map(|field| match field.split_once('=') {
+        Some((name @ ("secret_access_key" | "session_token"), _)) => format!("{name}=…"),
+        _ => field.to_owned(),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+fn source(text: &str, cloud: &CloudAccess) -> Option<CacheLocation> {
     let fields = Fields::parse(text, "src")?;
     if fields.mode.is_some() && fields.kind.as_deref() != Some("registry") {
         return None;
     }
-    fields.location()
+    fields.location(cloud)
 }
 
-fn target(text: &str) -> Option<Target> {
+fn target(text: &str, cloud: &CloudAccess) -> Option<Target> {
     let fields = Fields::parse(text, "dest")?;
     match (fields.kind.as_deref(), fields.mode) {
         (Some("inline"), None | Some(CacheMode::Min)) => {
-            let is_all = fields.reference.is_none() && fields.directory.is_none() && fields.tag.is_none();
+            let is_all = fields.reference.is_none()
+                && fields.directory.is_none()
+                && fields.tag.is_none()
+                && fields.bucket.is_empty();
             is_all.then_some(Target::Inline)
         }
-        (_, mode) => Some(Target::At(fields.location()?, mode.unwrap_or(CacheMode::Min))),
+        (_, mode) => Some(Target::At(fields.location(cloud)?, mode.unwrap_or(CacheMode::Min))),
     }
 }
 
@@ -169,6 +189,34 @@ mod tests {
 
     fn layout(directory: &str, tag: &str) -> CacheLocation {
         CacheLocation::Layout { directory: directory.into(), tag: tag.to_owned() }
+    }
+
+    fn target(text: &str) -> Option<Target> {
+        super::target(text, &CloudAccess::default())
+    }
+
+    fn source(text: &str) -> Option<CacheLocation> {
+        super::source(text, &CloudAccess::default())
+    }
+
+    #[test]
+    fn caches_are_in_buckets() {
+        let text = "type=s3,bucket=b,region=r,name=n,endpoint_url=http://h,use_path_style=true,access_key_id=i,secret_access_key=s";
+        let Some(Target::At(CacheLocation::Bucket(cache), CacheMode::Max)) = target(&format!("{text},mode=max")) else {
+            panic!("no bucket")
+        };
+        assert_eq!((cache.bucket.as_str(), cache.document.as_str()), ("b", "manifests/n"));
+        assert_eq!(source(text), Some(CacheLocation::Bucket(cache)));
+        for text in [
+            "type=s3",
+            "type=s3,bucket=b,ref=a",
+            "type=s3,bucket=b,tag=t",
+            "type=local,src=x,bucket=b",
+            "type=inline,bucket=b",
+        ] {
+            assert_eq!((source(text), target(text)), (None, None), "{text}");
+        }
+        assert_eq!(without_secrets("type=s3,secret_access_key=x,name=y"), "type=s3,secret_access_key=…,name=y");
     }
 
     #[test]

@@ -98,7 +98,12 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             ..Destination::default()
         },
         no_cache: arguments.no_cache,
-        caches: caches::from_docker(&arguments.caches_from, &arguments.caches_to, inline_cache)?,
+        caches: caches::from_docker(
+            &arguments.caches_from,
+            &arguments.caches_to,
+            inline_cache,
+            &environment.cloud_access(),
+        )?,
         ignored_paths: Vec::new(),
         compression: outputs.compression.unwrap_or_default(),
         timestamps,
@@ -107,6 +112,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             credential: environment.git_credential(),
             ssh_auth_socket: environment.ssh_auth_socket(),
             known_hosts: environment.known_hosts(),
+            cloud: environment.cloud_access(),
             ..SourceAccess::default()
         },
         registries: RegistryAccess {

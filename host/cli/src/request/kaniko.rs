@@ -69,7 +69,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
     check_places(&annotations, &platforms)?;
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
-        context: arguments.context,
+        context: context(arguments.context, arguments.bucket),
         dockerfile: Some(arguments.dockerfile),
         target: arguments.target,
         build_arguments: build_arguments(&arguments.build_arguments, environment)?,
@@ -103,6 +103,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             git_pull_method: environment.git_pull_method(),
             ssh_auth_socket: environment.ssh_auth_socket(),
             known_hosts: environment.known_hosts(),
+            cloud: environment.cloud_access(),
             context_directory: arguments.context_sub_path,
         },
         registries: RegistryAccess {
@@ -113,6 +114,24 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
         variables: environment.ci_variables(),
     })
+}
+
+/// Where Kaniko looks for a context that nobody names.
+const DEFAULT_CONTEXT: &str = "/workspace/";
+
+/// `--context`, else `--bucket`, which counts before a context that is not a path; a bucket without a scheme is Google's.
+fn context(context: Option<String>, bucket: Option<String>) -> String {
+    let context = context.filter(|context| !context.is_empty());
+    match bucket.filter(|bucket| !bucket.is_empty()) {
+        Some(bucket) if context.as_ref().is_none_or(|context| context.contains("://")) => {
+            if bucket.contains("://") {
+                bucket
+            } else {
+                format!("gs://{bucket}")
+            }
+        }
+        _ => context.unwrap_or_else(|| DEFAULT_CONTEXT.to_owned()),
+    }
 }
 
 /// `--compression` and `--compression-level`, of which only values above 0 mean anything.
@@ -209,6 +228,17 @@ fn host_certificates(arguments: &KanikoRegistries) -> Result<BTreeMap<String, Ce
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_is_a_context_where_no_directory_is_named() {
+        let read =
+            |given: Option<&str>, bucket: Option<&str>| context(given.map(str::to_owned), bucket.map(str::to_owned));
+        assert_eq!(read(None, None), "/workspace/");
+        assert_eq!(read(None, Some("b/k.tar.gz")), "gs://b/k.tar.gz");
+        assert_eq!(read(Some(""), Some("s3://b/k")), "s3://b/k");
+        assert_eq!(read(Some("/src"), Some("b")), "/src");
+        assert_eq!(read(Some("gs://x/y"), Some("b")), "gs://b");
+    }
 
     #[test]
     fn git_options_stand_in_one_flag_or_several() {

@@ -1,6 +1,7 @@
 //! From either front door's arguments to the one build request.
 
 mod annotations;
+mod bucket_cache;
 mod caches;
 mod docker;
 mod kaniko;

@@ -9,7 +9,7 @@ use super::{FetchError, Remedies, Remote, Request, http::Answer, refusal};
 use crate::{Basic, source::redacted};
 
 /// How often a broken download is taken up again.
-const RESUMES: u32 = 5;
+pub(crate) const RESUMES: u32 = 5;
 
 /// What a server says of a file's version (RFC 9110, section 8.8).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -127,6 +127,34 @@ pub enum FetchError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A store of objects does not give one out.
+    #[error("`{object}` can't be fetched: {answer}; {remedy}")]
+    Object {
+        /// What was asked for.
+        object: String,
+        /// What the store said.
+        answer: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A store has no object of a name.
+    #[error("`{object}` can't be fetched: {answer}; {remedy}")]
+    MissingObject {
+        /// What was asked for.
+        object: String,
+        /// What the store said.
+        answer: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Whoever should give credentials for a store does not.
+    #[error("there are no credentials for the store: {reason}; {remedy}")]
+    CloudCredentials {
+        /// What was found.
+        reason: String,
+        /// What gives some.
+        remedy: &'static str,
+    },
     /// A redirect that is not followed.
     #[error("`{url}` redirects {to}; use the address that it ends at")]
     Redirect {

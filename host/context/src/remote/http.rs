@@ -24,7 +24,10 @@ const CONNECT: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(200);
 
 /// How often a request is sent in all, where no answer comes or the server says that it has trouble.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
+
+/// How long connecting to a source of credentials in this machine or its cloud may take: most machines have none.
+const CONNECT_METADATA: Duration = Duration::from_secs(1);
 
 /// Clients, each made when it is needed: reading the system's certificates takes milliseconds.
 #[derive(Default)]
@@ -33,6 +36,8 @@ pub(super) struct Clients {
     /// For this machine's own servers, which a proxy can't reach.
     direct: OnceLock<reqwest::Client>,
     unverified: OnceLock<reqwest::Client>,
+    /// For the addresses at which clouds tell a machine its credentials.
+    metadata: OnceLock<reqwest::Client>,
 }
 
 /// One request.
@@ -89,7 +94,8 @@ impl Remote {
         }
     }
 
-    fn pause(&self, length: Duration) -> Result<(), FetchError> {
+    /// Waits, as long as nobody stops the build.
+    pub(crate) fn pause(&self, length: Duration) -> Result<(), FetchError> {
         let mut left = length;
         while !left.is_zero() {
             if self.is_stopped() {
@@ -124,9 +130,7 @@ impl Remote {
 
     fn exchange(&self, request: &Request, url: &Url, own_host: bool) -> Result<Answer, FetchError> {
         let host = host_and_port(url);
-        if address(url).is_some_and(is_link_local) {
-            return Err(FetchError::LinkLocal { host });
-        }
+        self.check_address(url)?;
         self.check_host(&host)?;
         let client = self.client(url, request.is_git)?;
         let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
@@ -166,7 +170,28 @@ impl Remote {
         })
     }
 
-    fn client(&self, url: &Url, is_git: bool) -> Result<reqwest::Client, FetchError> {
+    /// Fails for an address that only the builder's own machine should reach.
+    pub(crate) fn check_address(&self, url: &Url) -> Result<(), FetchError> {
+        match address(url).is_some_and(is_link_local) {
+            true => Err(FetchError::LinkLocal { host: host_and_port(url) }),
+            false => Ok(()),
+        }
+    }
+
+    /// The client for sources of credentials in this machine or its cloud, which no proxy reaches.
+    pub(crate) fn metadata_client(&self, url: &Url) -> Result<reqwest::Client, FetchError> {
+        let cell = &self.inner.clients.metadata;
+        if let Some(client) = cell.get() {
+            return Ok(client.clone());
+        }
+        let builder = client_builder().connect_timeout(CONNECT_METADATA).no_proxy();
+        let made = builder.build();
+        let made = made.map_err(|error| FetchError::Tls { host: host_and_port(url), reason: innermost(&error) })?;
+        Ok(cell.get_or_init(|| made).clone())
+    }
+
+    /// The client for a server; certificates of git servers may be unchecked.
+    pub(crate) fn client(&self, url: &Url, is_git: bool) -> Result<reqwest::Client, FetchError> {
         let clients = &self.inner.clients;
         let is_loopback = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
@@ -183,19 +208,21 @@ impl Remote {
         if let Some(client) = cell.get() {
             return Ok(client.clone());
         }
-        install_crypto();
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("cofferdam/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .dns_resolver(Arc::new(GuardedNames));
+        let builder = client_builder().connect_timeout(CONNECT).dns_resolver(Arc::new(GuardedNames));
         let builder = if is_loopback { builder.no_proxy() } else { builder };
         let builder = if unverified { builder.tls_danger_accept_invalid_certs(true) } else { builder };
         let host = host_and_port(url);
         let made = builder.build().map_err(|error| FetchError::Tls { host, reason: innermost(&error) })?;
         Ok(cell.get_or_init(|| made).clone())
     }
+}
+
+fn client_builder() -> reqwest::ClientBuilder {
+    install_crypto();
+    reqwest::Client::builder()
+        .user_agent(concat!("cofferdam/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
 }
 
 /// An answer's body as it arrives.
@@ -263,7 +290,8 @@ pub(crate) struct Remedies {
     pub(crate) missing: &'static str,
 }
 
-fn explain(error: &reqwest::Error, host: String, url: &str) -> FetchError {
+/// What a request that got no answer means.
+pub(crate) fn explain(error: &reqwest::Error, host: String, url: &str) -> FetchError {
     let reason = innermost(error);
     if let Some(found) = link_local(error) {
         return FetchError::LinkLocal { host: found };
@@ -276,7 +304,8 @@ fn explain(error: &reqwest::Error, host: String, url: &str) -> FetchError {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+/// The cause of all in its own words.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -13,8 +13,14 @@ use std::{
 };
 
 use self::http::Clients;
-pub(crate) use self::http::{Answer, Remedies, Request, refusal};
-use crate::ssh::{SshAccess, SshAgent};
+pub(crate) use self::{
+    download::RESUMES,
+    http::{ATTEMPTS, Answer, Remedies, Request, explain, host_and_port, innermost, is_link_local, refusal},
+};
+use crate::{
+    CloudAccess,
+    ssh::{SshAccess, SshAgent},
+};
 pub use download::{Download, Requested, Validators, download};
 pub use error::FetchError;
 
@@ -69,6 +75,8 @@ pub struct RemoteOptions {
     pub skip_tls_verify: bool,
     /// How servers are reached over SSH.
     pub ssh: SshAccess,
+    /// Who may ask the stores of clouds for objects.
+    pub cloud: CloudAccess,
     /// Bounds.
     pub limits: FetchLimits,
 }
@@ -78,6 +86,7 @@ pub struct RemoteOptions {
 pub struct Remote {
     inner: Arc<Inner>,
     ssh: Arc<SshAccess>,
+    cloud: Arc<CloudAccess>,
 }
 
 struct Inner {
@@ -89,8 +98,8 @@ struct Inner {
 impl Remote {
     /// Connects to nothing yet.
     pub fn new(options: RemoteOptions) -> Self {
-        let ssh = Arc::new(options.ssh.clone());
-        Self { inner: Arc::new(Inner { options, runtime: OnceLock::new(), clients: Clients::default() }), ssh }
+        let (ssh, cloud) = (Arc::new(options.ssh.clone()), Arc::new(options.cloud.clone()));
+        Self { inner: Arc::new(Inner { options, runtime: OnceLock::new(), clients: Clients::default() }), ssh, cloud }
     }
 
     /// The same way with this agent's keys for SSH.
@@ -100,6 +109,15 @@ impl Remote {
 
     pub(crate) fn ssh(&self) -> &SshAccess {
         &self.ssh
+    }
+
+    /// The same way with these credentials for the stores of clouds.
+    pub(crate) fn with_cloud(&self, cloud: CloudAccess) -> Self {
+        Self { cloud: Arc::new(cloud), ..self.clone() }
+    }
+
+    pub(crate) fn cloud(&self) -> &CloudAccess {
+        &self.cloud
     }
 
     pub(crate) fn limits(&self) -> FetchLimits {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use cofferdam_context::{FetchLimits, Remote, RemoteOptions, SshAccess};
+use cofferdam_context::{CloudAccess, FetchLimits, Remote, RemoteOptions, SshAccess};
 
 thread_local! {
     /// What was fetched stays until the test ends, which has a thread of its own.
@@ -30,6 +30,7 @@ pub fn remote_with(change: impl FnOnce(&mut RemoteOptions)) -> Remote {
         patience: None,
         skip_tls_verify: false,
         ssh: SshAccess::default(),
+        cloud: CloudAccess::default(),
         limits: FetchLimits::default(),
     };
     change(&mut options);

@@ -1,9 +1,11 @@
 //! Layer caches elsewhere: what builds made on other machines.
 //!
-//! A cache is one document, under one tag of a registry or of an OCI layout, with the layers that it names; or it is part of an image.
+//! A cache is one document, under one tag of a registry or of an OCI layout, or one key of a
+//! bucket, with the layers that it names; or it is part of an image.
 //! It is read once at the start, and written once at the end; layers go there while the build runs. Nothing of it can fail a
 //! build: what can't be read or written is told. [`CachePlace`] is what a kind of place must be able to do.
 
+mod bucket;
 mod inline;
 mod layout;
 mod place;

@@ -3,11 +3,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use cofferdam_cache::CacheDocument;
+use cofferdam_context::Remote;
 use cofferdam_image::{Descriptor, Family, LayerBlob, Manifest, MediaType, Platform};
 use cofferdam_registry::{Client, Repository};
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::{inline, layout::LayoutPlace, registry::RegistryPlace};
+use super::{bucket::BucketPlace, inline, layout::LayoutPlace, registry::RegistryPlace};
 use crate::{
     download::Download,
     layers::{BlobOrigin, LayerFiles, StageLayer},
@@ -73,6 +74,10 @@ pub struct Means {
     pub mount_from: Vec<Repository>,
     /// Whether the operator allows to pull from a host.
     pub may_pull: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether the operator allows to push to a host.
+    pub may_push: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// For buckets.
+    pub remote: Remote,
 }
 
 impl Means {
@@ -84,6 +89,7 @@ impl Means {
                 let directory = self.working_directory.join(directory);
                 Arc::new(LayoutPlace::new(directory, tag.clone(), self.clone()))
             }
+            CacheLocation::Bucket(cache) => Arc::new(BucketPlace::new(cache.clone(), self.clone())),
         }
     }
 }

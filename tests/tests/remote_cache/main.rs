@@ -1,4 +1,6 @@
-//! Layer caches elsewhere: what another machine finds in a registry, a directory or an image, and what it does not believe.
+//! Layer caches elsewhere: what another machine finds in a registry, a directory, a bucket or an image, and what it does not believe.
+
+mod bucket;
 
 use std::{fs, path::Path};
 
