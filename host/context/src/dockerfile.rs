@@ -52,11 +52,12 @@ pub struct IgnoreText {
 }
 
 impl DockerfileLocation {
-    /// `-` is standard input, `http://…` and `https://…` are URLs, everything else is a path.
+    /// `-` and `/dev/stdin` are standard input, `http://…` and `https://…` are URLs, everything else is a path.
     pub fn parse(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         match text {
-            "-" => Self::Stdin,
+            // The names of it are no files that could be opened again.
+            "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0" => Self::Stdin,
             url if lower.starts_with("http://") || lower.starts_with("https://") => Self::Url(url.to_owned()),
             path => Self::Path(path.into()),
         }
