@@ -88,8 +88,9 @@ impl ModeClause {
         let executes = wanted.execute || (wanted.execute_if && (is_directory || mode & EXECUTE != 0));
         let like =
             bits(wanted.like.user, mode >> 6) | bits(wanted.like.group, mode >> 3) | bits(wanted.like.other, mode);
+        let like = (like & 0o7) * 0o111;
         let value = affected
-            & ((like & 0o7) * 0o111
+            & (like
                 | bits(wanted.read, READ)
                 | bits(wanted.write, WRITE)
                 | bits(executes, EXECUTE)
