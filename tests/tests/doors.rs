@@ -51,7 +51,7 @@ fn a_wrong_command_line_is_exit_code_2() {
         &["build", "--push", "context"],
         &["build", "--output", "type=zip,dest=x", "context"],
         &["build", "--output", "type=local", "context"],
-        &["build", "--label", "novalue", "context"],
+        &["build", "--annotation", "novalue", "context"],
         &["build", "--build-arg", "=x", "context"],
         &["build", "--platform", "nonsense", "context"],
         &["build", "--platform", "linux/amd64,linux/", "context"],

@@ -178,6 +178,7 @@ fn what_contradicts_itself_is_refused() {
         (&["--oci-layout-path=x", "--image-format=docker", "--no-push"], "--oci-layout-path"),
         (&["--compression=lzma", "--no-push"], "lzma"),
         (&["--single-snapshot=maybe", "--no-push"], "maybe"),
+        (&["--cache-ttl=later", "--no-push"], "later"),
     ] {
         let done = site.executor(&[&["-c", "context"], arguments].concat()).run();
         assert!(done.code == 2 && done.stderr.contains(said), "{arguments:?}: {} {}", done.code, done.stderr);
@@ -238,6 +239,56 @@ fn a_dry_run_shows_the_plan_and_builds_nothing() {
     assert_eq!(lines[3], "stage-2, the image");
     assert!(lines.iter().any(|line| line.starts_with("  COPY --from=tools")), "{}", planned.stdout);
     assert!(!planned.stdout.contains("unused"), "{}", planned.stdout);
+}
+
+#[test]
+fn of_several_targets_the_first_is_the_image_and_all_are_built() {
+    let Some(scene) = Scene::new() else { return };
+    scene.site.dockerfile(
+        "FROM alpine AS one\nRUN echo 1 > /one\nFROM alpine AS two\nRUN exit 9\nFROM alpine AS three\nRUN echo 3 > /three\nFROM one\n",
+    );
+    let image = scene.image("first", &["--target=one", "--target", "three"]);
+    assert!(image.has("/one") && !image.has("/three"));
+    let failed = scene.executor(&["--no-push", "--target=one,two"]).run();
+    assert!(failed.code == 9 && failed.stderr.contains("RUN exit 9"), "{} {}", failed.code, failed.stderr);
+}
+
+#[test]
+fn a_build_argument_without_a_value_is_the_variables_or_empty() {
+    let site = Site::new();
+    site.dockerfile("FROM scratch\nARG SET=default\nARG UNSET=default\nLABEL l=\"$SET|$UNSET\"\n");
+    let arguments = ["-c", "context", "--no-push", "--oci-layout-path=out", "--build-arg=SET", "--build-arg", "UNSET"];
+    site.executor(&arguments).env("SET", "given").run().success();
+    assert_eq!(Image::open(&site.path().join("out")).config("Labels"), json!({"l": "given|"}));
+}
+
+#[test]
+fn a_dockerfile_may_come_from_standard_input() {
+    let site = Site::new();
+    let arguments = ["-c", "context", "-f", "/dev/stdin", "--no-push", "--oci-layout-path=out"];
+    let built = with_input(site.executor(&arguments), "FROM scratch\nLABEL a=b\n").success();
+    assert!(!built.stderr.contains("--output"), "the words of the other door: {}", built.stderr);
+    assert_eq!(Image::open(&site.path().join("out")).config("Labels"), json!({"a": "b"}));
+}
+
+#[test]
+fn nothing_is_built_for_a_digest() {
+    let Some(scene) = Scene::new() else { return };
+    scene.site.dockerfile("FROM scratch\nLABEL a=b\n");
+    let name = format!("{}/team/app@sha256:{}", scene.registry.host(), "0".repeat(64));
+    let failed = scene.executor(&["--destination", &name]).run();
+    assert!(failed.code == 1 && failed.stderr.contains("names a digest"), "{} {}", failed.code, failed.stderr);
+    assert_eq!(scene.registry.tags("team/app"), Some(Vec::new()));
+}
+
+#[test]
+fn who_wants_errors_or_json_is_told_nothing_else() {
+    let site = Site::new();
+    site.dockerfile("FROM scratch\nLABEL a=b\n");
+    let quiet = site.executor(&["-c", "context", "--no-push", "-v", "error"]).run().success();
+    assert_eq!(quiet.stderr, "");
+    let json = site.executor(&["-c", "context", "--no-push", "--log-format=json"]).run().success();
+    assert!(json.stderr.lines().all(|line| line.starts_with('{')), "{}", json.stderr);
 }
 
 #[test]

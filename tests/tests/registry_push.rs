@@ -199,6 +199,25 @@ fn a_wrong_password_is_told_and_nothing_is_pushed() {
 }
 
 #[test]
+fn a_configuration_that_can_not_be_read_is_named() {
+    let Some(site) = Site::new() else { return };
+    site.dockerfile("FROM scratch\nLABEL a=b\n");
+    fs::create_dir(site.path("docker")).expect("writable");
+    site.write("docker/config.json", "{secret");
+    let name = format!("{}/team/app:1", site.registry.host());
+    let build = || {
+        let program = Program::new(&site.path("store")).env("DOCKER_CONFIG", site.path("docker"));
+        program.args(["build", "--push", "--tag", &name]).args([site.path("context")])
+    };
+    let of_file = build().run();
+    let of_variable = build().env("DOCKER_AUTH_CONFIG", "[secret").run();
+    for (failed, place) in [(&of_file, "docker/config.json`: "), (&of_variable, "DOCKER_AUTH_CONFIG: ")] {
+        assert!(failed.code == 1 && failed.stderr.contains(place), "{}", failed.stderr);
+        assert!(failed.stderr.contains("log in again") && !failed.stderr.contains("secret"), "{}", failed.stderr);
+    }
+}
+
+#[test]
 fn variables_are_credentials_as_far_as_their_helper_is_asked() {
     let Some(site) = Site::new() else { return };
     let host = site.registry.host();

@@ -164,14 +164,18 @@ mod tests {
             size: 7,
             compression: Compression::Gzip,
         };
-        CacheEntry { layer: Some(layer), created_by: format!("RUN \"{name}\"") }
+        CacheEntry { layer: Some(layer), created_by: format!("RUN \"{name}\""), warnings: Vec::new() }
     }
 
     fn document() -> CacheDocument {
         let mut document = CacheDocument::default();
         document.put(Digest::of(b"definition"), entry("one"), 5);
         document.put(Digest::of(b"content"), entry("one"), 5);
-        document.put(Digest::of(b"sighting"), CacheEntry { layer: None, created_by: String::new() }, 6);
+        document.put(
+            Digest::of(b"sighting"),
+            CacheEntry { layer: None, created_by: String::new(), warnings: Vec::new() },
+            6,
+        );
         document
     }
 

@@ -12,6 +12,9 @@ pub struct CacheEntry {
     pub layer: Option<CachedLayer>,
     /// The history entry's text.
     pub created_by: String,
+    /// What the handler said about the step, to be said again; only the store's own entries have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl CacheEntry {

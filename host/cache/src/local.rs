@@ -157,7 +157,8 @@ mod tests {
             size: blob.size,
             compression: Compression::Gzip,
         };
-        let entry = CacheEntry { layer: Some(layer), created_by: "RUN echo \"a\\nb\" # ü".to_owned() };
+        let entry =
+            CacheEntry { layer: Some(layer), created_by: "RUN echo \"a\\nb\" # ü".to_owned(), warnings: Vec::new() };
         let cache = LocalCache::new(store.clone());
         Fixture { _place: place, store, cache, keys: [Digest::of(b"definition"), Digest::of(b"content")], entry }
     }
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!(cache.lookup(&keys[0]), Lookup::Hit(entry.clone()));
         assert_eq!(cache.lookup(&keys[1]), Lookup::Hit(entry.clone()));
         assert_eq!(cache.lookup(&Digest::of(b"other")), Lookup::Miss);
-        let nothing = CacheEntry { layer: None, created_by: String::new() };
+        let nothing = CacheEntry { layer: None, created_by: String::new(), warnings: Vec::new() };
         cache.store(&keys[..1], &nothing).unwrap();
         assert_eq!(cache.lookup(&keys[0]), Lookup::Hit(nothing));
     }

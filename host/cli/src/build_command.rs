@@ -28,7 +28,10 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
         Records { id: arguments.iidfile.clone(), metadata: arguments.metadata_file.clone(), ..Records::default() };
     match (request::from_docker(arguments, environment), call) {
         (Ok(request), Some(call)) => check_command::run(&request, call),
-        (Ok(request), None) => run(&request, &mode, progress::Verbosity::Normal, environment, &records),
+        (Ok(request), None) => {
+            let talk = Talk { mode: &mode, verbosity: progress::Verbosity::Normal, door: Door::Docker };
+            run(&request, &talk, environment, &records)
+        }
         (Err(error), _) => explain::usage_error(&error),
     }
 }
@@ -49,7 +52,7 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
     let dry_run = arguments.switches.dry_run;
     match request::from_kaniko(arguments, environment) {
         Ok(request) if dry_run => plan(&request, mode, verbosity, environment),
-        Ok(request) => run(&request, mode, verbosity, environment, &records),
+        Ok(request) => run(&request, &Talk { mode, verbosity, door: Door::Kaniko }, environment, &records),
         Err(error) => explain::usage_error(&error),
     }
 }
@@ -82,15 +85,55 @@ fn stage_text(stage: &DryStage) -> String {
     format!("{}{target}\n{steps}", stage.name)
 }
 
-fn run(
-    request: &BuildRequest,
-    mode: &str,
+/// How a build is talked about.
+struct Talk<'a> {
+    /// `--progress`.
+    mode: &'a str,
     verbosity: progress::Verbosity,
-    environment: &Environment,
-    records: &Records,
-) -> Exit {
-    let wanted = mode.parse();
-    let view = wanted.and_then(|wanted| progress::view(wanted, verbosity, environment, places(request, environment)));
+    door: Door,
+}
+
+/// The command line that a person used.
+#[derive(Clone, Copy)]
+enum Door {
+    Docker,
+    Kaniko,
+}
+
+impl Door {
+    /// What to do with an image that went nowhere.
+    fn advice(self, built: &Built) -> [String; 2] {
+        match self {
+            Self::Docker => {
+                // Docker's archives hold one platform.
+                let or_docker = if built.config_digest.is_some() { " (or type=docker)" } else { "" };
+                [
+                    format!(
+                        "to export it: build again with `--output type=oci,dest=FILE`{or_docker}, nothing is repeated"
+                    ),
+                    "to push it:   build again with `--tag REGISTRY/NAME --push`".to_owned(),
+                ]
+            }
+            Self::Kaniko => [
+                "to export it: build again with `--oci-layout-path DIR` (or `--tar-path FILE`), nothing is repeated"
+                    .to_owned(),
+                "to push it:   build again with `--destination REGISTRY/NAME`, without `--no-push`".to_owned(),
+            ],
+        }
+    }
+}
+
+impl Talk<'_> {
+    /// Whether a person reads along.
+    fn is_for_people(&self) -> bool {
+        self.verbosity == progress::Verbosity::Normal && !matches!(self.mode, "quiet" | "none" | "json" | "rawjson")
+    }
+}
+
+fn run(request: &BuildRequest, talk: &Talk<'_>, environment: &Environment, records: &Records) -> Exit {
+    let wanted = talk.mode.parse();
+    let places = places(request, environment);
+    let view = wanted.and_then(|wanted| progress::view(wanted, talk.verbosity, environment, places));
     let view = match view {
         Ok(view) => view,
         Err(message) => return explain::usage(&message),
@@ -114,7 +157,7 @@ fn run(
     });
     match (built, interrupted) {
         (Ok(built), _) => match records.write(&built) {
-            Ok(()) => report(request, &built, matches!(mode, "quiet" | "none")),
+            Ok(()) => report(request, &built, talk),
             Err(error) => explain::failed(&chain(&error)),
         },
         (Err(_), Some(signal)) => explain::interrupted(signal),
@@ -136,8 +179,8 @@ fn places(request: &BuildRequest, environment: &Environment) -> Places {
     Places { workspace: environment.variable("GITHUB_WORKSPACE").map(PathBuf::from), directories }
 }
 
-/// The digest is data; the rest is talk, of which there is none if `is_quiet`.
-fn report(request: &BuildRequest, built: &Built, is_quiet: bool) -> Exit {
+/// The digest is data; the rest is talk.
+fn report(request: &BuildRequest, built: &Built, talk: &Talk<'_>) -> Exit {
     let archive_on_stdout =
         request.destination.outputs.iter().any(|output| output.destination.as_os_str() == "-" && output.kind.is_file());
     let said = if archive_on_stdout {
@@ -146,7 +189,7 @@ fn report(request: &BuildRequest, built: &Built, is_quiet: bool) -> Exit {
     } else {
         say(&format!("{}\n", built.digest))
     };
-    if is_quiet {
+    if !talk.is_for_people() {
         return said;
     }
     match (built.pushed, built.written) {
@@ -155,11 +198,7 @@ fn report(request: &BuildRequest, built: &Built, is_quiet: bool) -> Exit {
         (false, false) => {
             let name = built.names.first().map_or_else(|| built.digest.to_string(), Clone::clone);
             tell(&format!("the image `{name}` is in the store {}", request.store.display()));
-            let or_docker = if built.config_digest.is_some() { " (or type=docker)" } else { "" };
-            tell(&format!(
-                "  to export it: build again with `--output type=oci,dest=FILE`{or_docker}, nothing is repeated"
-            ));
-            tell("  to push it:   build again with `--tag REGISTRY/NAME --push`");
+            talk.door.advice(built).iter().for_each(|text| tell(&format!("  {text}")));
             if let Some(name) = built.names.first() {
                 tell(&format!("  to look at it: skopeo inspect --config oci:{}:{name}", request.store.display()));
             }

@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use cofferdam_rootfs::{RootPath, RootfsError, Tree};
+use cofferdam_rootfs::{Kind, RootPath, RootfsError, Tree};
 
 use crate::{Context, ContextError, Remote, archive::fetch_text, source::redacted};
 
@@ -52,11 +52,12 @@ pub struct IgnoreText {
 }
 
 impl DockerfileLocation {
-    /// `-` is standard input, `http://…` and `https://…` are URLs, everything else is a path.
+    /// `-` and `/dev/stdin` are standard input, `http://…` and `https://…` are URLs, everything else is a path.
     pub fn parse(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         match text {
-            "-" => Self::Stdin,
+            // The names of it are no files that could be opened again.
+            "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0" => Self::Stdin,
             url if lower.starts_with("http://") || lower.starts_with("https://") => Self::Url(url.to_owned()),
             path => Self::Path(path.into()),
         }
@@ -100,7 +101,8 @@ impl Context {
                         return Ok(found);
                     }
                 }
-                Err(ContextError::NoDockerfile { tried: vec![shown(&self.directory().join("Dockerfile"))] })
+                self.leads_elsewhere(Path::new("Dockerfile"))?;
+                Err(ContextError::NoDockerfile { tried: vec![self.shown_inside(Path::new("Dockerfile"))] })
             }
             DockerfileLocation::Path(path) => {
                 let (here, inside) = (working_directory.join(path), self.directory().join(path));
@@ -119,7 +121,13 @@ impl Context {
                         return Ok(found);
                     }
                 }
-                let mut tried: Vec<String> = candidates.iter().map(|candidate| shown(candidate)).collect();
+                for inside in candidates.iter().filter_map(|candidate| self.inside(candidate)) {
+                    self.leads_elsewhere(&inside)?;
+                }
+                let told = |candidate: &PathBuf| {
+                    self.inside(candidate).map_or_else(|| shown(candidate), |inside| self.shown_inside(&inside))
+                };
+                let mut tried: Vec<String> = candidates.iter().map(told).collect();
                 tried.dedup();
                 Err(ContextError::NoDockerfile { tried })
             }
@@ -142,6 +150,24 @@ impl Context {
             .ancestors()
             .find(|ancestor| ancestor.canonicalize().is_ok_and(|real| real == self.directory()))
             .and_then(|ancestor| plain.strip_prefix(ancestor).ok().map(Path::to_path_buf))
+    }
+
+    /// A path in the context as the user knows it: of a fetched one, our own directory says nothing.
+    fn shown_inside(&self, path: &Path) -> String {
+        if self.is_fetched() { shown(path) } else { shown(&self.directory().join(path)) }
+    }
+
+    /// Whether what was not found in the context is a link out of it, which is an error of its own.
+    fn leads_elsewhere(&self, path: &Path) -> Result<(), ContextError> {
+        let link = RootPath::new(path.as_os_str().as_bytes()).ok();
+        let found = link.and_then(|link| self.whole_tree().metadata(&link, false).ok().flatten());
+        match found.map(|metadata| metadata.kind) {
+            Some(Kind::Symlink { target }) => Err(ContextError::DockerfileElsewhere {
+                path: self.shown_inside(path),
+                target: String::from_utf8_lossy(&target).into_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn dockerfile_inside(&self, path: &Path, name: &str) -> Result<Option<DockerfileText>, ContextError> {

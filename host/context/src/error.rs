@@ -37,6 +37,14 @@ pub enum ContextError {
         /// Where it was looked for.
         tried: Vec<String>,
     },
+    /// The Dockerfile is a symbolic link out of the context.
+    #[error("`{path}` is a symbolic link to `{target}`, which is not in the context; name that file with `-f`")]
+    DockerfileElsewhere {
+        /// The link.
+        path: String,
+        /// Where it points, as stored.
+        target: String,
+    },
     /// A file that the builder reads whole is too large.
     #[error("`{name}` is larger than {limit} bytes")]
     TooLarge {

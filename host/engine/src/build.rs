@@ -106,6 +106,7 @@ fn attempt(
         agents,
         sources,
         facts,
+        timestamps,
         decided,
         runtime,
         client,
@@ -172,12 +173,12 @@ fn attempt(
         fetched_trees: sources.fetched.clone(),
         fetched: Fetched::new(remote, store.clone(), talk.clone(), handouts.secrets()),
         images,
-        write: write_options(request, start),
+        write: write_options(request, timestamps, start),
         force_compression: destination.force_compression,
         single_layer: destination.single_layer,
         ignored: ignored_paths(request)?,
         surroundings: request.execution.surroundings.clone(),
-        epoch_key: match request.timestamps {
+        epoch_key: match timestamps {
             Timestamps::Epoch(seconds) => Some(seconds.to_string()),
             Timestamps::Automatic => None,
             Timestamps::Real => Some("real".to_owned()),
@@ -196,7 +197,7 @@ fn attempt(
         files,
         plan,
     };
-    let created = match request.timestamps {
+    let created = match timestamps {
         Timestamps::Real => start.seconds,
         _ => facts.epoch,
     };
@@ -236,20 +237,20 @@ fn first_cause(builder: &Builder, error: BuildError) -> BuildError {
     }
 }
 
-fn explicit_epoch(request: &BuildRequest) -> Option<i64> {
-    match request.timestamps {
+fn explicit_epoch(timestamps: Timestamps) -> Option<i64> {
+    match timestamps {
         Timestamps::Epoch(seconds) => Some(seconds),
         Timestamps::Automatic | Timestamps::Real => None,
     }
 }
 
-fn write_options(request: &BuildRequest, start: Timestamp) -> WriteOptions {
+fn write_options(request: &BuildRequest, timestamps: Timestamps, start: Timestamp) -> WriteOptions {
     WriteOptions {
         // Layers never hold a commit's time: they are shared by the builds of many commits, and what was found in the store
         // must not show in the image.
-        epoch: Timestamp { seconds: explicit_epoch(request).unwrap_or_default(), nanoseconds: 0 },
+        epoch: Timestamp { seconds: explicit_epoch(timestamps).unwrap_or_default(), nanoseconds: 0 },
         clamp_after: start,
-        timestamps_real: request.timestamps == Timestamps::Real,
+        timestamps_real: timestamps == Timestamps::Real,
         compression: request.compression,
     }
 }

@@ -226,6 +226,14 @@ impl CredentialSources for Sources {
         path.map_or(Ok(None), |path| cofferdam_rootfs::read_named_file(&path, MAX_SOURCE_BYTES as u64))
     }
 
+    fn place(&self, name: &str, turn: usize) -> Option<String> {
+        match self.docker_configs.get(turn).filter(|_| name == DOCKER_CONFIG) {
+            Some(DockerConfig::Text(_)) => Some("DOCKER_AUTH_CONFIG".to_owned()),
+            Some(DockerConfig::File(path)) => Some(format!("`{}`", path.display())),
+            None => Some(format!("`{}`", self.path(name)?.display())),
+        }
+    }
+
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).map(|value| value.expose().to_owned())
     }

@@ -45,6 +45,12 @@ pub enum BuildError {
     /// `--ignore-path`.
     #[error("`{0}` can't be ignored: it is no path, or it is everything")]
     IgnoredPath(String),
+    /// A manifest can't be given the digest of another one.
+    #[error("`{0}` names a digest, which nothing can be pushed under; leave out `@sha256:…`")]
+    DigestAsName(String),
+    /// The epoch that the Dockerfile declares is none.
+    #[error("`ARG SOURCE_DATE_EPOCH={0}` is not a number of seconds since 1970")]
+    Epoch(String),
     /// An image that was written to a file can't be pushed.
     #[error("`{}` can't be pushed: {reason}", path.display())]
     ImageFile {

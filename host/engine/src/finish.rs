@@ -80,7 +80,13 @@ fn images(request: &BuildRequest, builder: &Builder, decided: &Decided, created:
             // What became of it is asked for below.
             scope.spawn(|| drop(stages.result(target.stage)));
         }
+        for number in &builder.plan.further {
+            scope.spawn(|| drop(stages.result(*number)));
+        }
     });
+    for number in &builder.plan.further {
+        stages.result(*number)?;
+    }
     let family = if destination.docker_media_types { Family::Docker } else { Family::Oci };
     // The user's own words count before a policy's.
     let labels = joined(&decided.labels, &request.labels);

@@ -92,6 +92,9 @@ pub fn decide(
     let mut requested: Vec<(Repository, Vec<String>)> = Vec::new();
     for text in references {
         let reference: Reference = text.parse()?;
+        if reference.digest().is_some() {
+            return Err(BuildError::DigestAsName(text.clone()));
+        }
         let repository = reference.repository().clone();
         let place = match requested.iter().position(|(known, _)| *known == repository) {
             Some(place) => place,

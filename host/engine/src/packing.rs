@@ -75,7 +75,7 @@ fn packed(
         None => {
             layer.fetch()?;
             let packed = pack(&builder.files.store, layer.blob(), compression)?;
-            let entry = CacheEntry { layer: Some(packed.into()), created_by: String::new() };
+            let entry = CacheEntry { layer: Some(packed.into()), created_by: String::new(), warnings: Vec::new() };
             builder.remember(&[key], &entry);
             packed
         }

@@ -51,6 +51,8 @@ pub struct Prepared {
     pub sources: Sources,
     /// For tagging policies.
     pub facts: Facts,
+    /// What times in the image are set to.
+    pub timestamps: Timestamps,
     /// Names, as far as they can be decided without the digest.
     pub decided: Decided,
     /// For the client.
@@ -87,10 +89,11 @@ pub fn prepare(
     let agents = ssh::agents(request)?;
     let remote = sources::remote(request, plugins.policy(), stop, Some(store.clone()), &agents);
     let sources = Sources::open(request, &talk, &remote)?;
+    let timestamps = sources::timestamps(request, &sources.parsed)?;
     let facts = Facts {
         git: sources.git.clone(),
         variables: request.variables.clone(),
-        epoch: epoch_seconds(request, sources.git.as_ref()),
+        epoch: epoch_seconds(timestamps, sources.git.as_ref()),
     };
     // A refusal before the build costs nothing.
     let destination = &request.destination;
@@ -133,6 +136,7 @@ pub fn prepare(
         agents,
         sources,
         facts,
+        timestamps,
         decided,
         runtime,
         client,
@@ -166,6 +170,7 @@ pub(crate) fn plan_options(request: &BuildRequest, sources: &Sources) -> Options
     Options {
         build_arguments: request.build_arguments.clone(),
         target: request.target.clone(),
+        further_targets: request.further_targets.clone(),
         platform: request.platforms.first().unwrap_or(&build_platform).clone(),
         build_platform,
         contexts: (sources.directories.keys().map(|name| (name.clone(), NamedContext::Directory)))
@@ -269,8 +274,8 @@ pub fn read_limits(layer_limit_bytes: Option<u64>) -> ReadLimits {
     }
 }
 
-fn epoch_seconds(request: &BuildRequest, git: Option<&GitFacts>) -> i64 {
-    match request.timestamps {
+fn epoch_seconds(timestamps: Timestamps, git: Option<&GitFacts>) -> i64 {
+    match timestamps {
         Timestamps::Epoch(seconds) => seconds,
         Timestamps::Automatic => git.map_or(0, |git| git.commit_time),
         Timestamps::Real => now().seconds,

@@ -22,6 +22,8 @@ pub struct BuildRequest {
     pub dockerfile: Option<String>,
     /// `--target`.
     pub target: Option<String>,
+    /// Stages that are built too, and not pushed.
+    pub further_targets: Vec<String>,
     /// `--build-arg`, values filled in.
     pub build_arguments: BTreeMap<String, String>,
     /// `--build-context`: name and what it stands for, as the user wrote it.

@@ -23,7 +23,7 @@ use crate::{
     error::BuildError,
     events::{Ending, Kind},
     images::NamedImage,
-    request::BuildRequest,
+    request::{BuildRequest, Timestamps},
     ssh::Agent,
     stop::Stop,
     work::Talk,
@@ -37,6 +37,9 @@ const DEFAULT_AGENT: &str = "default";
 
 /// The build argument that keeps the context's `.git`, as BuildKit has it.
 const KEEP_GIT_ARGUMENT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// The build argument that sets all times in the image.
+const EPOCH_ARGUMENT: &str = "SOURCE_DATE_EPOCH";
 
 /// The context and the trees beside it.
 pub(crate) struct Sources {
@@ -113,6 +116,22 @@ impl Sources {
             text: String::from_utf8_lossy(&dockerfile.bytes).into_owned(),
             dockerfile_name: dockerfile.name,
         })
+    }
+}
+
+/// What timestamps are set to: what the user asked for, else what an ARG before the first FROM declares (BuildKit, "Build
+/// reproducibility").
+pub(crate) fn timestamps(request: &BuildRequest, parsed: &Parsed) -> Result<Timestamps, BuildError> {
+    if request.timestamps != Timestamps::Automatic || request.build_arguments.contains_key(EPOCH_ARGUMENT) {
+        return Ok(request.timestamps);
+    }
+    let before = parsed.instructions.iter().take_while(|instruction| instruction.keyword != "FROM");
+    let declared = before.filter(|instruction| instruction.keyword == "ARG").flat_map(|arg| arg.arg_declarations());
+    let of_epoch = declared.flatten().filter(|argument| argument.name == EPOCH_ARGUMENT).last();
+    match of_epoch.and_then(|argument| argument.default).as_deref() {
+        // The context's own time is the default here.
+        None | Some("" | "context") => Ok(Timestamps::Automatic),
+        Some(text) => text.parse().map(Timestamps::Epoch).map_err(|_| BuildError::Epoch(text.to_owned())),
     }
 }
 

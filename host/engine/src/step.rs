@@ -98,7 +98,7 @@ pub fn carry_out(
     }
     let rootfs = standing_on(stages, below, work)?;
     work.carry_out();
-    let layer = apply(stages, action, below, &inputs, rootfs, work)?;
+    let (layer, warnings) = apply(stages, action, below, &inputs, rootfs, work)?;
     let found = reads().map(|(input, tree)| match whole_hash(stages, input) {
         Some(hash) => Ok(hash),
         None => trees::hash(tree, &input.read),
@@ -112,8 +112,9 @@ pub fn carry_out(
     }
     let key = definition(stages, action, below, known.as_deref(), &hashes);
     let content = key::content(&action.recipe, &before, &hashes);
-    let created_by = planned.created_by.as_deref().unwrap_or_default();
-    remember(stages, created_by, &layer, &[key.0, content], &action.recipe, &[below.key.0, before]);
+    let created_by = planned.created_by.clone().unwrap_or_default();
+    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by, warnings };
+    remember(stages, entry, &layer, &[key.0, content], &action.recipe, &[below.key.0, before]);
     Ok(Outcome { layer: Some(layer), key, cached: false })
 }
 
@@ -176,15 +177,14 @@ fn definition(
 
 fn remember(
     stages: &Stages<'_>,
-    created_by: &str,
+    entry: CacheEntry,
     layer: &Arc<StageLayer>,
     keys: &[Digest],
     recipe: &Digest,
     sighted_on: &[Digest],
 ) {
-    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: created_by.to_owned() };
     stages.builder.remember(keys, &entry);
-    stages.builder.remote_cache.note(keys, &entry, Some(layer));
+    stages.builder.remote_cache.note(keys, &CacheEntry { warnings: Vec::new(), ..entry }, Some(layer));
     stages.builder.remember(&note_sightings(stages, recipe, sighted_on), &sighting());
 }
 
@@ -196,7 +196,7 @@ fn note_sightings(stages: &Stages<'_>, recipe: &Digest, sighted_on: &[Digest]) -
 }
 
 fn sighting() -> CacheEntry {
-    CacheEntry { layer: None, created_by: String::new() }
+    CacheEntry { layer: None, created_by: String::new(), warnings: Vec::new() }
 }
 
 /// A step that a cache has: the caches of others learn of it too.
@@ -208,6 +208,8 @@ fn found_again(
     sighted_on: &[Digest],
     work: &Work,
 ) -> Outcome {
+    entry.warnings.iter().for_each(|warning| work.note(warning.clone()));
+    let entry = CacheEntry { warnings: Vec::new(), ..entry };
     let outcome = cached(stages, entry.clone(), key, work);
     stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref());
     note_sightings(stages, &action.recipe, sighted_on);
@@ -232,7 +234,8 @@ fn standing_on(stages: &Stages<'_>, below: &Below<'_>, work: &Work) -> Result<Ro
     root(stages, below.layers)
 }
 
-/// Calls the handler with what it declared and was granted, and writes what it changed.
+/// Calls the handler with what it declared and was granted, and writes what it changed. The answer has its warnings, which
+/// were told.
 fn apply(
     stages: &Stages<'_>,
     action: &Action,
@@ -240,7 +243,7 @@ fn apply(
     inputs: &[Arc<HashedTree>],
     rootfs: RootFs,
     work: &Work,
-) -> Result<Arc<StageLayer>, StepError> {
+) -> Result<(Arc<StageLayer>, Vec<String>), StepError> {
     let builder = stages.builder;
     let rootfs = Arc::new(Mutex::new(rootfs));
     let trees = inputs.iter().map(|tree| {
@@ -284,9 +287,10 @@ fn apply(
             return Err(step_error(error, last, builder.files.store.is_full()));
         }
     };
-    for warning in applied.diagnostics {
-        work.note(format!("warning: {} ({})", warning.message, warning.code));
-    }
+    let told =
+        applied.diagnostics.into_iter().map(|warning| format!("warning: {} ({})", warning.message, warning.code));
+    let warnings: Vec<String> = told.collect();
+    warnings.iter().for_each(|warning| work.note(warning.clone()));
     if !applied.output.is_empty() {
         work.output(Stream::Stderr, applied.output.into_bytes());
     }
@@ -301,7 +305,7 @@ fn apply(
     if let Some(commands) = commands.as_mut().filter(|_| !is_less) {
         commands.hand_over(&layer, &index)?;
     }
-    Ok(layer)
+    Ok((layer, warnings))
 }
 
 /// What the mounts of a step's commands may show.
@@ -349,7 +353,7 @@ pub fn derived_layer(
         return Ok(packing::for_image(builder, layer)?);
     }
     let (layer, _) = write(stages, &changes()?, recipe, Compression::default(), work)?;
-    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: String::new() };
+    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: String::new(), warnings: Vec::new() };
     builder.remember(&[*recipe], &entry);
     Ok(packing::for_image(builder, layer)?)
 }
@@ -456,6 +460,8 @@ pub fn copy_directory(
         return Ok(Outcome { key: unrepeatable(&hash.digest, &layer), layer: Some(layer), cached: false });
     }
     let key = stages.rooted(DefinitionKey::directory(&hash.digest));
-    remember(stages, "FROM directory", &layer, &[key.0], &directory_recipe(), &[state(&[])]);
+    let created_by = "FROM directory".to_owned();
+    let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by, warnings: Vec::new() };
+    remember(stages, entry, &layer, &[key.0], &directory_recipe(), &[state(&[])]);
     Ok(Outcome { layer: Some(layer), key, cached: false })
 }

@@ -343,6 +343,14 @@ impl Journal {
         self.lazy.as_ref().map_or(Ok(()), |lazy| lazy.complete(directory))
     }
 
+    /// Makes all names of a directory and of what is beneath it; see [`Lazy::complete_tree`].
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn complete_tree(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.lazy.as_ref().map_or(Ok(()), |lazy| lazy.complete_tree(directory))
+    }
+
     /// Makes all names that a path goes over, symlinks not followed.
     ///
     /// # Errors

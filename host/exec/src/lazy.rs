@@ -218,6 +218,26 @@ impl Lazy {
         set_back(directory, &before)
     }
 
+    /// Makes all names of a directory and of those of the layers that are still beneath it, before it gets another name:
+    /// what waits is looked for where the layers have it.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn complete_tree(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.complete(directory)?;
+        let Some(parent) = self.entry_of(directory)? else { return Ok(()) };
+        for entry in self.below.children(parent).filter(|&entry| !self.below.children(entry).is_empty()) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(directory, OsStr::from_bytes(self.below.name(entry)), flags, Mode::empty()) {
+                // Another one may have the name by now.
+                Ok(child) if self.entry_of(child.as_fd())? == Some(entry) => self.complete_tree(child.as_fd())?,
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn make_entry(&self, directory: BorrowedFd<'_>, number: EntryNumber) -> Result<(), Errno> {
         let name = OsStr::from_bytes(self.below.name(number));
         let entry = self.below.entry(number);

@@ -56,11 +56,11 @@ pub struct RuntimeConfig {
     /// `NAME=value`, in order.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "json::null_is_default")]
     pub env: Vec<String>,
-    /// `None` is not set, which differs from set to nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `None` is not set, which differs from set to nothing while a stage is built; in the image both are absent.
+    #[serde(skip_serializing_if = "is_nothing")]
     pub entrypoint: Option<Vec<String>>,
-    /// `None` is not set, which differs from set to nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// As [`Self::entrypoint`].
+    #[serde(skip_serializing_if = "is_nothing")]
     pub cmd: Option<Vec<String>>,
     /// Path → nothing.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::null_is_default")]
@@ -246,6 +246,10 @@ impl RuntimeConfig {
     }
 }
 
+fn is_nothing(words: &Option<Vec<String>>) -> bool {
+    words.as_ref().is_none_or(Vec::is_empty)
+}
+
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }
@@ -300,7 +304,7 @@ mod tests {
             text,
             concat!(
                 r#"{"created":"1970-01-01T00:00:00Z","architecture":"arm","os":"linux","variant":"v7","config":{"#,
-                r#""ExposedPorts":{"80/tcp":{}},"Env":["B=3=4","A=2"],"Cmd":[],"Labels":{"a":"2","z":"1"}},"#,
+                r#""ExposedPorts":{"80/tcp":{}},"Env":["B=3=4","A=2"],"Labels":{"a":"2","z":"1"}},"#,
                 r#""rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]},"#,
                 r#""history":[{"created_by":"RUN true"},{"empty_layer":true}]}"#
             )

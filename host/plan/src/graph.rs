@@ -169,6 +169,8 @@ pub struct Plan {
     pub stages: BTreeMap<StageNumber, PlannedStage>,
     /// The images, one for each platform, in the order in which the platforms were asked for.
     pub targets: Vec<Target>,
+    /// Stages that are to be built too.
+    pub further: Vec<StageNumber>,
 }
 
 /// An image that a plan makes.

@@ -18,7 +18,7 @@ impl Plan {
                 }
                 joined.share_first_steps();
                 joined.show_platforms();
-                Self { stages: joined.stages, targets: joined.targets }
+                Self { stages: joined.stages, targets: joined.targets, further: joined.further }
             }
         }
     }
@@ -28,6 +28,7 @@ impl Plan {
 struct Joined {
     stages: BTreeMap<StageNumber, PlannedStage>,
     targets: Vec<Target>,
+    further: Vec<StageNumber>,
 }
 
 impl Joined {
@@ -36,6 +37,10 @@ impl Joined {
         for target in &plan.targets {
             let stage = self.place(plan, target.stage, &mut numbers);
             self.targets.push(Target { platform: target.platform.clone(), stage });
+        }
+        for number in &plan.further {
+            let stage = self.place(plan, *number, &mut numbers);
+            self.further.push(stage);
         }
     }
 

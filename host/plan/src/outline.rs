@@ -86,7 +86,8 @@ pub fn targets(parsed: &Parsed) -> Vec<Target> {
 /// What a stage makes use of; `None` if there is no such stage.
 pub fn outline(parsed: &Parsed, options: &Options) -> Option<Outline> {
     let (before, stages) = stages(parsed);
-    let mut walk = Walk { options, stages: &stages, globals: Globals::new(before, options), seen: BTreeMap::new() };
+    let mut walk =
+        Walk { options, stages: &stages, globals: Globals::new(before, options, parsed), seen: BTreeMap::new() };
     let number = match &options.target {
         Some(name) => walk.find(name, stages.len())?,
         None => stages.len().checked_sub(1)?,
@@ -150,8 +151,8 @@ struct Globals {
 }
 
 impl Globals {
-    fn new(before: Vec<&Instruction>, options: &Options) -> Self {
-        let mut globals = Self { scope: Scope::global(options), declared: BTreeMap::new() };
+    fn new(before: Vec<&Instruction>, options: &Options, parsed: &Parsed) -> Self {
+        let mut globals = Self { scope: Scope::global(options, parsed), declared: BTreeMap::new() };
         for instruction in before.into_iter().filter(|instruction| instruction.keyword == "ARG") {
             for declaration in instruction.arg_declarations().into_iter().flatten() {
                 let given = options.build_arguments.contains_key(&declaration.name);
@@ -219,7 +220,7 @@ impl Walk<'_> {
         let platform = stage.clause.platform.as_ref().and_then(|flag| flag.value.as_deref()).unwrap_or_default();
         let (name, mut names) = expanded(stage.from, &stage.clause.image.text, &self.globals.scope);
         names.extend(expanded(stage.from, platform, &self.globals.scope).1);
-        let is_context = self.options.contexts.contains_key(&name);
+        let is_context = self.options.context(&name).is_some();
         let base = self.stages[..number].iter().rposition(|stage| stage.name() == Some(&name.to_lowercase()));
         let mut scope = Scope::stage(&self.globals.scope, &Config::default());
         let mut below = None;
@@ -280,7 +281,7 @@ impl Walk<'_> {
 
     /// A stage that is copied from or mounted, if the name is one's.
     fn other(&mut self, name: &str, used: &mut Used) {
-        if !self.options.contexts.contains_key(name)
+        if self.options.context(name).is_none()
             && let Some(number) = self.find(name, self.stages.len())
         {
             let others = self.stage(number);
@@ -368,6 +369,7 @@ COPY --from=base / /
         Options {
             build_arguments: [("VERSION".to_owned(), "3".to_owned())].into(),
             target: target.map(str::to_owned),
+            further_targets: Vec::new(),
             platform: "linux/amd64".parse().unwrap(),
             build_platform: "linux/amd64".parse().unwrap(),
             contexts: BTreeMap::new(),

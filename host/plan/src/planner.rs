@@ -28,12 +28,30 @@ pub struct Options {
     pub build_arguments: BTreeMap<String, String>,
     /// `--target`: a stage's name or number.
     pub target: Option<String>,
+    /// Stages that are built too, whether or not the target needs them, by name or number.
+    pub further_targets: Vec<String>,
     /// Of the image.
     pub platform: Platform,
     /// Of this machine.
     pub build_platform: Platform,
     /// `--build-context`.
     pub contexts: BTreeMap<String, NamedContext>,
+}
+
+impl Options {
+    /// The context that stands for a name, by the name that it was given: names of images are compared in their short form.
+    pub fn context(&self, name: &str) -> Option<(&str, NamedContext)> {
+        let found = self.contexts.get_key_value(name);
+        let found = found.or_else(|| self.contexts.iter().find(|(context, _)| familiar(context) == familiar(name)));
+        found.map(|(context, kind)| (context.as_str(), *kind))
+    }
+}
+
+/// The short form of an image's name: `docker.io/library/debian:latest` is `debian`.
+fn familiar(name: &str) -> &str {
+    let name = ["docker.io/", "index.docker.io/"].iter().find_map(|host| name.strip_prefix(host)).unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name)
 }
 
 /// Plans one Dockerfile.
@@ -70,6 +88,14 @@ impl<'a> Planner<'a> {
             Err(finding) => return Outcome::Failed(vec![finding]),
         };
         run.stage(target);
+        let mut further = Vec::new();
+        for name in &self.options.further_targets {
+            match run.stage_called(name) {
+                Ok(number) => further.push(number),
+                Err(finding) => return Outcome::Failed(vec![finding]),
+            }
+        }
+        further.iter().for_each(|number| run.stage(*number));
         let needs = run.needs.take();
         findings.extend(run.findings.take());
         let failed = findings.iter().any(is_error);
@@ -88,7 +114,7 @@ impl<'a> Planner<'a> {
         }
         let stages = run.stages.take().into_iter().filter_map(|(number, stage)| Some((number, stage?))).collect();
         let target = Target { platform: self.options.platform.clone(), stage: target };
-        Outcome::Plan(Plan { stages, targets: vec![target] }, all)
+        Outcome::Plan(Plan { stages, targets: vec![target], further }, all)
     }
 
     /// What language and handlers find without any facts.
@@ -137,11 +163,10 @@ enum Mode {
 }
 
 /// What a name in `--from` stands for.
-#[derive(Clone, Copy)]
 enum Named {
-    Directory,
+    Directory(String),
     Stage(StageNumber),
-    Image,
+    Image(String),
 }
 
 /// One stage's part of the text.
@@ -174,7 +199,7 @@ impl<'a> Run<'a> {
             planner,
             facts,
             mode,
-            globals: Scope::global(planner.options),
+            globals: Scope::global(planner.options, planner.parsed),
             sources: Vec::new(),
             stages: RefCell::default(),
             scopes: RefCell::default(),
@@ -238,6 +263,11 @@ impl<'a> Run<'a> {
                 )
             });
         };
+        self.stage_called(name)
+    }
+
+    /// The last stage of this name, or the one of this number.
+    fn stage_called(&self, name: &str) -> Result<StageNumber, Diagnostic> {
         let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
         self.stage_named(name, self.sources.len()).or_else(by_number).ok_or_else(|| {
             let names = self.sources.iter().filter_map(|stage| stage.from.name.as_ref());
@@ -325,7 +355,7 @@ impl<'a> Run<'a> {
         let name = self.report(words::expand(&source.from.image.text, escape, &self.globals, source.span))?;
         if self.mode == Mode::Check {
             // What the base says is not known yet, but a local stage's own words are, and that it must not need this one.
-            if !self.planner.options.contexts.contains_key(&name)
+            if self.planner.options.context(&name).is_none()
                 && let Some(stage) = self.stage_named(&name, number)
             {
                 self.needs_stage(number, source.span, &name, stage);
@@ -341,10 +371,11 @@ impl<'a> Run<'a> {
         if name == "scratch" {
             return Some((Base::Scratch, scratch_config()));
         }
-        if let Some(kind) = self.planner.options.contexts.get(&name) {
+        let mut name = name;
+        if let Some((context, kind)) = self.planner.options.context(&name) {
             match kind {
-                NamedContext::Directory => return Some((Base::Directory(name), scratch_config())),
-                NamedContext::Image => {}
+                NamedContext::Directory => return Some((Base::Directory(context.to_owned()), scratch_config())),
+                NamedContext::Image => name = context.to_owned(),
             }
         } else if let Some(stage) = self.stage_named(&name, number) {
             if !self.needs_stage(number, source.span, &name, stage) {
@@ -480,9 +511,9 @@ impl<'a> Run<'a> {
             self.error(span, "VariableInFrom", message, Some(help.to_owned()));
             return None;
         }
-        match self.planner.options.contexts.get(name) {
-            Some(NamedContext::Directory) => return Some(Named::Directory),
-            Some(NamedContext::Image) => return Some(Named::Image),
+        match self.planner.options.context(name) {
+            Some((context, NamedContext::Directory)) => return Some(Named::Directory(context.to_owned())),
+            Some((context, NamedContext::Image)) => return Some(Named::Image(context.to_owned())),
             None => {}
         }
         let by_number = || name.parse().ok().filter(|number| *number < self.sources.len());
@@ -495,15 +526,15 @@ impl<'a> Run<'a> {
             self.error(span, "UnknownStage", message, Some(help));
             return None;
         }
-        Some(Named::Image)
+        Some(Named::Image(name.to_owned()))
     }
 
     fn tree(&self, walk: &Walk, span: Span, name: &str, named: Named) -> Option<InputTree> {
         match named {
-            Named::Directory => Some(InputTree::Directory(name.to_owned())),
+            Named::Directory(name) => Some(InputTree::Directory(name)),
             Named::Stage(stage) => self.needs_stage(walk.number, span, name, stage).then_some(InputTree::Stage(stage)),
-            Named::Image => {
-                let image = ImageName { name: name.to_owned(), platform: walk.platform.clone() };
+            Named::Image(name) => {
+                let image = ImageName { name, platform: walk.platform.clone() };
                 let facts = self.image(&image, span)?;
                 Some(InputTree::Image(image, facts.digest))
             }

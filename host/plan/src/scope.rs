@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cofferdam_dockerfile::Parsed;
+
 use crate::{
     Config, Platform,
     config::set,
@@ -40,8 +42,8 @@ impl Scope {
         "all_proxy",
     ];
 
-    /// The scope before the first FROM: the platform arguments are there without being declared.
-    pub fn global(options: &Options) -> Self {
+    /// The scope before the first FROM: the arguments about platform and target are there without being declared.
+    pub fn global(options: &Options, parsed: &Parsed) -> Self {
         let mut scope = Self::default();
         let platforms = platform_arguments("TARGET", &options.platform)
             .into_iter()
@@ -50,7 +52,9 @@ impl Scope {
             scope.values.insert(pair.key.clone(), pair.value.clone());
             scope.offered.insert(pair.key, pair.value);
         }
-        let target = options.target.clone().unwrap_or_else(|| "default".to_owned());
+        let last = || parsed.instructions.iter().rev().find(|instruction| instruction.keyword == "FROM");
+        let last_name = || last()?.from_clause().ok()?.written_name;
+        let target = options.target.clone().or_else(last_name).unwrap_or_else(|| "default".to_owned());
         scope.values.insert("TARGETSTAGE".to_owned(), target.clone());
         scope.offered.insert("TARGETSTAGE".to_owned(), target);
         scope
@@ -143,10 +147,15 @@ mod tests {
         Options {
             build_arguments: arguments.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             target: None,
+            further_targets: Vec::new(),
             platform: "linux/arm64".parse().unwrap(),
             build_platform: "linux/amd64".parse().unwrap(),
             contexts: BTreeMap::new(),
         }
+    }
+
+    fn global(options: &Options, text: &str) -> Scope {
+        Scope::global(options, &cofferdam_dockerfile::parse(text.as_bytes()))
     }
 
     fn environment(name: &str, value: &str) -> ConfigChange {
@@ -156,7 +165,7 @@ mod tests {
     #[test]
     fn a_build_argument_beats_the_default_and_needs_a_declaration() {
         let options = options(&[("A", "given"), ("UNDECLARED", "x")]);
-        let globals = Scope::global(&options);
+        let globals = global(&options, "FROM scratch\n");
         let mut scope = Scope::stage(&globals, &Config::default());
         scope.declare("A", Some("default".to_owned()), &options, &globals);
         scope.declare("B", Some("default".to_owned()), &options, &globals);
@@ -168,7 +177,7 @@ mod tests {
     #[test]
     fn a_global_argument_enters_a_stage_only_where_it_is_declared_again() {
         let options = options(&[]);
-        let mut globals = Scope::global(&options);
+        let mut globals = global(&options, "FROM scratch\n");
         globals.declare_global("VERSION", Some("1".to_owned()), &options);
         let mut scope = Scope::stage(&globals, &Config::default());
         assert_eq!(scope.lookup("VERSION"), None);
@@ -179,9 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn the_target_stage_is_the_one_asked_for_or_the_last_by_its_name() {
+        let mut options = options(&[]);
+        let target = |options: &Options, text: &str| global(options, text).lookup("TARGETSTAGE").map(str::to_owned);
+        assert_eq!(target(&options, "FROM a AS b\nFROM b AS Last\n").as_deref(), Some("Last"));
+        assert_eq!(target(&options, "FROM a AS b\nFROM b\n").as_deref(), Some("default"));
+        options.target = Some("b".to_owned());
+        assert_eq!(target(&options, "FROM a AS b\nFROM b AS Last\n").as_deref(), Some("b"));
+    }
+
+    #[test]
     fn the_last_of_env_and_arg_wins() {
         let options = options(&[]);
-        let globals = Scope::global(&options);
+        let globals = global(&options, "FROM scratch\n");
         let mut scope = Scope::stage(&globals, &Config::default());
         scope.observe(&environment("A", "env"));
         scope.declare("A", Some("arg".to_owned()), &options, &globals);

@@ -54,6 +54,7 @@ fn options() -> Options {
     Options {
         build_arguments: BTreeMap::new(),
         target: None,
+        further_targets: Vec::new(),
         platform: "linux/arm64".parse().unwrap(),
         build_platform: "linux/amd64".parse().unwrap(),
         contexts: BTreeMap::new(),

@@ -41,6 +41,11 @@ pub trait CredentialSources: Send + Sync {
     /// The machine's. A file larger than [`MAX_SOURCE_BYTES`] need not be read to its end.
     fn file(&self, name: &str, turn: usize) -> std::io::Result<Option<Vec<u8>>>;
 
+    /// Where the file of that turn is, for people; `None` if there is nothing to be said.
+    fn place(&self, _name: &str, _turn: usize) -> Option<String> {
+        None
+    }
+
     /// A variable of the environment; `None` if it isn't set.
     fn variable(&self, name: &str) -> Option<String>;
 
@@ -127,10 +132,12 @@ pub enum CredentialError {
         message: String,
     },
     /// The helper found its input wrong, for example a config file that is no JSON.
-    #[error("the credential helper `{plugin}`: {}", .diagnostic.message)]
+    #[error("the credential helper `{plugin}`: {}{}{}", found_in(.place), .diagnostic.message, and_help(.diagnostic))]
     Refused {
         /// Its name.
         plugin: String,
+        /// Where the file is that it was given.
+        place: Option<String>,
         /// Its finding.
         diagnostic: Diagnostic,
     },
@@ -290,10 +297,22 @@ impl PluginHost {
                 Err(CredentialError::Denied { plugin: name(), capability: text::shown(&denial.capability), message })
             }
             Err(Error::Invalid(found) | Error::Unsupported(found)) => {
-                Err(CredentialError::Refused { plugin: name(), diagnostic: text::diagnostic(found) })
+                let place = plugin.manifest.capabilities.iter().find_map(|capability| match capability {
+                    Capability::File(file) => sources.place(file, turn.min(sources.files(file).saturating_sub(1))),
+                    _ => None,
+                });
+                Err(CredentialError::Refused { plugin: name(), place, diagnostic: text::diagnostic(found) })
             }
         }
     }
+}
+
+fn found_in(place: &Option<String>) -> String {
+    place.as_ref().map_or_else(String::new, |place| format!("{place}: "))
+}
+
+fn and_help(diagnostic: &Diagnostic) -> String {
+    diagnostic.help.as_ref().map_or_else(String::new, |help| format!("; {help}"))
 }
 
 /// What a helper is told, for a host that was parsed.

@@ -63,6 +63,8 @@ pub struct ModePermissions {
     pub set_id: bool,
     /// `t`
     pub sticky: bool,
+    /// `u`, `g` and `o`: what those may do before the clause.
+    pub like: Who,
 }
 
 impl ModeChange {
@@ -84,8 +86,12 @@ impl ModeClause {
         };
         let wanted = self.permissions;
         let executes = wanted.execute || (wanted.execute_if && (is_directory || mode & EXECUTE != 0));
+        let like =
+            bits(wanted.like.user, mode >> 6) | bits(wanted.like.group, mode >> 3) | bits(wanted.like.other, mode);
+        let like = (like & 0o7) * 0o111;
         let value = affected
-            & (bits(wanted.read, READ)
+            & (like
+                | bits(wanted.read, READ)
                 | bits(wanted.write, WRITE)
                 | bits(executes, EXECUTE)
                 | bits(wanted.set_id, SET_ID)
@@ -125,6 +131,7 @@ mod tests {
                     execute_if: what.contains('X'),
                     set_id: what.contains('s'),
                     sticky: what.contains('t'),
+                    like: Who { user: what.contains('u'), group: what.contains('g'), other: what.contains('o') },
                 },
             }
         });
@@ -155,6 +162,10 @@ mod tests {
             ("ug=s", 0o755, true, 0o6005),
             ("a=r", 0o7777, false, 0o444),
             ("a=r", 0o7777, true, 0o6444),
+            ("g=u", 0o640, false, 0o660),
+            ("go=u", 0o750, true, 0o777),
+            ("o+g", 0o651, false, 0o655),
+            ("u-o", 0o754, false, 0o354),
         ] {
             assert_eq!(change(text).apply(mode, is_directory), expected, "{text} {mode:o} {is_directory}");
         }

@@ -95,6 +95,7 @@ fn shown(key: &str) -> &str {
 
 fn malformed(what: &str) -> Diagnostic {
     error("MalformedDockerConfig", format!("the docker configuration can't be used: {what}"))
+        .help("correct it, or log in again, which writes it anew")
 }
 
 #[cfg(test)]

@@ -65,6 +65,17 @@ fn chown_counts_for_what_is_unpacked() {
 }
 
 #[test]
+fn chmod_does_not_count_for_what_is_unpacked() {
+    let mut tree = MemoryTree::default();
+    tree.add_file(b"/some.file", &archive("--gzip"));
+    let root = MemoryRoot::default();
+    let add = step("ADD", "some.file /x").flag("chmod", Some("600")).build();
+    let findings = Add::apply(&add, &root, &[&tree], None).unwrap();
+    assert_eq!(findings.into_iter().map(|finding| finding.code).collect::<Vec<_>>(), ["FlagWithoutEffect"]);
+    assert_ne!(root.entry(b"/x/d/f").unwrap().mode, 0o600);
+}
+
+#[test]
 fn unpacking_can_be_turned_off() {
     let content = archive("--gzip");
     let root = run(step("ADD", "some.file /x").flag("unpack", Some("false")), &content).unwrap();

@@ -103,6 +103,7 @@ pub fn copy(
                     rootfs,
                 };
                 if unpack(&arrival)? {
+                    warnings.extend(transfer.mode.as_ref().map(|_| mode_unused(&arrival.shown)));
                     continue;
                 }
                 let target = match (name, into_directory) {
@@ -116,6 +117,7 @@ pub fn copy(
                 let shown = paths::shown(path);
                 let arrival = Arrival { tree: *tree, path, shown, is_fetched: false, destination, owner, rootfs };
                 if unpack(&arrival)? {
+                    warnings.extend(transfer.mode.as_ref().map(|_| mode_unused(&arrival.shown)));
                     continue;
                 }
                 if into_directory {
@@ -163,7 +165,12 @@ fn keep_parents(
     (tree, path, kept): (&dyn Tree, &[u8], &[u8]),
     owner: Option<Owner>,
 ) -> Result<Path, Error> {
-    let target = |length: usize| paths::resolve(&transfer.destination.path, &kept[1..length]);
+    let destination = &transfer.destination.path;
+    if destination != b"/" {
+        let attributes = Attributes { mode: 0o755, owner: owner.unwrap_or(ROOT), mtime: None };
+        rootfs.create_directories(destination, attributes)?;
+    }
+    let target = |length: usize| paths::resolve(destination, &kept[1..length]);
     let ends = (1..=kept.len()).filter(|end| kept.get(*end).is_none_or(|byte| *byte == b'/'));
     for end in ends.filter(|_| kept.len() > 1) {
         let source = &path[..path.len() - kept.len() + end];
@@ -316,6 +323,11 @@ fn overwritten(earlier: &[u8], path: &[u8], destination: &[u8]) -> Diagnostic {
     let message = format!("`{}` replaces `{}`", paths::shown(path), paths::shown(earlier));
     let help = format!("write `{}/` if it is to be a directory", String::from_utf8_lossy(destination));
     warning("CopyOverwrites", message).help(help)
+}
+
+fn mode_unused(shown: &str) -> Diagnostic {
+    let message = format!("what is unpacked of `{shown}` keeps the modes of the archive");
+    warning("FlagWithoutEffect", message).help("remove `--chmod`, or write `--unpack=false` to copy the archive itself")
 }
 
 /// The last pattern that fits decides, and `!` takes back.

@@ -61,6 +61,9 @@ fn clauses_of(text: &str) -> Option<Vec<ModeClause>> {
             'X' => Permissions::EXECUTE_IF,
             's' => Permissions::SET_ID,
             't' => Permissions::STICKY,
+            'u' => Permissions::LIKE_USER,
+            'g' => Permissions::LIKE_GROUP,
+            'o' => Permissions::LIKE_OTHER,
             _ => return None,
         };
     }
@@ -78,7 +81,9 @@ pub fn applied(change: Option<&ModeChange>, mode: u32) -> u32 {
 
 fn apply_clause(mode: u32, clause: &ModeClause) -> u32 {
     let has = |permission| clause.permissions.contains(permission);
-    let mut triple = 0;
+    let like = |permission, shift: u32| if has(permission) { mode >> shift & 7 } else { 0 };
+    let mut triple =
+        like(Permissions::LIKE_USER, 6) | like(Permissions::LIKE_GROUP, 3) | like(Permissions::LIKE_OTHER, 0);
     triple |= if has(Permissions::READ) { 4 } else { 0 };
     triple |= if has(Permissions::WRITE) { 2 } else { 0 };
     // `X` is execute for whoever can be meant by it: a file that somebody may execute already.
@@ -127,6 +132,8 @@ mod tests {
             ("g=", 0o777, 0o707),
             ("u+s,g+s,+t", 0o755, 0o7755),
             ("u=rw", 0o4755, 0o655),
+            ("g=u,o=g", 0o640, 0o666),
+            ("u+r,go=u-w", 0o300, 0o755),
         ] {
             assert_eq!(mode(text, before), after, "{text} {before:o}");
         }
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_refused() {
-        for text in ["8", "77777", "u", "u+q", "rwx", "z=r", "u=r,", "g=u", "07 5"] {
+        for text in ["8", "77777", "u", "u+q", "rwx", "z=r", "u=r,", "u=h", "07 5"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -263,3 +263,15 @@ fn a_mount_of_a_whole_stage_shows_the_times_that_it_has_now() {
     assert_eq!(site.image(&["--build-arg", "TIME=2000"]).content("/time"), "2000\n");
     assert_cached(&site.build(&["--build-arg", "TIME=1000"]).success(), &[true]);
 }
+
+#[test]
+fn what_a_step_warned_of_is_told_again_when_it_is_found() {
+    let site = Site::new();
+    site.file("one.txt", "1");
+    site.dockerfile("FROM scratch\nCOPY *.md /x/\n");
+    for cached in [false, true] {
+        let built = site.build(&[]).success();
+        assert_eq!(built.stderr.contains("CACHED"), cached, "{}", built.stderr);
+        assert!(built.stderr.contains("matches nothing in the build context (CopyMatchesNothing)"), "{}", built.stderr);
+    }
+}

@@ -191,3 +191,24 @@ RUN [\"true\", \"x\"]
     let expected: Vec<(&str, bool)> = expected.iter().map(|(text, empty)| (text.as_str(), *empty)).collect();
     assert_eq!(lines, expected);
 }
+
+#[test]
+fn an_empty_command_is_none() {
+    let Some(site) = Site::with_base("alpine") else { return };
+    site.dockerfile("FROM base\nENTRYPOINT []\nCMD []\n");
+    let image = site.image(&["--label", "bare"]);
+    assert_eq!((image.config("Cmd"), image.config("Entrypoint")), (Value::Null, Value::Null));
+    assert_eq!(image.config("Labels"), json!({"bare": ""}), "a label without a value is empty");
+}
+
+#[test]
+fn the_epoch_may_be_declared_before_the_first_stage() {
+    let site = Site::new();
+    site.dockerfile("ARG SOURCE_DATE_EPOCH=1000000000\nFROM scratch\nLABEL a=b\n");
+    assert_eq!(site.image(&[]).document()["created"], "2001-09-09T01:46:40Z");
+    let given = site.image(&["--build-arg", "SOURCE_DATE_EPOCH=0"]);
+    assert_eq!(given.document()["created"], "1970-01-01T00:00:00Z", "what the user says counts");
+    site.dockerfile("ARG SOURCE_DATE_EPOCH=yesterday\nFROM scratch\n");
+    let failed = site.build(&[]);
+    assert!(failed.code == 1 && failed.stderr.contains("`ARG SOURCE_DATE_EPOCH=yesterday`"), "{}", failed.stderr);
+}

@@ -338,6 +338,7 @@ COPY --parents --chown=7:8 --exclude=*.md x/./ /owned/
     assert_eq!((image.names("/all/x/a"), image.names("/all/x/b")), ("one.txt".into(), "three.md two.txt".into()));
     assert_eq!(image.entry("/all/x/b"), "dir 700 0:0");
     assert_eq!((image.names("/pivot"), image.names("/pivot/b")), ("b".into(), "three.md".into()));
+    assert_eq!(image.entry("/pivot"), "dir 755 0:0", "the destination is none of the parents");
     assert_eq!((image.content("/deep/x/a/one.txt"), image.content("/deep/x/b/two.txt")), ("1".into(), "2".into()));
     assert!(!image.has("/deep/x/b/three.md"));
     assert_eq!((image.names("/any"), image.names("/any/x/b")), ("x".into(), "three.md two.txt".into()));

@@ -133,6 +133,29 @@ RUN chmod 711 /tree
 }
 
 #[test]
+fn a_directory_of_an_earlier_layer_moves_with_all_that_is_in_it() {
+    for executor in executors() {
+        let Some(site) = Site::with_base("alpine") else { return };
+        site.file("tree/dir/inner", "i").file("tree/dir/deep/er", "d").file("other/file", "o");
+        site.dockerfile(
+            "FROM base
+COPY tree /tree
+COPY other /other
+RUN mv /tree /moved && mkdir /new && mv /other /new/other
+RUN mv /moved/dir /new/dir && cat /new/dir/deep/er
+",
+        );
+        let image = site.image(&["--executor", executor]);
+        assert!(!image.has("/tree") && !image.has("/other"), "{executor}");
+        assert_eq!(image.names("/moved"), "", "{executor}");
+        assert_eq!(image.names("/new"), "dir other", "{executor}");
+        assert_eq!(image.content("/new/other/file"), "o", "{executor}");
+        assert_eq!(image.content("/new/dir/inner"), "i", "{executor}");
+        assert_eq!(image.content("/new/dir/deep/er"), "d", "{executor}");
+    }
+}
+
+#[test]
 fn extended_attributes_survive() {
     let Some(site) = Site::with_base("debian") else { return };
     // setxattr(2) by number: the base has perl, but no tool for it. cap_net_raw=ep, in the kernel's version 2 of the form.

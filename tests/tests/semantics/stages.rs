@@ -69,9 +69,14 @@ fn named_directories_are_trees_and_bases() {
     site.dockerfile("FROM scratch\nCOPY --from=other /hidden /\n");
     let failed = site.build(&["--build-context", "other=other"]);
     assert!(failed.code == 1 && failed.stderr.contains("`/hidden` does not exist in `other`"), "{}", failed.stderr);
-    site.dockerfile("FROM other\n");
-    let image = site.image(&["--build-context", "other=other"]);
-    assert_eq!(image.entry("/sub/file"), "file 644 0:0");
+    // Names of images are compared in their short form.
+    for (name, written) in
+        [("other", "other"), ("other", "docker.io/library/other:latest"), ("docker.io/other", "other:latest")]
+    {
+        site.dockerfile(&format!("FROM {written}\nCOPY --from={written} /sub/file /again\n"));
+        let image = site.image(&["--build-context", &format!("{name}=other")]);
+        assert_eq!((image.entry("/sub/file"), image.content("/again")), ("file 644 0:0".into(), "named".into()));
+    }
 }
 
 #[test]

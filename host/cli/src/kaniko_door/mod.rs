@@ -92,9 +92,9 @@ pub struct ExecutorArguments {
     #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]")]
     pub secrets: Vec<String>,
 
-    /// Stage to build [default: the last one]
-    #[arg(long, value_name = "STAGE")]
-    pub target: Option<String>,
+    /// Stage to build [default: the last one]; of several the first is the image, and the others are built too
+    #[arg(long = "target", value_delimiter = ',', value_name = "STAGE")]
+    pub targets: Vec<String>,
 
     /// Label of the image
     #[arg(long = "label", value_name = "KEY=VALUE")]

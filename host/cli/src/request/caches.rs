@@ -137,10 +137,10 @@ fn target(text: &str, cloud: &CloudAccess) -> Option<Target> {
 
 /// Kaniko's flags. `destinations` are where the image goes.
 pub fn from_kaniko(arguments: &KanikoCaches, destinations: &[String], no_push: bool) -> Result<RemoteCaches> {
+    let ttl = Some(duration("--cache-ttl", &arguments.cache_ttl)?);
     if !arguments.switches.cache {
         return Ok(RemoteCaches::default());
     }
-    let ttl = Some(duration("--cache-ttl", &arguments.cache_ttl)?);
     let bases = Some(BaseImageCache { directory: arguments.cache_dir.clone(), ttl });
     let writes = !arguments.switches.no_push_cache;
     let repository = match (arguments.cache_repository.as_deref().filter(|text| !text.is_empty()), destinations) {

@@ -72,16 +72,20 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
     };
     let build_arguments = build_arguments(&arguments.build_arguments, environment)?;
     let inline_cache = build_arguments.get(INLINE_CACHE).is_some_and(|value| go_bool(value).unwrap_or_default());
+    // As Docker has it, a label without a value is an empty one.
+    let label = |text: &String| if text.contains('=') { text.clone() } else { format!("{text}=") };
+    let labels: Vec<String> = arguments.labels.iter().map(label).collect();
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
         context: arguments.context,
         dockerfile: arguments.file,
         target: arguments.target,
+        further_targets: Vec::new(),
         build_arguments,
         contexts: pairs("--build-context", &arguments.contexts)?,
         secrets: secrets(&arguments.secrets, environment)?,
         ssh: agents(&arguments.ssh, environment)?,
-        labels: pairs("--label", &arguments.labels)?,
+        labels: pairs("--label", &labels)?,
         platforms,
         destination: Destination {
             references,

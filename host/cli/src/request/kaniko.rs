@@ -8,8 +8,8 @@ use cofferdam_engine::{
 };
 
 use super::{
-    Result, UsageError, annotations, annotations::check_places, build_arguments, caches, credential_helpers,
-    credentials, epoch, form, layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
+    Result, UsageError, annotations, annotations::check_places, caches, credential_helpers, credentials, epoch, form,
+    kaniko_build_arguments, layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
     docker_door::SharedArguments,
@@ -53,6 +53,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only.
         _ => arguments.oci_layout_path.is_none() && !is_zstd,
     };
+    let mut targets = arguments.targets.into_iter();
     let timestamps = match (epoch(environment, &arguments.build_arguments)?, switches.reproducible) {
         (Timestamps::Automatic, true) => Timestamps::Epoch(0),
         (chosen, _) => chosen,
@@ -71,8 +72,9 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
         working_directory: environment.working_directory(),
         context: context(arguments.context, arguments.bucket),
         dockerfile: Some(arguments.dockerfile),
-        target: arguments.target,
-        build_arguments: build_arguments(&arguments.build_arguments, environment)?,
+        target: targets.next(),
+        further_targets: targets.collect(),
+        build_arguments: kaniko_build_arguments(&arguments.build_arguments, environment)?,
         contexts: BTreeMap::new(),
         secrets: secrets(&arguments.secrets, environment)?,
         ssh: BTreeMap::new(),

@@ -153,6 +153,15 @@ fn platform(text: &str) -> Result<Platform> {
     text.parse().map_err(|_| form("--platform", text, "OS/ARCHITECTURE, for example linux/arm64"))
 }
 
+/// Kaniko takes a variable that is not set for an empty one.
+fn kaniko_build_arguments(texts: &[String], environment: &Environment) -> Result<BTreeMap<String, String>> {
+    let unset = |text: &&String| !text.contains('=') && environment.variable(text).is_none();
+    let empty = texts.iter().filter(unset).map(|text| (text.clone(), String::new()));
+    let mut arguments: BTreeMap<String, String> = empty.collect();
+    arguments.extend(build_arguments(texts, environment)?);
+    Ok(arguments)
+}
+
 fn pairs(flag: &'static str, texts: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| {
         let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty())?;

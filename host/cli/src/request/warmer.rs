@@ -28,7 +28,7 @@ pub fn from_warmer(arguments: Warmer, environment: &Environment) -> Result<WarmR
     let mut build = Executor::try_parse_from(["executor", "--no-push"])
         .map_err(|error| UsageError::Combination(error.to_string()))?
         .build;
-    build.context = context.to_string_lossy().into_owned();
+    build.context = Some(context.to_string_lossy().into_owned());
     build.build_arguments = arguments.build_arguments;
     build.custom_platform = arguments.custom_platform;
     build.store = arguments.store;

@@ -44,7 +44,7 @@ fn add_stage(
         let layer = made_layer.then(|| layers.next()).flatten().map(|layer| (*layer.blob()).into());
         let created_by = step.created_by.clone().unwrap_or_default();
         if let Some(key) = keys.next() {
-            document.put(key.0, CacheEntry { layer, created_by }, 0);
+            document.put(key.0, CacheEntry { layer, created_by, warnings: Vec::new() }, 0);
         }
     }
     Ok(match stage.base {

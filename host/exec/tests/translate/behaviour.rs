@@ -218,7 +218,7 @@ fn mounts_are_seen_and_leave_nothing(world: &World) {
     let mut step = world.step(
         "ls /run/secrets; stat -c '%u %g %a' /run/secrets/token; cat /run/secrets/token /mnt/file; \
          echo x 2>/dev/null >/mnt/x || echo refused; echo y >/memory/y && cat /memory/y; echo z >/srv/cache/z; \
-         stat -c %a /memory; ls -d /mnt /memory; id -u",
+         stat -c %a /memory; ls -d /mnt /memory; stat -f -c %n /mnt/ /memory /etc/; id -u",
     );
     let mount = |target: &str, source| Mount { target: target.into(), source };
     let path = |path: &std::path::Path, read_only| MountSource::Path { path: path.into(), read_only };
@@ -229,7 +229,7 @@ fn mounts_are_seen_and_leave_nothing(world: &World) {
         mount("/srv/cache", path(&bound, false)),
     ];
     let said = world.output_of(&step);
-    assert_eq!(said, "token\n33 44 440\nhush\nbound\nrefused\ny\n1777\n/memory\n/mnt\n0\n");
+    assert_eq!(said, "token\n33 44 440\nhush\nbound\nrefused\ny\n1777\n/memory\n/mnt\n/mnt/\n/memory\n/etc/\n0\n");
     assert!(bound.join("z").exists() && !bound.join("x").exists());
     for name in ["run", "mnt", "memory", "srv/cache"] {
         assert!(!step.tree.join(name).exists(), "{name}");

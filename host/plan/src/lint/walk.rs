@@ -25,8 +25,8 @@ pub(crate) fn check(around: Surroundings<'_>, reached: Option<&BTreeSet<StageNum
     let unasked = Options { build_arguments: Default::default(), ..around.options.clone() };
     let mut walk = Walk {
         around,
-        globals: Scope::global(around.options),
-        defaults: Scope::global(&unasked),
+        globals: Scope::global(around.options, around.parsed),
+        defaults: Scope::global(&unasked, around.parsed),
         declared: BTreeSet::new(),
         stages: Vec::new(),
         found: Findings::new(&around.parsed.directives.check),
@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
         let flag = clause.platform.as_ref().and_then(|flag| flag.value.as_ref()).and_then(|text| expand(text));
         let platform = flag.and_then(|text| text.parse().ok()).unwrap_or_else(|| options.platform.clone());
         let mut triggers = Vec::new();
-        let context = options.contexts.get(&name);
+        let context = options.context(&name).map(|(_, context)| context);
         let local = match context {
             Some(_) => None,
             None => self
@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
             let config = base.config.inherited();
             Stage { platform, config, ..base.clone() }
         } else {
-            let mut base_is_known = name == "scratch" || context == Some(&NamedContext::Directory);
+            let mut base_is_known = name == "scratch" || context == Some(NamedContext::Directory);
             let mut config = Config::default();
             let image = ImageName { name, platform: platform.clone() };
             if let (false, Some(Ok(known))) = (base_is_known, facts.images.get(&image)) {

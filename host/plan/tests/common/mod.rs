@@ -62,6 +62,7 @@ pub fn options() -> Options {
     Options {
         build_arguments: Default::default(),
         target: None,
+        further_targets: Vec::new(),
         platform: "linux/amd64".parse().unwrap(),
         build_platform: "linux/amd64".parse().unwrap(),
         contexts: Default::default(),

@@ -76,6 +76,11 @@ fn mode_clause(of: &root::ModeClause) -> rootfs::ModeClause {
             execute_if: may(root::Permissions::EXECUTE_IF),
             set_id: may(root::Permissions::SET_ID),
             sticky: may(root::Permissions::STICKY),
+            like: rootfs::Who {
+                user: may(root::Permissions::LIKE_USER),
+                group: may(root::Permissions::LIKE_GROUP),
+                other: may(root::Permissions::LIKE_OTHER),
+            },
         },
     }
 }

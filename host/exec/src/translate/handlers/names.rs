@@ -269,10 +269,14 @@ pub fn rename(tracer: &mut Tracer, task: &Task, arguments: [u64; 4], flags: u64)
     if [&old, &new].iter().any(|found| tracer.bindings.is_busy(&found.path)) {
         return Err(Errno::BUSY);
     }
-    if let Some((replaced, seen)) = &new.node
-        && seen.is_directory()
-    {
-        tracer.journal.complete(replaced.as_fd())?;
+    let exchange = how.contains(RenameFlags::EXCHANGE);
+    for (found, moves) in [(&old, true), (&new, exchange)] {
+        let Some((directory, _)) = found.node.as_ref().filter(|(_, seen)| seen.is_directory()) else { continue };
+        if moves {
+            tracer.journal.complete_tree(directory.as_fd())?;
+        } else {
+            tracer.journal.complete(directory.as_fd())?;
+        }
     }
     rustix::fs::renameat_with(old_parent, old_name, new_parent, new_name, how)?;
     let concerned = [Some(seen), replaced];

@@ -287,7 +287,9 @@ pub fn rewrite(
         Aim::Door(_, path) => {
             let name = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
             let above = [b"/", &path[..name]].concat();
-            let address = tracer.lend_path(task, registers, SECOND_PATH, &path[name..])?;
+            // With a slash at its end the path is a directory's.
+            let name = if name == path.len() { b"." } else { &path[name..] };
+            let address = tracer.lend_path(task, registers, SECOND_PATH, name)?;
             registers.set_argument(index, address);
             tracer.call_from(task, registers, &above, &original)?;
             return Ok(Outcome::Native);
