@@ -23,6 +23,7 @@ use crate::{
     fetched::Fetched,
     file_hashes::FileHashes,
     finish::finish,
+    foreign,
     mounts::Handouts,
     prepare::{Prepared, prepare},
     publish::Publisher,
@@ -116,6 +117,12 @@ fn attempt(
     } = prepared;
     let (destination, named) = (&request.destination, &decided.repositories);
     let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
+    let emulators = match &executor {
+        Some(executor) => {
+            foreign::emulators(&plan, &images, executor.as_ref(), &request.execution.program_directories)?
+        }
+        None => Vec::new(),
+    };
     let start = now();
     let repositories: Vec<_> =
         if destination.push { named.iter().map(|named| named.repository.clone()).collect() } else { Vec::new() };
@@ -162,6 +169,7 @@ fn attempt(
         remote_cache,
         use_cache: !request.no_cache,
         executor,
+        emulators,
         context: sources.tree.clone(),
         directories: sources.directories.clone(),
         fetched_trees: sources.fetched.clone(),

@@ -110,7 +110,11 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             ..registries(arguments.registries, environment)?
         },
         plugins: plugins(&shared, environment)?,
-        execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
+        execution: Execution {
+            layer_limit_bytes: layer_limit(&arguments.bounds)?,
+            program_directories: environment.program_directories(),
+            ..Execution::default()
+        },
         variables: environment.ci_variables(),
     })
 }
