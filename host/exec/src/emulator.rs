@@ -80,6 +80,12 @@ impl Emulator {
         Some(Self { processor: (*processor).to_owned(), program, machine: *machine })
     }
 
+    /// The architectures (Go's words) for which there is one in these directories.
+    pub fn all(directories: &[PathBuf]) -> Vec<(&'static str, Self)> {
+        let architectures = PROCESSORS.iter().map(|(architecture, ..)| *architecture);
+        architectures.filter_map(|architecture| Some((architecture, Self::find(architecture, directories)?))).collect()
+    }
+
     /// Whether a program that begins with these bytes is one for it.
     pub fn runs(&self, header: &[u8]) -> bool {
         let Machine { class, data, number } = self.machine;
@@ -200,8 +206,8 @@ mod tests {
         let place = directory.join("qemu-aarch64");
         // This very program needs a loader.
         fs::copy(std::env::current_exe().unwrap(), &place).unwrap();
-        assert_eq!(Emulator::find("arm64", &[directory.clone()]), None);
-        assert_eq!(Emulator::find("nonsense", &[directory.clone()]), None);
+        assert_eq!(Emulator::find("arm64", std::slice::from_ref(&directory)), None);
+        assert_eq!(Emulator::find("nonsense", std::slice::from_ref(&directory)), None);
         fs::remove_dir_all(directory).unwrap();
     }
 }
