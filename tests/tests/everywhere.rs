@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use cofferdam_tests::{
     Environment, Finished, Lab, Registry, base,
     matrix::{self, Column},
+    skip, tool,
 };
 
 /// Everything but RUN. A file of the base is read, so that its layer must be unpacked by whoever builds.
@@ -93,17 +94,22 @@ impl<'r> Runner<'r> {
     }
 
     fn build_with(&self, tag: &str, options: &str) -> Finished {
+        self.build_among(&[], tag, options)
+    }
+
+    /// With something more of this machine in the environment.
+    fn build_among(&self, more: &[String], tag: &str, options: &str) -> Finished {
         let host = self.registry.host();
         let home = match self.environment {
             Environment::RestrictedArbitraryUid => "unset HOME; export TMPDIR=/x/tmp",
             _ => "export HOME=/x/home",
         };
         let text = format!(
-            "mkdir -p /x/tmp /x/home; {home}; DOCKER_CONFIG=/docker exec {} build --build-arg BASE={host}/library/alpine:3.21 \
+            "mkdir -p /x/tmp /x/home; {home}; PATH=$PATH:/more DOCKER_CONFIG=/docker exec {} build --build-arg BASE={host}/library/alpine:3.21 \
              --tag {host}/everywhere:{tag} --push --progress json {options} /x/context",
             Lab::PROGRAM
         );
-        let binds = [format!("{}:/docker:ro", self.registry.docker_config().display())];
+        let binds = [&[format!("{}:/docker:ro", self.registry.docker_config().display())], more].concat();
         self.lab.shell(self.environment, &binds, &text)
     }
 
@@ -215,6 +221,37 @@ fn a_build_with_run_gives_the_same_image_in_every_environment() {
         assert_eq!(digest_in(environment, &registry, "run", WITH_MANY_RUNS).as_ref(), Some(&native), "{environment:?}");
         matrix::record_same(environment, Column::Run, &[]);
     }
+}
+
+/// Programs of another processor, and what they do to files.
+const FOREIGN: &str = "\
+ARG BASE
+FROM $BASE
+COPY files /files
+RUN uname -m >/machine && chown 33:44 /machine && chmod 4711 /machine && /files/deep/link >/said
+USER nobody
+RUN id -u >/tmp/who
+";
+
+#[test]
+fn commands_for_another_processor_run_in_every_environment() {
+    let Some(registry) = registry_with_base() else { return };
+    let Some(platforms) = base("platforms") else { return };
+    let Some(emulator) = tool("qemu-aarch64-static") else {
+        return skip("qemu-aarch64-static is not installed (scripts/install-test-tools.sh)");
+    };
+    let source = format!("oci:{}:latest", platforms.display());
+    let target = format!("docker://{}/library/alpine:3.21", registry.host());
+    registry.skopeo(&["copy", "--all", &source, &target]).expect("it has a base").success();
+    let more = [format!("{}:/more:ro", emulator.parent().expect("absolute").display())];
+    let mut digests = Vec::new();
+    for environment in [Environment::Native].into_iter().chain(Environment::ALL) {
+        let Some(runner) = Runner::new(environment, &registry, FOREIGN) else { return };
+        let built = runner.build_among(&more, &format!("foreign-{environment:?}"), "--platform linux/arm64");
+        assert_eq!(built.code, 0, "{environment:?}\n{}\n{}", built.stdout, built.stderr);
+        digests.push((environment, built.digest()));
+    }
+    assert!(digests.iter().all(|(_, digest)| *digest == digests[0].1), "{digests:#?}");
 }
 
 /// Which executors an environment allows, the strongest first.

@@ -26,6 +26,7 @@ pub fn run(arguments: &DoctorArguments, environment: &Environment) -> Exit {
     let report = cofferdam_exec::probe(&store);
     let findings = report.findings();
     let best = report.best();
+    let emulators = cofferdam_exec::Emulator::all(&environment.program_directories());
     let mut text = String::new();
     if arguments.json {
         let line = |finding: &cofferdam_exec::Finding| {
@@ -36,6 +37,10 @@ pub fn run(arguments: &DoctorArguments, environment: &Environment) -> Exit {
         let json = serde_json::json!({
             "executor": best.map(cofferdam_exec::Tier::name),
             "store": store,
+            "emulators": emulators
+                .iter()
+                .map(|(architecture, emulator)| ((*architecture).to_owned(), emulator.program.display().to_string().into()))
+                .collect::<serde_json::Map<String, serde_json::Value>>(),
             "findings": findings.iter().map(line).collect::<Vec<_>>(),
         });
         return say(&format!("{json:#}\n"));
@@ -48,6 +53,13 @@ pub fn run(arguments: &DoctorArguments, environment: &Environment) -> Exit {
             text.push_str(&format!("                  {}\n", finding.remedy));
         }
     }
+    let architectures: Vec<&str> = emulators.iter().map(|(architecture, _)| *architecture).collect();
+    text.push_str(&match architectures[..] {
+        [] => "no   foreign RUN  there is no static `qemu-*` on PATH that runs programs of other processors\n                  \
+               install it (Debian: qemu-user-static) if a RUN is to be for another platform than this machine's\n"
+            .to_owned(),
+        _ => format!("ok   foreign RUN  programs for {} run by QEMU\n", architectures.join(", ")),
+    });
     text.push_str("ok   no RUN       Dockerfiles without RUN build everywhere\n");
     text.push_str(&match best {
         Some(tier) => format!("RUN is carried out by `{tier}`\n"),

@@ -53,6 +53,12 @@ impl Environment {
         std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
     }
 
+    /// Where programs are looked for.
+    pub fn program_directories(&self) -> Vec<PathBuf> {
+        let path = self.variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+        path.split(':').map(PathBuf::from).filter(|directory| directory.is_absolute()).collect()
+    }
+
     /// Files with credentials in Docker's form, in the order in which they count: Docker's configuration (`DOCKER_CONFIG` names
     /// its directory), then podman's (containers-auth.json(5)).
     pub fn docker_configs(&self) -> Vec<PathBuf> {

@@ -84,6 +84,14 @@ pub fn build_error(error: &BuildError) -> Exit {
             remedy(remedy_of(source, Place::Store));
             tell("  no tag was moved to an incomplete image");
         }
+        BuildError::Foreign { platform, remedy: text, .. } => {
+            tell(&format!("error: {}", chain(error)));
+            remedy(Some(text));
+            remedy(Some(format!(
+                "or compile for {platform} on this machine: a stage that starts with `FROM --platform=$BUILDPLATFORM` runs \
+                 here, and `ARG TARGETARCH` tells it what to compile for"
+            )));
+        }
         BuildError::Refused { policy, reason, help } => {
             tell(&format!("error: the tagging policy `{policy}` refuses: {reason}"));
             remedy(help.clone());

@@ -23,6 +23,7 @@ use crate::{
     fetched::Fetched,
     file_hashes::FileHashes,
     finish::finish,
+    foreign,
     mounts::Handouts,
     prepare::{Prepared, prepare},
     publish::Publisher,
@@ -117,6 +118,12 @@ fn attempt(
     } = prepared;
     let (destination, named) = (&request.destination, &decided.repositories);
     let executor = Executors::choose(surroundings, request.execution.executor.as_deref(), &plan)?;
+    let emulators = match &executor {
+        Some(executor) => {
+            foreign::emulators(&plan, &images, executor.as_ref(), &request.execution.program_directories)?
+        }
+        None => Vec::new(),
+    };
     let start = now();
     let repositories: Vec<_> =
         if destination.push { named.iter().map(|named| named.repository.clone()).collect() } else { Vec::new() };
@@ -154,7 +161,8 @@ fn attempt(
         },
         remote: remote.clone(),
     };
-    let remote_cache = RemoteCache::open(&request.caches, means, start.seconds);
+    let others = request.platforms.get(1..).unwrap_or_default();
+    let remote_cache = RemoteCache::open(&request.caches, means, others, start.seconds);
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
@@ -168,6 +176,7 @@ fn attempt(
         remote_cache,
         use_cache: !request.no_cache,
         executor,
+        emulators,
         context: sources.tree.clone(),
         directories: sources.directories.clone(),
         fetched_trees: sources.fetched.clone(),

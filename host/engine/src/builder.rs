@@ -7,7 +7,7 @@ use std::{
 
 use cofferdam_cache::{CacheEntry, LayerCache, Lookup};
 use cofferdam_digest::Digest;
-use cofferdam_exec::Executor;
+use cofferdam_exec::{Emulator, Executor};
 use cofferdam_image::LayerBlob;
 use cofferdam_layer::WriteOptions;
 use cofferdam_plan::{ImageName, Plan, StageNumber};
@@ -56,6 +56,8 @@ pub struct Builder {
     pub use_cache: bool,
     /// How RUN is carried out; `None` if no step needs it.
     pub executor: Option<Arc<dyn Executor>>,
+    /// What runs programs for other processors, if any has to.
+    pub emulators: Vec<Emulator>,
     /// The build context.
     pub context: Arc<dyn Tree>,
     /// `--build-context` with directories.

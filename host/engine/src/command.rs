@@ -7,8 +7,8 @@ use std::{
 };
 
 use cofferdam_exec::{
-    Cancel, Changes, ExecError, Executor, Exit, Ids, Network, Note, PrivateFile, Root, RootForm, RunRequest, Stream,
-    resolve_user,
+    Cancel, Changes, Emulator, ExecError, Executor, Exit, Ids, Network, Note, PrivateFile, Root, RootForm, RunRequest,
+    Stream, resolve_user,
 };
 use cofferdam_image::{LayerBlob, Store, TempDir};
 use cofferdam_plugin_host::{
@@ -59,6 +59,8 @@ pub struct StepCommands {
     pub proxies: Vec<(String, String)>,
     /// What every command sees beside the image.
     pub surroundings: RunSurroundings,
+    /// What runs programs for other processors.
+    pub emulators: Vec<Emulator>,
     /// Ends the command when the build ends.
     pub cancel: Option<Cancel>,
     /// What was made for the first command.
@@ -289,6 +291,7 @@ impl StepCommands {
             files: self.files(),
             mounts: Vec::new(),
             scratch_directory,
+            emulators: self.emulators.clone(),
             timeout: None,
             cancel: self.cancel.clone(),
         })

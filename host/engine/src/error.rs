@@ -70,6 +70,18 @@ pub enum BuildError {
     /// An index can't be made of images in registries.
     #[error(transparent)]
     Index(#[from] crate::create_index::IndexError),
+    /// A command is for a processor that this machine does not have, and nothing here stands in for that.
+    #[error("`{instruction}` runs programs for {platform}, which this machine can't: {reason}")]
+    Foreign {
+        /// The instruction.
+        instruction: String,
+        /// What its base image is for.
+        platform: cofferdam_plan::Platform,
+        /// What is missing.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// An index in an index.
     #[error("{0} is an index in an index, which no registry client expects")]
     NestedIndex(cofferdam_digest::Digest),

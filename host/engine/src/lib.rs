@@ -24,6 +24,7 @@ mod file_hashes;
 mod file_system;
 mod finish;
 mod flat;
+mod foreign;
 mod hashed_tree;
 mod ignored;
 mod image_file;

@@ -343,6 +343,8 @@ pub struct Execution {
     pub executor: Option<String>,
     /// What commands see beside the image.
     pub surroundings: RunSurroundings,
+    /// Where programs of this machine are, for those that run programs of other processors.
+    pub program_directories: Vec<PathBuf>,
 }
 
 /// What every command of a build sees beside the image.

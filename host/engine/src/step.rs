@@ -261,6 +261,7 @@ fn apply(
             vertex: work.vertex,
             proxies: builder.proxies.clone(),
             surroundings: builder.surroundings.clone(),
+            emulators: builder.emulators.clone(),
             mounts: mount_sources(stages, action, inputs),
             cancel: builder.stop.cancel(),
             mounted: None,

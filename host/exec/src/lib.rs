@@ -18,6 +18,9 @@ mod acl;
 mod below;
 mod bpf;
 mod cancel;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the translator reads more of it"))]
+mod elf;
+mod emulator;
 mod error;
 mod executor;
 mod harden;
@@ -37,6 +40,7 @@ mod wire;
 
 pub use below::{Below, BelowEntry, BelowKind, EntryNumber};
 pub use cancel::Cancel;
+pub use emulator::{Emulator, has_private_handlers};
 pub use error::{CommandProblem, ExecError, IdKind};
 pub use executor::{
     Changes, Executor, Exit, Ids, Isolation, Landlock, Note, OutputSink, RootForm, RunOutcome, Stream, Tier,

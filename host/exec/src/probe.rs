@@ -369,6 +369,7 @@ fn probe_translator(directory: &Path, namespaces: Namespaces, real_root: bool) -
                 files: Vec::new(),
                 mounts: Vec::new(),
                 scratch_directory: stage.path.clone(),
+                emulators: Vec::new(),
                 timeout: None,
                 cancel: None,
             },

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cancel, ResolvedUser};
+use crate::{Cancel, Emulator, ResolvedUser};
 
 /// The root file system that the command sees, in the form that the executor asked for
 /// ([`crate::Executor::form`]).
@@ -168,6 +168,8 @@ pub struct RunRequest {
     /// An existing private directory of the store, on the file system of the layers, for what lives as long as the
     /// command. A subdirectory is made and removed; after a `kill -9` of the builder it stays behind.
     pub scratch_directory: PathBuf,
+    /// What runs programs for other processors, if any has to.
+    pub emulators: Vec<Emulator>,
     /// How long the command may take.
     pub timeout: Option<Duration>,
     /// Stops the command from another thread.

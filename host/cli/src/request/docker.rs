@@ -126,6 +126,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
         plugins: plugins(&arguments.shared, environment)?,
         execution: Execution {
             executor: arguments.executor,
+            program_directories: environment.program_directories(),
             layer_limit_bytes: layer_limit(&arguments.bounds)?,
             surroundings: RunSurroundings {
                 without_network: arguments.network.as_deref() == Some("none"),

@@ -48,10 +48,13 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
                 "`--image-format=docker` is not for `--oci-layout-path`: readers of layouts know OCI's types only",
             );
         }
+        Some("docker") if !arguments.annotations.is_empty() => {
+            return combination("`--annotation` needs OCI's media types: leave out `--image-format=docker`");
+        }
         Some("docker") => true,
         Some("oci") => false,
-        // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only.
-        _ => arguments.oci_layout_path.is_none() && !is_zstd,
+        // Kaniko's images have Docker's types; readers of OCI layouts know OCI's only, and only these have annotations.
+        _ => arguments.oci_layout_path.is_none() && !is_zstd && arguments.annotations.is_empty(),
     };
     let mut targets = arguments.targets.into_iter();
     let timestamps = match (epoch(environment, &arguments.build_arguments)?, switches.reproducible) {
@@ -113,7 +116,11 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             ..registries(arguments.registries, environment)?
         },
         plugins: plugins(&shared, environment)?,
-        execution: Execution { layer_limit_bytes: layer_limit(&arguments.bounds)?, ..Execution::default() },
+        execution: Execution {
+            layer_limit_bytes: layer_limit(&arguments.bounds)?,
+            program_directories: environment.program_directories(),
+            ..Execution::default()
+        },
         variables: environment.ci_variables(),
     })
 }

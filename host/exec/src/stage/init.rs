@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use super::{
-    command, detach_output,
+    binfmt, command, detach_output,
     mount::{attach, clone_of, make_all_private, open_directory, pivot_into},
     mounts,
     overlay::{Writable, mount_overlay, unmount_overlay},
@@ -57,6 +57,8 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     rustix::process::umask(Mode::empty());
     make_all_private().map_err(|error| Failure::setup("make the mounts private", error))?;
     let request = &start.request;
+    // Until the command has ended.
+    let _handlers = binfmt::register(&request.emulators)?;
     let pending = prepare_mounts(request, &start.private)?;
     let asked = mounts::prepare(request, &start.private)?;
     let merged = mount_root(request, &start.private, &pending, &asked)?;

@@ -22,6 +22,7 @@ use crate::{
     wire::{Channel, Failure, Report, Start},
 };
 
+mod binfmt;
 pub mod command;
 mod confine;
 mod filter;

@@ -15,7 +15,10 @@ use super::{
     mounts::{memory_mount, restrict},
     surroundings,
 };
-use crate::{EnterError, Network, RunRequest, UsernsKind, enter_user_namespace, sys, wire::Failure};
+use crate::{
+    EnterError, IdRange, Ids, MapWriter, Network, RunRequest, UsernsKind, enter_user_namespace, sys, userns,
+    wire::Failure,
+};
 
 /// The namespaces of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +42,14 @@ impl Namespaces {
         if self == Self::Shared {
             return Ok(());
         }
-        if self == Self::OwnWithOneId {
-            become_root_of_one_id()?;
+        match self {
+            Self::OwnWithOneId => become_root_of(&UsernsKind::SingleId)?,
+            // Handlers for programs are a user namespace's, and the machine's own are not ours to change.
+            Self::Own if !request.emulators.is_empty() && userns::mapped_ids() == Ids::All => {
+                let all = || vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
+                become_root_of(&UsernsKind::Full { users: all(), groups: all(), writer: MapWriter::Direct })?;
+            }
+            Self::Own | Self::Shared => {}
         }
         let mut namespaces = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
         if request.network == Network::None {
@@ -96,8 +105,8 @@ impl Namespaces {
     }
 }
 
-/// Enters a user namespace where the user is root and there is nobody else.
-fn become_root_of_one_id() -> Result<(), Failure> {
+/// Enters a user namespace where the user is root.
+fn become_root_of(kind: &UsernsKind) -> Result<(), Failure> {
     let dumpable = |behavior| {
         rustix::process::set_dumpable_behavior(behavior)
             .map_err(|error| Failure::setup("protect the stage process", error))
@@ -105,7 +114,7 @@ fn become_root_of_one_id() -> Result<(), Failure> {
     // Only the owner of a process writes its maps, and of one that nobody may look into that is the machine's root
     // (proc_pid(5)). No command runs yet, and those of other steps are in Landlock domains out of which ptrace does not lead.
     dumpable(DumpableBehavior::Dumpable)?;
-    enter_user_namespace(&UsernsKind::SingleId).map_err(|error| match error {
+    enter_user_namespace(kind).map_err(|error| match error {
         EnterError::Unshare(error) | EnterError::Helper(error) => Failure::setup("make a user namespace", error),
         error => Failure::Request(error.to_string()),
     })?;

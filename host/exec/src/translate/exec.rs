@@ -7,13 +7,15 @@ use std::rc::Rc;
 use rustix::{io::Errno, process::Pid};
 
 use super::{
-    elf::{self, Program},
     memory,
     registers::{CALL_WORDS, CALLER, RED_ZONE_BYTES, Registers},
     tracee::{Running, SLOT_BYTES, SLOTS, Space},
     tracer::Tracer,
 };
-use crate::sys::trace::{self, Resume};
+use crate::{
+    elf::{self, Program},
+    sys::trace::{self, Resume},
+};
 
 const PAGE_BYTES: u64 = 4096;
 

@@ -15,7 +15,6 @@ pub mod bounded;
 pub mod calls;
 pub mod directories;
 pub mod domain;
-pub mod elf;
 pub mod exec;
 pub mod filter;
 pub mod footing;

@@ -7,9 +7,6 @@ use crate::sys::trace::{self, RawRegisters};
 /// `AUDIT_ARCH_X86_64` of linux/audit.h.
 pub const AUDIT_ARCH: u32 = 0xC000_003E;
 
-/// `e_machine` of the programs that run here (ELF, EM_X86_64).
-pub const ELF_MACHINE: u16 = 62;
-
 /// The instruction that enters the kernel (`syscall`).
 pub const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 

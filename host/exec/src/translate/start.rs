@@ -35,7 +35,9 @@ use super::{
     views::Views,
 };
 use crate::{
-    Below, Exit, Journal, LayersBelow, Network, Note, Root, RunRequest,
+    Below, Emulator, Exit, Journal, LayersBelow, Network, Note, Root, RunRequest,
+    elf::{self, Program},
+    emulator::header_of,
     stage::{
         command, detach_output,
         place::{Kind, Place, locate, open_at},
@@ -89,6 +91,8 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     };
     let (mut bindings, mut reach) = bind(request, directory, &record, &start.private, &mut notes)?;
     reach.runnable.extend(layers.iter().map(|layer| path_of(layer)));
+    let emulators = known_emulators(&request.emulators)?;
+    reach.runnable.extend(request.emulators.iter().map(|emulator| emulator.program.clone()));
     bindings.made_of(layers);
     let root = record.look(bindings.tree().file.as_fd()).map_err(step("look at the root"))?;
     record.settle_on(&root);
@@ -131,6 +135,7 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
         Views::new(start.private.join("views"), sockets),
     );
     tracer.without_checks = start.without_checks;
+    tracer.emulators = emulators;
     let first = Task::first(child, Identity::of(&request.user));
     let exit = tracer.run(first).map_err(step("wait for the command"))?;
     let mut message = Vec::new();
@@ -143,6 +148,16 @@ pub fn run(start: &Start) -> Result<Ended, Failure> {
     mounts.leave(&mut tracer.journal);
     tracer.journal.save(journal).map_err(failed("write the journal of the root"))?;
     Ok(Ended { exit, notes })
+}
+
+/// Emulators with what of their headers the kernel will go by.
+fn known_emulators(emulators: &[Emulator]) -> Result<Vec<(Emulator, Program)>, Failure> {
+    let known = |emulator: &Emulator| {
+        let program = header_of(&emulator.program).ok_or(Errno::NOENT).and_then(|header| elf::parse(&header));
+        let failed = |error| Failure::setup(format!("read `{}`", emulator.program.display()), error);
+        Ok((emulator.clone(), program.map_err(failed)?))
+    };
+    emulators.iter().map(known).collect()
 }
 
 /// Says to a journal which layers its tree is made of, and answers where they are.

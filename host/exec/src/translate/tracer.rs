@@ -27,7 +27,8 @@ use super::{
     views::Views,
 };
 use crate::{
-    Exit, Journal, Note,
+    Emulator, Exit, Journal, Note,
+    elf::Program,
     sys::trace::{self, Resume, Waited},
 };
 
@@ -53,6 +54,8 @@ pub struct Tracer {
     pub views: Views,
     /// Pseudo-terminals.
     pub terminals: Terminals,
+    /// What runs programs for other processors.
+    pub emulators: Vec<(Emulator, Program)>,
     /// Whether a task may ask to be translated no more.
     pub without_checks: bool,
     /// For the user.
@@ -99,6 +102,7 @@ impl Tracer {
         let terminals = Terminals::new(multiplexer, &mut journal);
         Self {
             terminals,
+            emulators: Vec::new(),
             without_checks: false,
             notes: Vec::new(),
             ended: VecDeque::new(),

@@ -116,6 +116,7 @@ fn run(arguments: &[String]) -> ExitCode {
         files: PrivateFile::standard("builder"),
         mounts: Vec::new(),
         scratch_directory: Path::new(scratch).into(),
+        emulators: Vec::new(),
         timeout: None,
         cancel: None,
     };

@@ -112,6 +112,7 @@ impl World {
             files: PrivateFile::standard("builder"),
             mounts: Vec::new(),
             scratch_directory: self.directory.join("scratch"),
+            emulators: Vec::new(),
             timeout: Some(std::time::Duration::from_secs(60)),
             cancel: None,
         };

@@ -5,15 +5,18 @@ use std::os::unix::{ffi::OsStrExt, fs::FileExt};
 use rustix::{fd::AsFd, io::Errno};
 
 use super::{find_node, look::check_executable, open::reopen};
-use crate::translate::{
-    calls::Outcome,
+use crate::{
+    Emulator,
     elf::{self, HEADER_BYTES},
-    exec::{PendingExec, ToMap},
-    memory::{self, PATH_LIMIT_BYTES},
-    registers::{RED_ZONE_BYTES, Registers},
-    resolve::{Found, Start},
-    tracee::{After, Running, SLOT_BYTES, Task},
-    tracer::Tracer,
+    translate::{
+        calls::Outcome,
+        exec::{PendingExec, ToMap},
+        memory::{self, PATH_LIMIT_BYTES},
+        registers::{RED_ZONE_BYTES, Registers},
+        resolve::{Found, Start},
+        tracee::{After, Running, SLOT_BYTES, Task},
+        tracer::Tracer,
+    },
 };
 
 /// As many scripts as may run each other (fs/exec.c).
@@ -82,37 +85,25 @@ fn start(
         words = replaced;
         path = line.interpreter;
     };
-    if let Some(processor) = elf::other_processor(&header) {
+    let emulator = tracer.emulators.iter().find(|(emulator, _)| emulator.runs(&header)).cloned();
+    if let Some(processor) = elf::other_processor(&header).filter(|_| emulator.is_none()) {
         tracer.note_other_processor(&found.path, processor);
     }
-    let program = elf::parse(&header)?;
     let (_, seen) = found.existing()?;
     let program_file = seen.key();
     let owner = (
         (seen.mode & libc::S_ISUID != 0).then_some(seen.uid),
         (seen.mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP).then_some(seen.gid),
     );
-    let itself = to_run(tracer, &found)?;
-    let (started, entry, relocatable, to_map) = match program.interpreter {
-        None => (itself, program.entry, program.relocatable, None),
-        Some((offset, length)) => {
-            let loader = loader_path(&file, offset, length)?;
-            let loader = tracer.resolve(task, Start::Here, &loader, true)?;
-            let (header, _) = open(tracer, task, &loader)?;
-            let parsed = elf::parse(&header).map_err(|_| Errno::LIBBAD)?;
-            if parsed.interpreter.is_some() {
-                return Err(Errno::LIBBAD);
-            }
-            if tracer.footing.finds(&loader) {
-                if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &loader.node) {
-                    lazy.bring(file.as_fd(), seen)?;
-                }
-                (itself, program.entry, program.relocatable, None)
-            } else {
-                let started = to_run(tracer, &loader)?;
-                (started, parsed.entry, parsed.relocatable, Some(ToMap { place: itself, program }))
-            }
+    let (started, entry, relocatable, to_map) = match emulator {
+        Some((emulator, program)) => {
+            // The emulator opens what it is to run as any program opens a file, from where the task is.
+            words = emulated(task, registers, &emulator, &path, words)?;
+            let place = emulator.program.as_os_str().as_bytes().to_vec();
+            let started = tracer.footing.outside(place).directory_of((libc::AT_FDCWD as u64, Vec::new()));
+            (started, program.entry, program.relocatable, None)
         }
+        None => of_this_processor(tracer, task, &found, &header, &file)?,
     };
     if !words.is_empty() {
         let arguments = with_words(tracer, task, registers, &words)?;
@@ -138,6 +129,60 @@ fn start(
         owner: if depth == 0 { owner } else { (None, None) },
     }));
     Ok(())
+}
+
+/// What is started for a program of this processor: how the task gets there, where it begins, whether it can be put anywhere,
+/// and the program if that is its loader.
+type Started = ((u64, Vec<u8>), u64, bool, Option<ToMap>);
+
+fn of_this_processor(
+    tracer: &mut Tracer,
+    task: &mut Task,
+    found: &Found,
+    header: &[u8],
+    file: &std::fs::File,
+) -> Result<Started, Errno> {
+    let program = elf::parse(header)?;
+    let itself = to_run(tracer, found)?;
+    let Some((offset, length)) = program.interpreter else {
+        return Ok((itself, program.entry, program.relocatable, None));
+    };
+    let loader = loader_path(file, offset, length)?;
+    let loader = tracer.resolve(task, Start::Here, &loader, true)?;
+    let (header, _) = open(tracer, task, &loader)?;
+    let parsed = elf::parse(&header).map_err(|_| Errno::LIBBAD)?;
+    if parsed.interpreter.is_some() {
+        return Err(Errno::LIBBAD);
+    }
+    if tracer.footing.finds(&loader) {
+        if let (Some(lazy), Some((file, seen))) = (tracer.journal.lazy(), &loader.node) {
+            lazy.bring(file.as_fd(), seen)?;
+        }
+        return Ok((itself, program.entry, program.relocatable, None));
+    }
+    let started = to_run(tracer, &loader)?;
+    Ok((started, parsed.entry, parsed.relocatable, Some(ToMap { place: itself, program })))
+}
+
+/// The first arguments of an emulator: its own name, the one by which the program was called, the path of the program, and
+/// what a script put behind that. Of a script's words the first is the name of its interpreter.
+fn emulated(
+    task: &Task,
+    registers: &Registers,
+    emulator: &Emulator,
+    path: &[u8],
+    words: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut words = words.into_iter();
+    let called = match words.next() {
+        Some(interpreter) => interpreter,
+        None => match memory::read_pointers(task.id, registers.argument(1), ARGUMENT_LIMIT)?.first() {
+            Some(&first) => memory::read_path(task.id, first)?,
+            None => path.to_vec(),
+        },
+    };
+    let own = emulator.program.file_name().unwrap_or_default().as_bytes().to_vec();
+    Ok([own, b"-0".to_vec(), called, path.to_vec()].into_iter().chain(words).collect())
 }
 
 /// How the task gets to something that is to be run: a directory, and a path from there. A file of the layers is run where

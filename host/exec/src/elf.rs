@@ -2,7 +2,8 @@
 
 use rustix::io::Errno;
 
-use super::registers::ELF_MACHINE;
+/// e_machine of programs for this processor (elf.h).
+const ELF_MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
 
 /// Enough for the header and all program headers that linkers make.
 pub const HEADER_BYTES: usize = 4096;
