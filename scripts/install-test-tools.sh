@@ -16,8 +16,10 @@ btrfs-progs mkfs.btrfs disks with a quota
 buildah buildah the builder that results and costs are compared with
 busybox-static busybox the base image alpine
 ca-certificates update-ca-certificates our own image
+db5.3-util db5.3_load databases of older RPM packages
 docker-registry docker-registry the registry that images are pushed to and pulled from
 git git checkouts whose facts are compared
+golang-go go programs that tell of their modules
 iproute2 ip a network with the metadata address of clouds
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
@@ -29,8 +31,10 @@ openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation
 python3-pip pip3 the Go toolchain of the base image golang, and Python modules
 qemu-user-static qemu-aarch64-static programs for other processors
+rpm rpmbuild RPM packages and their database
 runc runc running the images that were built
 skopeo skopeo judging exports and pushed images
+sqlite3 sqlite3 databases of RPM packages
 uidmap newuidmap user namespaces with subordinate ids
 umoci umoci unpacking exported images
 '
@@ -62,19 +66,25 @@ done <<EOF
 $needed
 EOF
 
-# The emulator of Amazon's services: pinned, and complete once its last file is there.
+# Python modules, each set in a directory of its own: pinned, and complete once its last file is there.
 modules() {
-    if ! is_there pip3 || [ -e "$tools/moto/complete" ]; then
-        return 0
-    fi
-    echo "installing: moto into $tools/moto" >&2
-    rm -rf "$tools/moto"
-    python3 -m pip --quiet --disable-pip-version-check install --no-warn-conflicts --target "$tools/moto" \
-        moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 boto3==1.44.8 botocore==1.44.8 >&2 || {
-        echo "moto can't be installed: tests that need it are skipped" >&2
+    is_there pip3 || return 0
+    module_set moto moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 boto3==1.44.8 botocore==1.44.8
+    # What the world takes for provenance and for a bill of materials.
+    module_set attestations in-toto-attestation==0.9.3 protobuf==7.36.2 spdx-tools==0.8.3 license-expression==30.4.4
+}
+module_set() {
+    directory=$tools/$1
+    [ ! -e "$directory/complete" ] || return 0
+    echo "installing: $1 into $directory" >&2
+    rm -rf "$directory"
+    name=$1
+    shift
+    python3 -m pip --quiet --disable-pip-version-check install --no-warn-conflicts --target "$directory" "$@" >&2 || {
+        echo "$name can't be installed: tests that need it are skipped" >&2
         return 0
     }
-    touch "$tools/moto/complete"
+    touch "$directory/complete"
 }
 tools=$(cd "$(dirname "$0")/.." && pwd)/target/tools
 [ -z "${CARGO_TARGET_DIR:-}" ] || tools=$CARGO_TARGET_DIR/tools
