@@ -16,8 +16,10 @@ btrfs-progs mkfs.btrfs disks with a quota
 buildah buildah the builder that results and costs are compared with
 busybox-static busybox the base image alpine
 ca-certificates update-ca-certificates our own image
+db5.3-util db5.3_load databases of older RPM packages
 docker-registry docker-registry the registry that images are pushed to and pulled from
 git git checkouts whose facts are compared
+golang-go go programs that tell of their modules
 iproute2 ip a network with the metadata address of clouds
 jq jq reading what tools print
 mmdebstrap mmdebstrap base images and runner environments
@@ -29,8 +31,10 @@ openssl openssl certificates of test servers
 python3 python3 reading archives with another implementation
 python3-pip pip3 the Go toolchain of the base image golang, and emulators of clouds
 qemu-user-static qemu-aarch64-static programs for other processors
+rpm rpmbuild RPM packages and their database
 runc runc running the images that were built
 skopeo skopeo judging exports and pushed images
+sqlite3 sqlite3 databases of RPM packages
 uidmap newuidmap user namespaces with subordinate ids
 umoci umoci unpacking exported images
 '
@@ -66,6 +70,8 @@ EOF
 emulators() {
     python_modules moto moto==5.2.5 flask==3.1.3 flask-cors==6.0.5 boto3==1.44.8 botocore==1.44.8
     python_modules gcp-storage-emulator gcp-storage-emulator==2026.7.19 google-crc32c==1.9.0
+    # What the world takes for provenance and for a bill of materials.
+    python_modules attestations in-toto-attestation==0.9.3 protobuf==7.36.2 spdx-tools==0.8.3 license-expression==30.4.4
     node_modules azurite azurite@3.37.0 @azure/storage-blob@12.34.0
 }
 

@@ -97,6 +97,19 @@ pub struct BuildArguments {
     #[arg(short = 'o', long = "output", value_name = "type=…,dest=…|DIRECTORY|-")]
     pub outputs: Vec<String>,
 
+    /// Says beside the image how it was built (SLSA provenance): `mode=max` with build arguments, steps and the Dockerfile
+    /// [default: mode=min where the image is pushed, false elsewhere and with BUILDX_NO_DEFAULT_ATTESTATIONS=1]
+    #[arg(long, value_name = "true|false|mode=min|mode=max")]
+    pub provenance: Option<String>,
+
+    /// Says beside the image what it is made of (SPDX), as a plugin finds it [default: false]
+    #[arg(long, value_name = "true|false|generator=PLUGIN")]
+    pub sbom: Option<String>,
+
+    /// The same in one flag, with further attributes; may be repeated
+    #[arg(long, value_name = "type=provenance|sbom[,KEY=VALUE]")]
+    pub attest: Vec<String>,
+
     /// Pushes the image under its tags
     #[arg(long)]
     pub push: bool,

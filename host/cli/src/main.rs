@@ -1,5 +1,6 @@
 //! The program. See `lib.rs` of the engine for the life of a build; here is what a person sees of it.
 
+mod attestations;
 mod build_command;
 mod check_command;
 mod commands;

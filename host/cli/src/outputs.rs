@@ -25,13 +25,15 @@ pub struct Outputs {
     pub compression: Option<Compression>,
     /// Whether layers of bases are compressed anew.
     pub force_compression: bool,
+    /// Whether what is said about the image is stored as artifacts (`oci-artifact=true`).
+    pub as_artifacts: bool,
     /// Of the image.
     pub annotations: Vec<Annotation>,
 }
 
 /// What `--output` takes, for messages.
 const FORM: &str = "type=oci|docker|tar|local,dest=PATH[,tar=false], type=registry|image[,name=REF][,push=true]\
-    [,push-by-digest=true], a directory, or `-`; images take oci-mediatypes=, compression=gzip|zstd|uncompressed, \
+    [,push-by-digest=true][,oci-artifact=true], a directory, or `-`; images take oci-mediatypes=, compression=gzip|zstd|uncompressed, \
     compression-level=, force-compression= and annotation.KEY= too";
 
 /// zstd's, as the library behind it has it.
@@ -58,6 +60,7 @@ impl Outputs {
         self.by_digest |= said.by_digest;
         self.canonical_names |= said.canonical_names;
         self.force_compression |= said.force_compression;
+        self.as_artifacts |= said.as_artifacts;
         self.annotations.extend(said.annotations);
         join("oci-mediatypes", &mut self.docker_media_types, said.docker_media_types)?;
         join("compression", &mut self.compression, said.compression)
@@ -89,6 +92,7 @@ struct Said {
     docker_media_types: Option<bool>,
     compression: Option<Compression>,
     force_compression: bool,
+    as_artifacts: bool,
     annotations: Vec<Annotation>,
 }
 
@@ -124,6 +128,7 @@ impl Said {
                     is_of_an_image = true;
                     match key {
                         "oci-mediatypes" => said.docker_media_types = Some(!value.parse::<bool>().ok()?),
+                        "oci-artifact" => said.as_artifacts = value.parse().ok()?,
                         "compression" => format = Some(value),
                         "compression-level" => level = Some(value.parse().ok()?),
                         "force-compression" => said.force_compression = value.parse().ok()?,

@@ -135,6 +135,7 @@ fn described(manifest: &Manifest) -> String {
             format!("  hosts         {}\n", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         }
         Role::Tags => "  tagging policy\n".to_owned(),
+        Role::Sbom => "  scanner of images\n".to_owned(),
     });
     let wanted: Vec<String> = manifest.capabilities.iter().map(ToString::to_string).collect();
     text.push_str(&format!(

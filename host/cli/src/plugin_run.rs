@@ -75,6 +75,9 @@ pub fn run(arguments: RunArguments, environment: &Environment) -> Exit {
         (Some(Kind::Instruction), _) => {
             explain::failed(&format!("`{plain}` is a handler of instructions: try it by `cofferdam build --no-cache`"))
         }
+        (Some(Kind::Sbom), _) => explain::failed(&format!(
+            "`{plain}` is a scanner of images: try it by `cofferdam build --sbom=generator={plain}`"
+        )),
         (Some(Kind::Tags), Some(_)) => explain::usage(&"`--host` is for credential helpers"),
         (Some(Kind::Tags), None) if arguments.tags.is_empty() => {
             explain::usage(&"a tagging policy needs a name: add `--tag REF`")

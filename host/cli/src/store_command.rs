@@ -77,6 +77,7 @@ pub fn kind_name(kind: ItemKind) -> &'static str {
         ItemKind::UnpackedLayer => "unpacked layers",
         ItemKind::CacheRecord => "results of steps",
         ItemKind::Download => "downloads",
+        ItemKind::BillOfMaterials => "bills of materials",
         ItemKind::FileHashes => "digests of files",
         ItemKind::Reference => "references",
         ItemKind::CacheMount => "cache mounts",

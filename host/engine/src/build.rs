@@ -137,6 +137,9 @@ fn attempt(
             return Err(BuildError::PushForbidden(host).into());
         }
     }
+    if let Some(sbom) = &destination.attestations.sbom {
+        plugins.scanner(&sbom.scanner).map_err(BuildError::from)?;
+    }
     if destination.check_push {
         for repository in &repositories {
             let checked = runtime.block_on(client.check_push(repository));

@@ -39,6 +39,18 @@ pub enum BuildError {
         #[source]
         source: StepError,
     },
+    /// The scanner that is to describe the image.
+    #[error(transparent)]
+    Scanner(#[from] cofferdam_plugin_host::ScanError),
+    /// A scanner can't say what the image is made of.
+    #[error("the image for {platform} can't be described")]
+    Sbom {
+        /// Which of the images.
+        platform: String,
+        /// Why.
+        #[source]
+        source: cofferdam_plugin_host::ScanError,
+    },
     /// The one layer of the image can't be made.
     #[error("the layers can't be made one")]
     SingleLayer(#[source] StepError),

@@ -34,6 +34,8 @@ pub enum Kind {
     Pull,
     /// Layers go to registries beside the steps, the rest at the end.
     Push,
+    /// The finished image's file system is looked at.
+    Scan,
     /// The image is written to a file or directory.
     Output,
 }

@@ -34,6 +34,8 @@ pub struct FetchedTree {
     pub version: String,
     /// The commit, for a repository.
     pub revision: Option<String>,
+    /// Of the content, for a file.
+    pub digest: Option<Digest>,
 }
 
 type Outcome = Result<Arc<FetchedTree>, Arc<FetchError>>;
@@ -94,7 +96,7 @@ impl Fetched {
                 .map_err(|error| storage("open what was fetched")(io::Error::other(error)))?;
             let tree = DirectoryTree::new(Arc::new(top)).owned_by(Owner { uid: 0, gid: 0 });
             let commit = fetched.facts.commit;
-            Ok(FetchedTree { tree: Arc::new(tree), version: commit.clone(), revision: Some(commit) })
+            Ok(FetchedTree { tree: Arc::new(tree), version: commit.clone(), revision: Some(commit), digest: None })
         })
     }
 
@@ -119,7 +121,12 @@ impl Fetched {
         let mtime = Timestamp { seconds: seconds.unwrap_or_default(), nanoseconds: 0 };
         let path = self.store.blob_path(&record.digest);
         let tree = FetchedFile::new(path, record.size_bytes, mtime);
-        Ok(FetchedTree { tree: Arc::new(tree), version: mtime.seconds.to_string(), revision: None })
+        Ok(FetchedTree {
+            tree: Arc::new(tree),
+            version: mtime.seconds.to_string(),
+            revision: None,
+            digest: Some(record.digest),
+        })
     }
 
     fn receive(&self, url: &str, mut coming: Download) -> Result<Record, FetchError> {

@@ -48,9 +48,9 @@ impl FileSystem {
     /// A layer can't be had.
     pub fn of(set: &ImageSet, builder: &Builder) -> Result<Self, FileSystemError> {
         let mut flat = RootFs::new(Vec::new(), builder.spools.clone(), builder.start);
-        match set {
-            ImageSet::Single(image) => flatten(&mut flat, &image.layers, &RootPath::root())?,
-            ImageSet::Indexed { images, .. } => {
+        match set.images() {
+            [only] => flatten(&mut flat, &only.layers, &RootPath::root())?,
+            images => {
                 for image in images {
                     let name = image.platform.to_string().replace('/', "_");
                     flatten(&mut flat, &image.layers, &RootPath::new(name).map_err(RootfsError::from)?)?;

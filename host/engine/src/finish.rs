@@ -8,6 +8,7 @@ use cofferdam_plan::Target;
 use crate::{
     annotations::{Annotation, AnnotationLevel},
     assemble::{Assembled, assemble},
+    attest::attest,
     build::Built,
     builder::Builder,
     caches::inline_cache,
@@ -35,7 +36,7 @@ pub fn finish(
     created: i64,
 ) -> Result<Built, BuildError> {
     let destination = &request.destination;
-    let set = images(request, builder, decided, created)?;
+    let set = images(request, builder, facts, decided, created)?;
     let root = set.root().descriptor;
     let names = names(destination, builder, facts, decided, publisher, &root.digest)?;
     let tagged: Vec<String> =
@@ -59,9 +60,9 @@ pub fn finish(
     builder.remote_cache.save(&layers);
     Ok(Built {
         digest: root.digest,
-        config_digest: match &set {
-            ImageSet::Single(image) => Some(image.manifest.config.digest),
-            ImageSet::Indexed { .. } => None,
+        config_digest: match set.images() {
+            [only] => Some(only.manifest.config.digest),
+            _ => None,
         },
         root,
         names: if destination.by_digest { repositories().collect() } else { tagged },
@@ -71,7 +72,13 @@ pub fn finish(
 }
 
 /// Runs all stages that the images need, those of different platforms side by side.
-fn images(request: &BuildRequest, builder: &Builder, decided: &Decided, created: i64) -> Result<ImageSet, BuildError> {
+fn images(
+    request: &BuildRequest,
+    builder: &Builder,
+    facts: &Facts,
+    decided: &Decided,
+    created: i64,
+) -> Result<ImageSet, BuildError> {
     let destination = &request.destination;
     let stages = Stages::new(builder);
     let targets = &builder.plan.targets;
@@ -102,11 +109,15 @@ fn images(request: &BuildRequest, builder: &Builder, decided: &Decided, created:
         assemble(&stages, target, &labels, &annotations, created, family, cache)
     };
     let mut images = targets.iter().map(assemble).collect::<Result<Vec<Assembled>, _>>()?;
+    if destination.attestations.is_any() {
+        let attestations = attest(request, builder, facts, &images)?;
+        return Ok(ImageSet::indexed(images, attestations, family, &annotations));
+    }
     match images.pop() {
         Some(only) if images.is_empty() => Ok(ImageSet::Single(Box::new(only))),
         last => {
             images.extend(last);
-            Ok(ImageSet::indexed(images, family, &annotations))
+            Ok(ImageSet::indexed(images, Vec::new(), family, &annotations))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use cofferdam_image::{Descriptor, Family, Index, Store};
+use cofferdam_image::{AttestationManifest, Descriptor, Family, Index, Store};
 
 use crate::{
     annotations::{self, Annotation, AnnotationLevel},
@@ -16,10 +16,12 @@ use crate::{
 pub enum ImageSet {
     /// One that stands for itself.
     Single(Box<Assembled>),
-    /// Several, in the order in which their platforms were asked for.
+    /// Several, in the order in which their platforms were asked for, or one about which something is said.
     Indexed {
         /// The images.
         images: Vec<Assembled>,
+        /// What is said about them, in the same order.
+        attestations: Vec<AttestationManifest>,
         /// Names them.
         index: Index,
         /// Of the index's own descriptor, where that stands.
@@ -36,13 +38,19 @@ pub struct SetDocument {
 }
 
 impl ImageSet {
-    /// Images under an index, each with its platform.
-    pub fn indexed(images: Vec<Assembled>, family: Family, annotations: &[Annotation]) -> Self {
+    /// Images under an index, each with its platform, and behind them what is said about them.
+    pub fn indexed(
+        images: Vec<Assembled>,
+        attestations: Vec<AttestationManifest>,
+        family: Family,
+        annotations: &[Annotation],
+    ) -> Self {
         let entry = |image: &Assembled| Descriptor { platform: Some(image.platform.clone()), ..image.descriptor() };
-        let mut index = Index::new(family, images.iter().map(entry).collect());
+        let entries = images.iter().map(entry).chain(attestations.iter().map(AttestationManifest::entry));
+        let mut index = Index::new(family, entries.collect());
         index.annotations = annotations::at(annotations, AnnotationLevel::Index, None);
         let descriptor_annotations = annotations::at(annotations, AnnotationLevel::IndexDescriptor, None);
-        Self::Indexed { images, index, descriptor_annotations }
+        Self::Indexed { images, attestations, index, descriptor_annotations }
     }
 
     /// The images.
@@ -50,6 +58,14 @@ impl ImageSet {
         match self {
             Self::Single(image) => std::slice::from_ref(image),
             Self::Indexed { images, .. } => images,
+        }
+    }
+
+    /// What is said about the images.
+    pub fn attestations(&self) -> &[AttestationManifest] {
+        match self {
+            Self::Single(_) => &[],
+            Self::Indexed { attestations, .. } => attestations,
         }
     }
 
@@ -75,7 +91,11 @@ impl ImageSet {
             Self::Single(_) => &[],
             Self::Indexed { images, .. } => &images[..],
         };
-        manifests.iter().map(SetDocument::of_manifest).chain([self.root()]).collect()
+        let attestations = self.attestations().iter().map(|attestation| SetDocument {
+            descriptor: attestation.manifest().descriptor(),
+            bytes: Bytes::from(attestation.manifest().to_json()),
+        });
+        manifests.iter().map(SetDocument::of_manifest).chain(attestations).chain([self.root()]).collect()
     }
 
     /// Puts everything into the store, layers of the bases included, and lists it there under its names.
@@ -88,6 +108,9 @@ impl ImageSet {
         }
         for image in self.images() {
             store.put_document(image.manifest.config.media_type.clone(), &image.config)?;
+        }
+        for (descriptor, bytes) in self.attestations().iter().flat_map(AttestationManifest::blobs) {
+            store.put_document(descriptor.media_type.clone(), bytes)?;
         }
         for document in self.documents() {
             store.put_document(document.descriptor.media_type.clone(), &document.bytes)?;

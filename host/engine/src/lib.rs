@@ -6,6 +6,7 @@
 
 mod annotations;
 mod assemble;
+mod attest;
 mod base_cache;
 mod build;
 mod builder;
@@ -38,6 +39,7 @@ mod naming;
 mod packing;
 mod plugins;
 mod prepare;
+mod provenance;
 mod prune;
 mod publish;
 mod push_image;
@@ -85,9 +87,9 @@ pub use plugins::load as load_plugins;
 pub use prune::{PruneRequest, Pruned, prune};
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    BaseImageCache, BucketCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution,
-    Output, OutputKind, PluginAccess, PolicyUse, RegistryAccess, RegistryFiles, RemoteCaches, RunSurroundings,
-    SecretSource, SourceAccess, SshSource, Timestamps,
+    Attestations, BaseImageCache, BucketCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution,
+    Output, OutputKind, PluginAccess, PolicyUse, ProvenanceMode, ProvenanceRequest, RegistryAccess, RegistryFiles,
+    RemoteCaches, RunSurroundings, SbomRequest, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
 pub use store_check::{CheckedStore, StoreFinding, check_store};

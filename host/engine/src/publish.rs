@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use cofferdam_digest::Digest;
-use cofferdam_image::{Descriptor, Store};
+use cofferdam_image::{AttestationManifest, Descriptor, Store};
 use cofferdam_plugin_host::PublishedTag;
 use cofferdam_registry::{
     BlobOutcome, BlobSource, BlobUpload, Client, ManifestName, Progress, RegistryError, Repository,
@@ -169,6 +169,10 @@ impl Publisher {
             for image in set.images() {
                 let config = document_upload(&image.manifest.config, Bytes::from(image.config.clone()));
                 self.runtime.block_on(self.client.push_blob(repository, &config)).map_err(failed)?;
+            }
+            for (descriptor, bytes) in set.attestations().iter().flat_map(AttestationManifest::blobs) {
+                let blob = document_upload(descriptor, Bytes::copy_from_slice(bytes));
+                self.runtime.block_on(self.client.push_blob(repository, &blob)).map_err(failed)?;
             }
             for document in &documents {
                 go_on()?;

@@ -175,6 +175,53 @@ pub struct SourceAccess {
     pub context_directory: Option<String>,
 }
 
+/// What is said about an image, beside it in its index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attestations {
+    /// `--provenance`: how it was built.
+    pub provenance: Option<ProvenanceRequest>,
+    /// `--sbom`: what it is made of.
+    pub sbom: Option<SbomRequest>,
+    /// Whether they are stored as artifacts about the image (OCI image specification 1.1), not in the form of images.
+    pub as_artifacts: bool,
+}
+
+impl Attestations {
+    /// Whether anything is said.
+    pub fn is_any(&self) -> bool {
+        self.provenance.is_some() || self.sbom.is_some()
+    }
+}
+
+/// What provenance is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenanceRequest {
+    /// How much.
+    pub mode: ProvenanceMode,
+    /// A URI for who builds; `None` is this program's own.
+    pub builder_id: Option<String>,
+    /// Whether the user promises that the same inputs give the same image.
+    pub reproducible: bool,
+}
+
+/// How much provenance says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvenanceMode {
+    /// What went into the image, from where, by which plugins.
+    Min,
+    /// Build arguments, labels, the names of secrets, steps and the Dockerfile too.
+    Max,
+}
+
+/// Who describes an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SbomRequest {
+    /// The plugin's name, `sbom-` may be left out.
+    pub scanner: String,
+    /// `KEY=VALUE`.
+    pub options: Vec<KeyValue>,
+}
+
 /// Where an image goes.
 #[derive(Debug, Clone, Default)]
 pub struct Destination {
@@ -198,6 +245,8 @@ pub struct Destination {
     pub check_push: bool,
     /// Files that take the digest.
     pub digest_file: Option<PathBuf>,
+    /// What is said about the image beside it.
+    pub attestations: Attestations,
     /// Docker's media types instead of OCI's.
     pub docker_media_types: bool,
     /// One layer of everything that the build adds to the base image, instead of one for each step.

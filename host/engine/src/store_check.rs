@@ -13,7 +13,7 @@ use cofferdam_digest::{Digest, HashingReader};
 use cofferdam_image::{Compression, Item, ItemKind, LayerBlob, Store, StoreError};
 use cofferdam_layer::{LayerError, ReadLayer, ReadLimits, read_archive, read_layer};
 
-use crate::{chain, fetched, unpacked_check::Comparison};
+use crate::{attest, chain, fetched, unpacked_check::Comparison};
 
 /// A check of a store.
 #[derive(Debug)]
@@ -176,6 +176,7 @@ impl Check<'_> {
                 name().map_or(Ok(true), |key| self.store.block_index(&key).map(|index| index.is_none()))?
             }
             ItemKind::Download => fetched::blob_of_record(&item.path).is_none(),
+            ItemKind::BillOfMaterials => attest::read_kept(self.store, &item.path).is_none(),
             _ => false,
         };
         match is_damaged {

@@ -91,8 +91,13 @@ fn write_image(store: &Store, image: &Finished<'_>, output: &Output, copied: &dy
         }
         error => BuildError::Output { path: shown(output), source: error.into() },
     };
+    // What is said about the image has no place in an archive for Docker.
+    let loaded = match image.set.images() {
+        [only] => only.descriptor(),
+        _ => (*root).clone(),
+    };
     let archive = |to: &mut dyn Write| match output.kind {
-        OutputKind::DockerArchive => export::docker_archive(store, root, names, to, copied),
+        OutputKind::DockerArchive => export::docker_archive(store, &loaded, names, to, copied),
         _ => export::oci_archive(store, root, names, to, copied),
     };
     if output.kind == OutputKind::OciDirectory {

@@ -2,6 +2,7 @@
 //!
 //! - [`ImageConfig`], [`Manifest`], [`Index`], [`Descriptor`], [`MediaType`], [`Platform`]: the JSON documents of the OCI
 //!   image specification and of Docker, read with bounds and written canonically.
+//! - [`Statement`], [`AttestationManifest`], [`slsa`]: what is said about an image, beside it.
 //! - [`Store`]: the content store, an OCI layout that any number of builders share; with [`BlobWriter`], unpacked layers,
 //!   layer indexes, and temporary files that outlive no builder.
 //! - [`export`]: OCI layout directory, OCI archive, Docker archive.
@@ -14,6 +15,7 @@
     reason = "owner of the content store: blobs, layouts and exports are files of the builder's own"
 )]
 
+mod attestation;
 mod config;
 mod descriptor;
 mod error;
@@ -23,8 +25,10 @@ mod layout;
 mod manifest;
 mod media_type;
 mod shared_layout;
+pub mod slsa;
 mod store;
 
+pub use attestation::{AttestationManifest, Statement};
 pub use cofferdam_platform::{ParsePlatformError, Platform};
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RuntimeConfig, created};
 pub use descriptor::Descriptor;

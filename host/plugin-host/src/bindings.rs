@@ -30,6 +30,18 @@ pub(crate) mod credentials {
     });
 }
 
+pub(crate) mod sbom {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/fs", "../../wit/sbom"],
+        world: "cofferdam:sbom/sbom",
+        imports: { default: trappable },
+        with: {
+            "cofferdam:types": super::instruction::cofferdam::types,
+            "cofferdam:fs": super::instruction::cofferdam::fs,
+        },
+    });
+}
+
 pub(crate) mod tags {
     wasmtime::component::bindgen!({
         path: ["../../wit/types", "../../wit/tags"],

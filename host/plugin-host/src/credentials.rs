@@ -240,7 +240,7 @@ impl PluginHost {
         let covers = |plugin: &&Arc<Plugin>| match &plugin.manifest.role {
             _ if plugin.withheld.is_some() => false,
             Role::Credentials { hosts } => hosts.iter().any(|pattern| pattern.matches(host)),
-            Role::Instruction { .. } | Role::Tags => false,
+            Role::Instruction { .. } | Role::Tags | Role::Sbom => false,
         };
         let mut helpers: Vec<_> = self.plugins.values().filter(covers).collect();
         helpers.sort_by_key(|plugin| match plugin.origin {

@@ -114,13 +114,7 @@ impl PluginHost {
 
     /// The loaded plugins, sorted by name.
     pub fn plugins(&self) -> Vec<PluginFacts> {
-        let facts = |plugin: &Arc<Plugin>| PluginFacts {
-            manifest: plugin.manifest.clone(),
-            digest: plugin.digest,
-            origin: plugin.origin.clone(),
-            withheld: plugin.withheld.clone(),
-        };
-        self.plugins.values().map(facts).collect()
+        self.plugins.values().map(|plugin| plugin.facts()).collect()
     }
 
     /// The policy that the plugins were loaded under.

@@ -141,6 +141,9 @@ fn imports_of(kind: Kind) -> &'static [&'static str] {
             "cofferdam:credentials/web",
         ],
         Kind::Tags => &["cofferdam:types/diagnostics", "cofferdam:types/values"],
+        Kind::Sbom => {
+            &["cofferdam:types/diagnostics", "cofferdam:types/values", "cofferdam:fs/model", "cofferdam:fs/trees"]
+        }
     }
 }
 
@@ -149,6 +152,7 @@ fn export_of(kind: Kind) -> &'static str {
         Kind::Instruction => "cofferdam:instruction/handler",
         Kind::Credentials => "cofferdam:credentials/helper",
         Kind::Tags => "cofferdam:tags/policy",
+        Kind::Sbom => "cofferdam:sbom/scanner",
     }
 }
 

@@ -5,6 +5,7 @@
 //! - Instructions: [`PluginHost`] implements the planner's [`Handlers`](cofferdam_plan::step::Handlers), and
 //!   [`PluginHost::apply`] carries a step out. [`Coverage`] is what a declared read means, for the key and for `apply`.
 //! - Credentials: [`PluginHost::credential`]. Tags: [`PluginHost::decide`].
+//! - Bills of materials: [`PluginHost::scan`].
 //!
 //! A plugin gets a fresh store for each call, holds only the handles of that call, and whatever it does ends as an error
 //! with its name.
@@ -35,6 +36,7 @@ mod plugin;
 mod policy;
 mod preopen;
 mod runtime;
+mod sbom;
 mod seed;
 mod tags;
 mod text;
@@ -60,5 +62,6 @@ pub use instruction::{
 pub use limits::Limits;
 pub use plugin::Origin;
 pub use policy::{Allowance, OPERATOR_POLICY, Policy, PolicyError, RunNetwork};
+pub use sbom::{BillOfMaterials, ScanError, Scanned, Subject};
 pub use tags::{CiFacts, Decision, Facts, GitFacts, Naming, PublishedTag, Requested, TagsError};
 pub use web::{WebAnswer, WebMethod, WebRequest};

@@ -14,8 +14,8 @@ use wasmtime::{
 };
 
 use crate::{
-    CallError, Fault, FaultKind,
-    bindings::{credentials::CredentialsPre, instruction::InstructionPre, tags::TagsPre},
+    CallError, Fault, FaultKind, PluginFacts,
+    bindings::{credentials::CredentialsPre, instruction::InstructionPre, sbom::SbomPre, tags::TagsPre},
     call::{self, CallState},
     imports::Imports,
     native::{self, OwnCode},
@@ -56,12 +56,23 @@ pub(crate) enum Ready {
     Instruction(InstructionPre<CallState>),
     Credentials(CredentialsPre<CallState>),
     Tags(TagsPre<CallState>),
+    Sbom(SbomPre<CallState>),
 }
 
 impl Plugin {
     /// Whether it wants, and so was granted, a capability.
     pub(crate) fn has(&self, capability: &Capability) -> bool {
         self.manifest.capabilities.iter().any(|held| held.covers(capability))
+    }
+
+    /// What is known of it, for people.
+    pub(crate) fn facts(&self) -> PluginFacts {
+        PluginFacts {
+            manifest: self.manifest.clone(),
+            digest: self.digest,
+            origin: self.origin.clone(),
+            withheld: self.withheld.clone(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -115,6 +126,7 @@ impl Plugin {
             Kind::Instruction => Ready::Instruction(InstructionPre::new(pre)?),
             Kind::Credentials => Ready::Credentials(CredentialsPre::new(pre)?),
             Kind::Tags => Ready::Tags(TagsPre::new(pre)?),
+            Kind::Sbom => Ready::Sbom(SbomPre::new(pre)?),
         })
     }
 

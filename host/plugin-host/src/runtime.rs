@@ -22,7 +22,7 @@ pub(crate) struct Runtime {
     pub(crate) engine: Engine,
     pub(crate) cache: Option<CompileCache>,
     /// For each kind, without and with WASI: made when the first plugin of that sort is called.
-    linkers: [OnceLock<Linker<CallState>>; 6],
+    linkers: [OnceLock<Linker<CallState>>; 8],
     making: Mutex<()>,
     ticking: Once,
 }
@@ -73,6 +73,12 @@ fn link(engine: &Engine, kind: Kind, with_wasi: bool) -> wasmtime::Result<Linker
             bindings::credentials::Credentials::add_to_linker::<_, State>(&mut linker, |state| state)?;
         }
         Kind::Tags => add_types(&mut linker)?,
+        Kind::Sbom => {
+            use bindings::instruction::cofferdam::fs;
+            add_types(&mut linker)?;
+            fs::model::add_to_linker::<_, State>(&mut linker, |state| state)?;
+            fs::trees::add_to_linker::<_, State>(&mut linker, |state| state)?;
+        }
     }
     if with_wasi {
         wasi::add_to_linker(&mut linker)?;

@@ -15,6 +15,8 @@ pub enum Capability {
     Fetch,
     /// `rootfs`: reading what `plan` declared of the stage's root file system, and writing to it.
     Rootfs,
+    /// `finished-rootfs`: reading the whole file system of the finished image.
+    FinishedRootfs,
     /// `exec`: running native commands in the stage's root file system.
     Exec,
     /// `secrets`: handing secrets and SSH agents of the build to commands. Their content is never the plugin's.
@@ -35,8 +37,8 @@ pub enum Capability {
 /// A text that names no capability.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a capability: there are `context`, `stages`, `fetch`, `rootfs`, `exec`, `secrets`, `published-tags`, \
-     `file:NAME`, `env:NAME`, `env:PREFIX*`, `http:HOST-PATTERN` and `metadata`"
+    "`{0}` is not a capability: there are `context`, `stages`, `fetch`, `rootfs`, `finished-rootfs`, `exec`, `secrets`, \
+     `published-tags`, `file:NAME`, `env:NAME`, `env:PREFIX*`, `http:HOST-PATTERN` and `metadata`"
 )]
 pub struct ParseCapabilityError(String);
 
@@ -61,6 +63,7 @@ impl Capability {
             }
             Self::File(_) | Self::Variable(_) | Self::Http(_) | Self::Metadata => kind == Kind::Credentials,
             Self::PublishedTags => kind == Kind::Tags,
+            Self::FinishedRootfs => kind == Kind::Sbom,
         }
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Display for Capability {
             Self::Stages => f.write_str("stages"),
             Self::Fetch => f.write_str("fetch"),
             Self::Rootfs => f.write_str("rootfs"),
+            Self::FinishedRootfs => f.write_str("finished-rootfs"),
             Self::Exec => f.write_str("exec"),
             Self::Secrets => f.write_str("secrets"),
             Self::PublishedTags => f.write_str("published-tags"),
@@ -97,6 +101,7 @@ impl FromStr for Capability {
             "stages" => Ok(Self::Stages),
             "fetch" => Ok(Self::Fetch),
             "rootfs" => Ok(Self::Rootfs),
+            "finished-rootfs" => Ok(Self::FinishedRootfs),
             "published-tags" => Ok(Self::PublishedTags),
             "exec" => Ok(Self::Exec),
             "secrets" => Ok(Self::Secrets),
@@ -129,6 +134,7 @@ mod tests {
             "context",
             "stages",
             "rootfs",
+            "finished-rootfs",
             "exec",
             "secrets",
             "file:docker-config",

@@ -46,9 +46,11 @@ pub enum Role {
     },
     /// Decides tags.
     Tags,
+    /// Says what an image is made of.
+    Sbom,
 }
 
-/// The three kinds of plugins.
+/// The kinds of plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -58,6 +60,8 @@ pub enum Kind {
     Credentials,
     /// A tagging policy.
     Tags,
+    /// A scanner of finished images.
+    Sbom,
 }
 
 /// A manifest that can't be used.
@@ -144,6 +148,7 @@ impl Manifest {
             Role::Instruction { .. } => Kind::Instruction,
             Role::Credentials { .. } => Kind::Credentials,
             Role::Tags => Kind::Tags,
+            Role::Sbom => Kind::Sbom,
         }
     }
 }
@@ -154,6 +159,7 @@ impl fmt::Display for Kind {
             Self::Instruction => "instruction",
             Self::Credentials => "credentials",
             Self::Tags => "tags",
+            Self::Sbom => "sbom",
         })
     }
 }
@@ -164,7 +170,7 @@ struct ApiOnly {
     api: String,
 }
 
-/// The manifest as written. One flat shape for the three kinds: serde's tagged enums give messages that don't name the
+/// The manifest as written. One flat shape for all kinds: serde's tagged enums give messages that don't name the
 /// unknown key.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,7 +206,7 @@ impl Raw {
                 (Some(keywords.iter().map(raw).collect()), Some(sees.clone()), None)
             }
             Role::Credentials { hosts } => (None, None, Some(hosts.iter().map(ToString::to_string).collect())),
-            Role::Tags => (None, None, None),
+            Role::Tags | Role::Sbom => (None, None, None),
         };
         Self {
             api: manifest.api.to_string(),
@@ -240,6 +246,7 @@ impl Raw {
             Kind::Instruction => instruction(self.keywords.unwrap_or_default(), self.sees.unwrap_or_default())?,
             Kind::Credentials => credentials(&self.hosts.unwrap_or_default())?,
             Kind::Tags => Role::Tags,
+            Kind::Sbom => Role::Sbom,
         };
         let mut capabilities = BTreeSet::new();
         for text in self.capabilities.iter().take(MAX_ITEMS + 1) {

@@ -1,7 +1,7 @@
 //! A stack of layers that can be read.
 
 use std::{
-    io::{Cursor, Read},
+    io::{Cursor, Read, Seek, SeekFrom},
     sync::Arc,
 };
 
@@ -57,6 +57,10 @@ impl LayerStack {
 
     /// Opens a file at a path whose parents hold no symlink.
     pub(crate) fn open_resolved(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError> {
+        Ok(self.open_anywhere(path)?)
+    }
+
+    fn open_anywhere(&self, path: &RootPath) -> Result<Box<dyn ReadSeek + Send>, RootfsError> {
         let found = self.index.lookup(path).ok_or_else(|| RootfsError::NotFound(path.clone()))?;
         expect_file(path, found.metadata.as_ref().map_or(&Kind::Directory, |metadata| &metadata.kind))?;
         if let Some(kept) = self.index.kept_content(path) {
@@ -69,6 +73,11 @@ impl LayerStack {
         self.resolve(path)?.ok_or_else(|| RootfsError::NotFound(path.clone()))
     }
 }
+
+/// What can be read from anywhere.
+trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
 
 /// Refuses what is not a regular file.
 pub(crate) fn expect_file(path: &RootPath, kind: &Kind) -> Result<(), RootfsError> {
@@ -99,6 +108,13 @@ impl Tree for LayerStack {
 
     fn open(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError> {
         self.open_resolved(&self.existing(path)?)
+    }
+
+    fn open_at(&self, path: &RootPath, offset_bytes: u64) -> Result<Box<dyn Read + Send>, RootfsError> {
+        let mut file = self.open_anywhere(&self.existing(path)?)?;
+        let sought = file.seek(SeekFrom::Start(offset_bytes));
+        sought.map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
+        Ok(file)
     }
 
     fn identity(&self, path: &RootPath) -> Result<Option<u64>, RootfsError> {

@@ -1,6 +1,6 @@
 //! Anything that COPY can read.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use crate::{Metadata, RootPath, RootfsError};
 
@@ -31,6 +31,17 @@ pub trait Tree: Send + Sync {
     /// # Errors
     /// It is not a regular file or can't be read.
     fn open(&self, path: &RootPath) -> Result<Box<dyn Read + Send>, RootfsError>;
+
+    /// Opens a regular file as [`Tree::open`] does, so many bytes behind its beginning; behind its end there is nothing to read.
+    ///
+    /// # Errors
+    /// As [`Tree::open`].
+    fn open_at(&self, path: &RootPath, offset_bytes: u64) -> Result<Box<dyn Read + Send>, RootfsError> {
+        let mut file = self.open(path)?;
+        let skipped = io::copy(&mut file.by_ref().take(offset_bytes), &mut io::sink());
+        skipped.map_err(|source| RootfsError::Storage { action: format!("read `{path}`"), source })?;
+        Ok(file)
+    }
 
     /// Two regular files with the same identity are hard links of each other; `None` where that is not known.
     ///

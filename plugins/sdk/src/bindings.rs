@@ -51,3 +51,22 @@ pub mod tags {
         default_bindings_module: "cofferdam_plugin_sdk::bindings::tags",
     });
 }
+
+/// World `cofferdam:sbom/sbom`.
+pub mod sbom {
+    wit_bindgen::generate!({
+        path: ["../../wit/types", "../../wit/fs", "../../wit/sbom"],
+        world: "cofferdam:sbom/sbom",
+        additional_derives: [PartialEq, Eq],
+        with: {
+            "cofferdam:types/diagnostics@0.1.0": super::instruction::cofferdam::types::diagnostics,
+            "cofferdam:types/values@0.1.0": super::instruction::cofferdam::types::values,
+            "cofferdam:fs/model@0.1.0": super::instruction::cofferdam::fs::model,
+            "cofferdam:fs/trees@0.1.0": super::instruction::cofferdam::fs::trees,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_scanner",
+        default_bindings_module: "cofferdam_plugin_sdk::bindings::sbom",
+    });
+}

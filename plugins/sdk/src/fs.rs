@@ -55,6 +55,11 @@ pub trait Tree: Any {
     /// # Errors
     /// As [`Tree::glob`].
     fn open(&self, path: &[u8]) -> Result<Box<dyn Reader>, Error>;
+    /// Opens a regular file so many bytes behind its beginning.
+    ///
+    /// # Errors
+    /// As [`Tree::glob`].
+    fn open_at(&self, path: &[u8], offset: u64) -> Result<Box<dyn Reader>, Error>;
     /// The digest of a regular file's content: `sha256:…`.
     ///
     /// # Errors
@@ -165,6 +170,10 @@ impl Tree for trees::Tree {
 
     fn open(&self, path: &[u8]) -> Result<Box<dyn Reader>, Error> {
         Ok(Box::new(trees::Tree::open(self, path)?))
+    }
+
+    fn open_at(&self, path: &[u8], offset: u64) -> Result<Box<dyn Reader>, Error> {
+        Ok(Box::new(trees::Tree::open_at(self, path, offset)?))
     }
 
     fn digest(&self, path: &[u8]) -> Result<String, Error> {

@@ -94,6 +94,58 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
+impl Value {
+    /// The value as JSON without blanks, members sorted by key: the same value, the same text.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) {
+        match self {
+            Self::Null => text.push_str("null"),
+            Self::Boolean(value) => text.push_str(if *value { "true" } else { "false" }),
+            Self::Number(number) => text.push_str(number),
+            Self::String(string) => text.push_str(&quoted(string)),
+            Self::Array(values) => {
+                for (number, value) in values.iter().enumerate() {
+                    text.push(if number == 0 { '[' } else { ',' });
+                    value.write(text);
+                }
+                text.push_str(if values.is_empty() { "[]" } else { "]" });
+            }
+            Self::Object(members) => {
+                for (number, (key, value)) in members.iter().enumerate() {
+                    text.push(if number == 0 { '{' } else { ',' });
+                    text.push_str(&quoted(key));
+                    text.push(':');
+                    value.write(text);
+                }
+                text.push_str(if members.is_empty() { "{}" } else { "}" });
+            }
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl<const COUNT: usize> From<[(&str, Value); COUNT]> for Value {
+    fn from(members: [(&str, Value); COUNT]) -> Self {
+        Self::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -302,6 +354,17 @@ mod tests {
         for text in ["", "a\"b\\c", "-----BEGIN\n\u{1}é\u{1f600}"] {
             assert_eq!(parse(&quoted(text)).ok().unwrap().as_str(), Some(text));
         }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_in_one_form() {
+        let text = r#"{"a":[1,"b\"",{}],"b":[],"c":{"d":null,"e":true}}"#;
+        let value = parse(text).ok().unwrap();
+        assert_eq!(value.to_text(), text);
+        assert_eq!(
+            parse(r#" { "c" : {"e":true,"d":null}, "b": [ ], "a": [1, "b\"", {}] }"#).ok().unwrap().to_text(),
+            text
+        );
     }
 
     #[test]

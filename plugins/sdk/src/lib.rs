@@ -7,6 +7,7 @@
 //! | instruction handler | [`InstructionHandler`] | [`export_instruction!`] |
 //! | credential helper | [`CredentialHelper`] | [`export_credentials!`] |
 //! | tagging policy | [`TagPolicy`] | [`export_tags!`] |
+//! | scanner | [`Scanner`] | [`export_scanner!`] |
 //!
 //! Handlers see trees, root file systems and executors through the traits of [`fs`], which have two implementations:
 //! the host's handles inside a component, and the fakes of `testing` on the developer's machine. So `cargo test` runs a
@@ -23,6 +24,7 @@ pub mod fs;
 pub mod instruction;
 pub mod json;
 pub mod paths;
+pub mod sbom;
 pub mod source;
 pub mod tags;
 #[cfg(not(target_arch = "wasm32"))]
@@ -32,4 +34,5 @@ pub mod web;
 pub use credentials::CredentialHelper;
 pub use diagnostics::{Diagnostic, DiagnosticExt, Severity, Span};
 pub use instruction::InstructionHandler;
+pub use sbom::Scanner;
 pub use tags::TagPolicy;

@@ -16,13 +16,14 @@ pub fn annotations(texts: &[String], default: AnnotationLevel) -> Result<Vec<Ann
     Ok(all)
 }
 
-/// Refuses annotations of what a build does not make.
-pub fn check_places(annotations: &[Annotation], platforms: &[Platform]) -> Result<()> {
+/// Refuses annotations of what a build does not make: of an index, unless there is one even for one platform, and of images for
+/// other platforms.
+pub fn check_places(annotations: &[Annotation], platforms: &[Platform], always_index: bool) -> Result<()> {
     let current = [Platform::current()];
     let platforms = if platforms.is_empty() { &current[..] } else { platforms };
     for annotation in annotations {
         let key = &annotation.key;
-        if annotation.level.is_of_index() && platforms.len() < 2 {
+        if annotation.level.is_of_index() && platforms.len() < 2 && !always_index {
             let text =
                 format!("annotation `{key}`: an image for one platform has no index; name several with `--platform`");
             return Err(UsageError::Combination(text));

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use cofferdam_engine::{
-    AnnotationLevel, BuildRequest, Compression, Destination, Execution, Output, OutputKind, Platform, Reference,
-    RegistryAccess, RunSurroundings, SourceAccess, SshSource, Timestamps,
+    AnnotationLevel, Attestations, BuildRequest, Compression, Destination, Execution, Output, OutputKind, Platform,
+    Reference, RegistryAccess, RunSurroundings, SourceAccess, SshSource, Timestamps,
 };
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     credentials, epoch, form, layer_limit, pairs, patience, platform, plugins, registry_files, secrets::secrets,
 };
 use crate::{
+    attestations::{AttestationFlags, attestations},
     docker_door::{BuildArguments, RegistryArguments},
     environment::Environment,
     kaniko_door::go_bool,
@@ -41,9 +42,18 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
     if docker_media_types && matches!(outputs.compression, Some(Compression::Zstd { .. })) {
         return Err(UsageError::Combination("`compression=zstd` needs OCI's media types".to_owned()));
     }
+    let flags = AttestationFlags {
+        provenance: arguments.provenance.as_deref(),
+        sbom: arguments.sbom.as_deref(),
+        attest: &arguments.attest,
+    };
+    let attestations = Attestations {
+        as_artifacts: outputs.as_artifacts,
+        ..attestations_of(flags, push, docker_media_types, environment)?
+    };
     let mut annotations = annotations(&arguments.annotations, AnnotationLevel::Manifest)?;
     annotations.extend(outputs.annotations);
-    check_places(&annotations, &platforms)?;
+    check_places(&annotations, &platforms, attestations.is_any())?;
     if docker_media_types && !annotations.is_empty() {
         return Err(UsageError::Combination(
             "annotations need OCI's media types: Docker's have no place for them".to_owned(),
@@ -96,6 +106,7 @@ pub fn from_docker(arguments: BuildArguments, environment: &Environment) -> Resu
             by_digest: outputs.by_digest,
             canonical_names: outputs.canonical_names,
             force_compression: outputs.force_compression,
+            attestations,
             check_push: false,
             digest_file: arguments.digest_file,
             docker_media_types,
@@ -178,6 +189,25 @@ fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
         }
     }
     Ok(platforms)
+}
+
+/// What is said about the image. By default it is how it was built, as in `docker buildx build`, but only in a registry: what is
+/// kept here or written to a file stays what it is.
+fn attestations_of(
+    flags: AttestationFlags<'_>,
+    push: bool,
+    docker_media_types: bool,
+    environment: &Environment,
+) -> Result<Attestations> {
+    let none_by_default = environment.variable("BUILDX_NO_DEFAULT_ATTESTATIONS");
+    let none_by_default = none_by_default.is_some_and(|text| go_bool(&text).unwrap_or(false));
+    let attestations = attestations(flags, push && !docker_media_types && !none_by_default)?;
+    if docker_media_types && attestations.is_any() {
+        return Err(UsageError::Combination(
+            "`--provenance` and `--sbom` need OCI's media types: leave `--image-format docker` out".to_owned(),
+        ));
+    }
+    Ok(attestations)
 }
 
 /// How registries are reached, in builds, by `push` and by `login`.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use cofferdam_engine::{
-    AnnotationLevel, BuildRequest, CertificateFiles, Compression, Destination, Execution, GitOptions, Mirrors, Output,
-    OutputKind, Platform, RegistryAccess, RegistryHost, SourceAccess, Timestamps,
+    AnnotationLevel, Attestations, BuildRequest, CertificateFiles, Compression, Destination, Execution, GitOptions,
+    Mirrors, Output, OutputKind, Platform, RegistryAccess, RegistryHost, SourceAccess, Timestamps,
 };
 
 use super::{
@@ -70,7 +70,7 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
     let platforms: Vec<Platform> =
         arguments.custom_platform.as_deref().map(platform).transpose()?.into_iter().collect();
     let annotations = annotations(&arguments.annotations, AnnotationLevel::Manifest)?;
-    check_places(&annotations, &platforms)?;
+    check_places(&annotations, &platforms, false)?;
     Ok(BuildRequest {
         working_directory: environment.working_directory(),
         context: context(arguments.context, arguments.bucket),
@@ -91,6 +91,8 @@ pub fn from_kaniko(arguments: ExecutorArguments, environment: &Environment) -> R
             annotations,
             check_push: !switches.no_push && !switches.skip_push_permission_check,
             digest_file: arguments.digest_file,
+            // Kaniko pushes the image alone.
+            attestations: Attestations::default(),
             docker_media_types,
             single_layer: switches.single_snapshot,
             ignore_immutable_tags: switches.push_ignore_immutable_tag_errors,

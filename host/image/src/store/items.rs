@@ -35,6 +35,8 @@ pub enum ItemKind {
     CacheRecord,
     /// What is known of a file that was fetched.
     Download,
+    /// What an image is made of, as a scanner found it.
+    BillOfMaterials,
     /// Digests of files of contexts.
     FileHashes,
     /// What a reference led to.
@@ -217,7 +219,9 @@ fn kind_in_cache(path: &Path) -> Option<ItemKind> {
     let name = path.file_name()?.to_str()?;
     match name {
         "file-hashes" => Some(ItemKind::FileHashes),
-        _ => (name.starts_with("url-") && name.ends_with(".json")).then_some(ItemKind::Download),
+        _ if !name.ends_with(".json") => None,
+        _ if name.starts_with("url-") => Some(ItemKind::Download),
+        _ => name.starts_with("sbom-").then_some(ItemKind::BillOfMaterials),
     }
 }
 

@@ -99,7 +99,7 @@ impl PluginHost {
 fn declared(plugin: &Plugin, keyword: &str) -> Option<(Syntax, Vec<StateField>)> {
     match &plugin.manifest.role {
         Role::Instruction { keywords, sees } => Some((*keywords.get(keyword)?, sees.iter().copied().collect())),
-        Role::Credentials { .. } | Role::Tags => None,
+        Role::Credentials { .. } | Role::Tags | Role::Sbom => None,
     }
 }
 

@@ -111,11 +111,20 @@ impl HostTree for CallState {
         tree: Resource<TreeHandle>,
         at: Vec<u8>,
     ) -> wasmtime::Result<Result<Resource<ReaderHandle>, Error>> {
+        self.open_at(tree, at, 0)
+    }
+
+    fn open_at(
+        &mut self,
+        tree: Resource<TreeHandle>,
+        at: Vec<u8>,
+        offset_bytes: u64,
+    ) -> wasmtime::Result<Result<Resource<ReaderHandle>, Error>> {
         let opened = self.in_tree(tree, |state, handle| {
             let at = path(&at)?;
             let real = handle.reach(state, &at, true, false)?.ok_or_else(|| Error::NotFound(at.to_vec()))?;
             state.witness.record(&handle.capability.to_string(), || format!("read {at}"));
-            handle.tree.open(&real).map_err(|error| state.answer(error))
+            handle.tree.open_at(&real, offset_bytes).map_err(|error| state.answer(error))
         })?;
         Ok(match opened {
             Ok(reader) => Ok(self.table.push(ReaderHandle(reader))?),

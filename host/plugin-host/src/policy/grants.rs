@@ -10,8 +10,13 @@ use crate::PluginError;
 
 /// What a plugin from a plugin directory has if nobody says anything: what every handler needs to be one, and nothing
 /// that reaches beyond the build (no commands, files, variables).
-const DEFAULT: [Capability; 4] =
-    [Capability::Context, Capability::Stages, Capability::Rootfs, Capability::PublishedTags];
+const DEFAULT: [Capability; 5] = [
+    Capability::Context,
+    Capability::Stages,
+    Capability::Rootfs,
+    Capability::FinishedRootfs,
+    Capability::PublishedTags,
+];
 
 impl Policy {
     /// Checks a plugin against its pin and what it wants against what it is granted. A first-party one is granted what it

@@ -8,4 +8,5 @@ mod guest;
 mod hostile;
 mod loading;
 mod reads;
+mod scanners;
 mod wasi;

@@ -156,9 +156,16 @@ impl Tree for MemoryTree {
     }
 
     fn open(&self, path: &[u8]) -> Result<Box<dyn Reader>, Error> {
+        self.open_at(path, 0)
+    }
+
+    fn open_at(&self, path: &[u8], offset: u64) -> Result<Box<dyn Reader>, Error> {
         let (_, entry) = self.find(path, true).ok_or_else(|| Error::NotFound(path.to_vec()))?;
         match entry.kind {
-            Kind::File => Ok(Box::new(MemoryReader { content: entry.content.clone(), position: Cell::new(0) })),
+            Kind::File => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(entry.content.len());
+                Ok(Box::new(MemoryReader { content: entry.content[start..].to_vec(), position: Cell::new(0) }))
+            }
             _ => Err(Error::IsADirectory(path.to_vec())),
         }
     }
