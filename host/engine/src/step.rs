@@ -39,6 +39,8 @@ pub struct Below<'s> {
     pub unpack: bool,
     /// How the step's layer is to be compressed.
     pub compression: Compression,
+    /// Whether the image has the step's layer as it is made here.
+    pub is_of_the_image: bool,
 }
 
 /// What became of a step.
@@ -67,7 +69,7 @@ pub fn carry_out(
     if let Some(inputs) = &known {
         let key = below.key.after(action, inputs);
         if let Some(entry) = packing::lookup(builder, &key.0, below.compression) {
-            return Ok(found_again(stages, action, entry, key, &[below.key.0], work));
+            return Ok(found_again(stages, action, entry, key, &[below.key.0], below, work));
         }
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
@@ -93,7 +95,7 @@ pub fn carry_out(
             if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
             }
-            return Ok(found_again(stages, action, entry, key, &[below.key.0, before], work));
+            return Ok(found_again(stages, action, entry, key, &[below.key.0, before], below, work));
         }
     }
     let rootfs = standing_on(stages, below, work)?;
@@ -113,7 +115,8 @@ pub fn carry_out(
     let key = definition(stages, action, below, known.as_deref(), &hashes);
     let content = key::content(&action.recipe, &before, &hashes);
     let created_by = planned.created_by.as_deref().unwrap_or_default();
-    remember(stages, created_by, &layer, &[key.0, content], &action.recipe, &[below.key.0, before]);
+    let sighted_on = [below.key.0, before];
+    remember(stages, created_by, &layer, &[key.0, content], &action.recipe, &sighted_on, below.is_of_the_image);
     Ok(Outcome { layer: Some(layer), key, cached: false })
 }
 
@@ -181,17 +184,18 @@ fn remember(
     keys: &[Digest],
     recipe: &Digest,
     sighted_on: &[Digest],
+    is_of_the_image: bool,
 ) {
     let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by: created_by.to_owned() };
     stages.builder.remember(keys, &entry);
-    stages.builder.remote_cache.note(keys, &entry, Some(layer));
+    stages.builder.remote_cache.note(keys, &entry, Some(layer), is_of_the_image);
     stages.builder.remember(&note_sightings(stages, recipe, sighted_on), &sighting());
 }
 
 /// Tells the caches of others that a recipe was carried out on states, and answers the keys of that.
 fn note_sightings(stages: &Stages<'_>, recipe: &Digest, sighted_on: &[Digest]) -> Vec<Digest> {
     let keys: Vec<Digest> = sighted_on.iter().map(|parent| key::sighting(recipe, parent)).collect();
-    stages.builder.remote_cache.note(&keys, &sighting(), None);
+    stages.builder.remote_cache.note(&keys, &sighting(), None, false);
     keys
 }
 
@@ -206,10 +210,11 @@ fn found_again(
     entry: CacheEntry,
     key: DefinitionKey,
     sighted_on: &[Digest],
+    below: &Below<'_>,
     work: &Work,
 ) -> Outcome {
     let outcome = cached(stages, entry.clone(), key, work);
-    stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref());
+    stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref(), below.is_of_the_image);
     note_sightings(stages, &action.recipe, sighted_on);
     outcome
 }
@@ -456,6 +461,6 @@ pub fn copy_directory(
         return Ok(Outcome { key: unrepeatable(&hash.digest, &layer), layer: Some(layer), cached: false });
     }
     let key = stages.rooted(DefinitionKey::directory(&hash.digest));
-    remember(stages, "FROM directory", &layer, &[key.0], &directory_recipe(), &[state(&[])]);
+    remember(stages, "FROM directory", &layer, &[key.0], &directory_recipe(), &[state(&[])], false);
     Ok(Outcome { layer: Some(layer), key, cached: false })
 }
