@@ -197,7 +197,8 @@ fn room_is_made_by_size_and_age() {
     let none = scene.prune(&["--all"]);
     assert_eq!(none["images"][0]["name"], NAME, "{none:#}");
     assert_eq!((none["kept-bytes"].as_u64(), scene.files("blobs").len()), (Some(0), 0), "{none:#}");
-    assert!(scene.files("cache-mounts").iter().all(|path| named(path, "lock")));
+    // Nobody else is at work: not even locks are left.
+    assert!(scene.files("cache-mounts").is_empty() && scene.files("unpacked").iter().all(|path| named(path, "boot")));
     scene.expect_sound();
     assert_eq!(scene.build(), scene.digest);
     // What was used last stays.

@@ -89,6 +89,7 @@ pub fn prune(store: &Path, request: &PruneRequest) -> Result<Pruned, StoreError>
     }
     let images = if request.dry_run { Vec::new() } else { store.forget_incomplete_images()? };
     if !request.dry_run {
+        store.remove_stale_locks()?;
         // Results that lead to what is gone.
         for item in items.iter().filter(|item| item.kind == ItemKind::CacheRecord && leads_nowhere(&store, &item.path))
         {

@@ -132,9 +132,15 @@ impl<'b> Stages<'b> {
             let work = self.builder.talk.begin(Kind::Step, self.title(stage, position, &planned.title));
             let unpack = last_command.is_some_and(|last| number <= last);
             let compression = self.step_compression(stage.number);
-            let below = step::Below { layers: &layers, key, unpack, compression };
-            let outcome = step::carry_out(self, planned, action, &below, &work);
             let is_of_the_image = !self.builder.single_layer && self.builder.image_stages.contains(&stage.number);
+            let below = step::Below {
+                layers: &layers,
+                key,
+                unpack,
+                compression,
+                is_of_the_image: is_of_the_image && compression != Compression::None,
+            };
+            let outcome = step::carry_out(self, planned, action, &below, &work);
             let outcome = outcome.and_then(|outcome| self.for_image(is_of_the_image, outcome));
             let outcome = match outcome {
                 Ok(outcome) => outcome,

@@ -39,6 +39,8 @@ pub struct Below<'s> {
     pub unpack: bool,
     /// How the step's layer is to be compressed.
     pub compression: Compression,
+    /// Whether the image has the step's layer as it is made here.
+    pub is_of_the_image: bool,
 }
 
 /// What became of a step.
@@ -67,7 +69,7 @@ pub fn carry_out(
     if let Some(inputs) = &known {
         let key = below.key.after(action, inputs);
         if let Some(entry) = packing::lookup(builder, &key.0, below.compression) {
-            return Ok(found_again(stages, action, entry, key, &[below.key.0], work));
+            return Ok(found_again(stages, action, entry, key, &[below.key.0], below, work));
         }
     }
     let mut inputs = Vec::with_capacity(action.inputs.len());
@@ -93,7 +95,7 @@ pub fn carry_out(
             if is_steady(stages, &found) {
                 builder.remember(&[key.0], &entry);
             }
-            return Ok(found_again(stages, action, entry, key, &[below.key.0, before], work));
+            return Ok(found_again(stages, action, entry, key, &[below.key.0, before], below, work));
         }
     }
     let rootfs = standing_on(stages, below, work)?;
@@ -114,7 +116,8 @@ pub fn carry_out(
     let content = key::content(&action.recipe, &before, &hashes);
     let created_by = planned.created_by.clone().unwrap_or_default();
     let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by, warnings };
-    remember(stages, entry, &layer, &[key.0, content], &action.recipe, &[below.key.0, before]);
+    let sighted_on = [below.key.0, before];
+    remember(stages, entry, &layer, &[key.0, content], &action.recipe, &sighted_on, below.is_of_the_image);
     Ok(Outcome { layer: Some(layer), key, cached: false })
 }
 
@@ -182,16 +185,22 @@ fn remember(
     keys: &[Digest],
     recipe: &Digest,
     sighted_on: &[Digest],
+    is_of_the_image: bool,
 ) {
     stages.builder.remember(keys, &entry);
-    stages.builder.remote_cache.note(keys, &CacheEntry { warnings: Vec::new(), ..entry }, Some(layer));
+    stages.builder.remote_cache.note(
+        keys,
+        &CacheEntry { warnings: Vec::new(), ..entry },
+        Some(layer),
+        is_of_the_image,
+    );
     stages.builder.remember(&note_sightings(stages, recipe, sighted_on), &sighting());
 }
 
 /// Tells the caches of others that a recipe was carried out on states, and answers the keys of that.
 fn note_sightings(stages: &Stages<'_>, recipe: &Digest, sighted_on: &[Digest]) -> Vec<Digest> {
     let keys: Vec<Digest> = sighted_on.iter().map(|parent| key::sighting(recipe, parent)).collect();
-    stages.builder.remote_cache.note(&keys, &sighting(), None);
+    stages.builder.remote_cache.note(&keys, &sighting(), None, false);
     keys
 }
 
@@ -206,12 +215,13 @@ fn found_again(
     entry: CacheEntry,
     key: DefinitionKey,
     sighted_on: &[Digest],
+    below: &Below<'_>,
     work: &Work,
 ) -> Outcome {
     entry.warnings.iter().for_each(|warning| work.note(warning.clone()));
     let entry = CacheEntry { warnings: Vec::new(), ..entry };
     let outcome = cached(stages, entry.clone(), key, work);
-    stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref());
+    stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref(), below.is_of_the_image);
     note_sightings(stages, &action.recipe, sighted_on);
     outcome
 }
@@ -463,6 +473,6 @@ pub fn copy_directory(
     let key = stages.rooted(DefinitionKey::directory(&hash.digest));
     let created_by = "FROM directory".to_owned();
     let entry = CacheEntry { layer: Some((*layer.blob()).into()), created_by, warnings: Vec::new() };
-    remember(stages, entry, &layer, &[key.0], &directory_recipe(), &[state(&[])]);
+    remember(stages, entry, &layer, &[key.0], &directory_recipe(), &[state(&[])], false);
     Ok(Outcome { layer: Some(layer), key, cached: false })
 }

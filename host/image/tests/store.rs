@@ -412,3 +412,41 @@ fn a_spool_file_has_no_name() {
     let links = std::os::unix::fs::MetadataExt::nlink(&spool.metadata().unwrap());
     assert_eq!(links, 0);
 }
+
+/// What is old, and what of it a builder has seen that is at work.
+#[test]
+fn room_is_made_beside_a_builder_without_taking_what_it_uses() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Store::open(directory.path()).unwrap();
+    let put = |text: &[u8]| {
+        let mut blob = first.blob_writer().unwrap();
+        blob.write_all(text).unwrap();
+        blob.commit(None).unwrap().digest
+    };
+    let (seen, unseen) = (put(b"seen"), put(b"unseen"));
+    let document = first.put_document(MediaType::Empty, b"{}").unwrap();
+    drop(first);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+
+    let builder = Store::open(directory.path()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let pruner = Store::open(directory.path()).unwrap().as_inspector();
+    assert!(builder.has_blob(&seen, None) && pruner.has_blob(&unseen, None));
+    // What is there already is used as well as if it were written.
+    builder.put_document(MediaType::Empty, b"{}").unwrap();
+    let neighbours = pruner.neighbours().unwrap();
+    assert_eq!(neighbours.count, 1);
+    let mut left = Vec::new();
+    for item in pruner.items().unwrap() {
+        if !pruner.remove_item(&item, neighbours.unused_since).unwrap() {
+            left.extend(item.blob());
+        }
+    }
+    left.sort();
+    let mut expected = [seen, document.digest];
+    expected.sort();
+    assert_eq!(left, expected);
+    assert!(!builder.has_blob(&unseen, None));
+    drop(builder);
+    assert_eq!(pruner.neighbours().unwrap().count, 0);
+}

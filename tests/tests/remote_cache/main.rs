@@ -6,7 +6,8 @@ use std::{fs, path::Path};
 
 use cofferdam_tests::{
     Finished, Program, Registry, Site, base,
-    fault_proxy::{Fault, FaultProxy},
+    fault_proxy::{Fault, FaultProxy, Request},
+    noise,
 };
 use serde_json::Value;
 
@@ -199,6 +200,29 @@ fn kanikos_flags_lead_to_a_cache_beside_the_image() {
     let from = build(&["--cache", "--cache-repo", &directory, "-d", &image]).success();
     assert_eq!((from.digest(), cached(&from)), (first.digest(), STEPS - 2), "{}", from.stderr);
     assert_eq!(build(&["--cache", "--cache-repo=oci:", "-d", &image]).code, 2);
+}
+
+#[test]
+fn no_layer_is_sent_twice_to_a_registry() {
+    let Some(registry) = Registry::open() else { return };
+    let site = Site::new();
+    site.file("one", noise(300_000, 1)).file("two", noise(200_000, 2)).dockerfile(
+        "FROM scratch AS parts\nCOPY two /part\nFROM scratch\nCOPY one /one\nCOPY --from=parts /part /two\n",
+    );
+    let proxy = FaultProxy::start(Some(registry.port()), |_, _| Fault::None);
+    let cache = format!("type=registry,ref={}/cache,mode=max", proxy.host());
+    let image = format!("{}/app:1", proxy.host());
+    site.build(&["--cache-to", &cache, "--push", "-t", &image]).success();
+    let requests = proxy.requests();
+    let length = |request: &Request| -> usize {
+        request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or_default()
+    };
+    let sent: usize = requests.iter().map(length).sum();
+    let kept = registry.manifest("cache").expect("written")["layers"].as_array().expect("layers").len();
+    let lines: Vec<String> =
+        requests.iter().map(|request| format!("{} {} {}", request.method, request.path, length(request))).collect();
+    // Two layers of the image, and the one that no image has.
+    assert!(kept == 3 && (700_000..750_000).contains(&sent), "{kept} layers, {sent} bytes: {lines:#?}");
 }
 
 #[test]

@@ -140,8 +140,9 @@ impl RemoteCache {
         self.sources.iter().for_each(|source| source.origin.download.end(Ending::Done));
     }
 
-    /// Notes the outcome of a step, made or used, under its keys, and starts to send its layer.
-    pub fn note(&self, keys: &[Digest], entry: &CacheEntry, layer: Option<&Arc<StageLayer>>) {
+    /// Notes the outcome of a step, made or used, under its keys, and starts to send its layer, unless it goes to the same registry as
+    /// a layer of the image: then it is mounted from there when it has arrived.
+    pub fn note(&self, keys: &[Digest], entry: &CacheEntry, layer: Option<&Arc<StageLayer>>, is_of_the_image: bool) {
         if self.targets.is_empty() {
             return;
         }
@@ -153,7 +154,9 @@ impl RemoteCache {
         notes.layers.insert(layer.blob().digest, layer.clone());
         drop(notes);
         // The stages of the image are known, but which layers stay there is known at the end only.
-        let is_certain = |target: &&Target| target.mode == CacheMode::Max;
+        let is_certain = |target: &&Target| {
+            target.mode == CacheMode::Max && !(is_of_the_image && target.place.mounts_from_the_image())
+        };
         if layer.blob().compression != Compression::None {
             self.targets.iter().filter(is_certain).for_each(|target| self.send(target, layer));
         }

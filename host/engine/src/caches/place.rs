@@ -37,6 +37,11 @@ pub trait CachePlace: Send + Sync {
     /// Where its layers come from.
     fn origin(&self, download: Arc<Download>) -> Arc<dyn BlobOrigin>;
 
+    /// Whether layers of the image need not be sent, once the image was pushed.
+    fn mounts_from_the_image(&self) -> bool {
+        false
+    }
+
     /// Begins to bring a layer there. What is there already is not sent.
     fn send(&self, layer: Arc<StageLayer>) -> JoinHandle<Result<(), String>>;
 

@@ -91,6 +91,10 @@ impl CachePlace for RegistryPlace {
         })
     }
 
+    fn mounts_from_the_image(&self) -> bool {
+        self.means.mount_from.iter().any(|repository| repository.host() == self.reference.host())
+    }
+
     fn send(&self, layer: Arc<StageLayer>) -> JoinHandle<Result<(), String>> {
         let (client, repository) = (self.means.client.clone(), self.reference.repository().clone());
         let upload = BlobUpload {

@@ -105,20 +105,22 @@ impl Store {
                 ));
             }
         }
-        for form in list(&self.root.join("cache-mounts"))? {
-            for cache in list_directories(&form)? {
-                for slot in list_directories(&cache)? {
-                    let (data, journal) = (slot.join("data"), slot.join("journal"));
-                    items.extend(locked_item(
-                        ItemKind::CacheMount,
-                        &slot.join("lock"),
-                        slot.clone(),
-                        &[&data, &journal],
-                    ));
-                }
-            }
+        for slot in self.cache_mount_slots()? {
+            let (data, journal) = (slot.join("data"), slot.join("journal"));
+            items.extend(locked_item(ItemKind::CacheMount, &slot.join("lock"), slot.clone(), &[&data, &journal]));
         }
         Ok(items)
+    }
+
+    /// The directories of all slots of all cache mounts.
+    pub(super) fn cache_mount_slots(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut slots = Vec::new();
+        for form in list(&self.root.join("cache-mounts"))? {
+            for cache in list_directories(&form)? {
+                slots.extend(list_directories(&cache)?);
+            }
+        }
+        Ok(slots)
     }
 
     fn add_files(
@@ -203,11 +205,9 @@ impl Store {
     /// Removes the records of layers whose blob is gone.
     fn forget_layer_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         if let Some(layer) = self.layer_blob(digest)? {
-            let directory = self.root.join("layer-blobs").join(layer.diff_id.hex());
-            let record = directory.join(digest.hex());
+            // The directory stays: somebody may be about to write there.
+            let record = self.root.join("layer-blobs").join(layer.diff_id.hex()).join(digest.hex());
             remove_file(&record).map_err(StoreError::io("remove", &record))?;
-            // Others of the layer may be there.
-            let _ = fs::remove_dir(&directory);
         }
         let record = self.root.join("diff-ids").join(digest.hex());
         remove_file(&record).map_err(StoreError::io("remove", &record))
@@ -261,7 +261,8 @@ fn room_beneath(path: &Path, seen: &mut BTreeSet<(u64, u64)>) -> u64 {
     bytes
 }
 
-fn remove_file(path: &Path) -> io::Result<()> {
+/// Removes a file; none is fine.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -233,7 +233,9 @@ impl Store {
         let descriptor = Descriptor::of(media_type, bytes);
         let path = self.blob_path(&descriptor.digest);
         // Not by its size alone: after a power failure a file may have its length, and zeros for its content.
-        if read_small(&path, json::DOCUMENT_LIMIT_BYTES).ok().flatten().as_deref() != Some(bytes) {
+        let is_there = self.has_blob(&descriptor.digest, Some(descriptor.size))
+            && read_small(&path, json::DOCUMENT_LIMIT_BYTES).ok().flatten().as_deref() == Some(bytes);
+        if !is_there {
             self.write_atomically(&path, bytes)?;
         }
         Ok(descriptor)

@@ -19,6 +19,7 @@ use rustix::{
 
 use super::{
     Store,
+    items::{list, remove_file},
     session::{LOCK, lock_file},
 };
 use crate::StoreError;
@@ -77,6 +78,39 @@ impl Store {
     /// The machine refused.
     pub fn neighbours(&self) -> Result<Neighbours, StoreError> {
         let _gate = self.session.lock_gate()?;
+        self.look_around()
+    }
+
+    /// Removes lock files of what is gone, if nobody else is at work, and nobody begins meanwhile: beside others one of them could lock
+    /// a file that has no name any more.
+    ///
+    /// # Errors
+    /// The machine refused.
+    pub fn remove_stale_locks(&self) -> Result<(), StoreError> {
+        let _gate = self.session.lock_gate()?;
+        if self.look_around()?.count > 0 {
+            return Ok(());
+        }
+        for form in list(&self.root.join("unpacked"))? {
+            let locks = list(&form)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "lock"));
+            for lock in locks.filter(|lock| fs::symlink_metadata(lock.with_extension("")).is_err()) {
+                remove_file(&lock).map_err(StoreError::io("remove", &lock))?;
+            }
+        }
+        for slot in self.cache_mount_slots()? {
+            if ["data", "journal"].iter().all(|part| fs::symlink_metadata(slot.join(part)).is_err()) {
+                let lock = slot.join("lock");
+                remove_file(&lock).map_err(StoreError::io("remove", &lock))?;
+                // The cache's directory, too, with its last slot.
+                let _ = fs::remove_dir(&slot);
+                let _ = slot.parent().map(fs::remove_dir);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Store::neighbours`], for who has the gate.
+    fn look_around(&self) -> Result<Neighbours, StoreError> {
         let tmp = self.root.join("tmp");
         let mut neighbours = Neighbours { count: 0, unused_since: self.session.begun };
         for entry in fs::read_dir(&tmp).map_err(StoreError::io("list", &tmp))? {
