@@ -87,9 +87,9 @@ pub use plugins::load as load_plugins;
 pub use prune::{PruneRequest, Pruned, prune};
 pub use push_image::{PushRequest, Pushed, push_image};
 pub use request::{
-    Attestations, BaseImageCache, BucketCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination, Execution,
-    Output, OutputKind, PluginAccess, PolicyUse, ProvenanceMode, ProvenanceRequest, RegistryAccess, RegistryFiles,
-    RemoteCaches, RunSurroundings, SbomRequest, SecretSource, SourceAccess, SshSource, Timestamps,
+    Attestations, BaseImageCache, BucketCache, BuildRequest, CacheLocation, CacheMode, CertificateFiles, Destination,
+    Execution, Output, OutputKind, PluginAccess, PolicyUse, ProvenanceMode, ProvenanceRequest, RegistryAccess,
+    RegistryFiles, RemoteCaches, RunSurroundings, SbomRequest, SecretSource, SourceAccess, SshSource, Timestamps,
 };
 pub use stop::Stop;
 pub use store_check::{CheckedStore, StoreFinding, check_store};

@@ -188,12 +188,7 @@ fn remember(
     is_of_the_image: bool,
 ) {
     stages.builder.remember(keys, &entry);
-    stages.builder.remote_cache.note(
-        keys,
-        &CacheEntry { warnings: Vec::new(), ..entry },
-        Some(layer),
-        is_of_the_image,
-    );
+    stages.builder.remote_cache.note(keys, &CacheEntry { warnings: Vec::new(), ..entry }, Some(layer), is_of_the_image);
     stages.builder.remember(&note_sightings(stages, recipe, sighted_on), &sighting());
 }
 
