@@ -152,7 +152,10 @@ fn attempt(
         files: files.clone(),
         talk: talk.clone(),
         working_directory: request.working_directory.clone(),
-        platform: request.platforms.first().cloned().unwrap_or_else(Platform::current),
+        platforms: match &request.platforms[..] {
+            [] => vec![Platform::current()],
+            platforms => platforms.to_vec(),
+        },
         mount_from: repositories.clone(),
         may_pull: {
             let plugins = plugins.clone();

@@ -301,6 +301,58 @@ fn an_image_is_its_own_cache() {
     assert!(none.stderr.contains("is an image without a cache in it"), "{}", none.stderr);
 }
 
+/// Puts another configuration into the one image of a layout.
+fn rewrite(directory: &Path, change: impl Fn(&Value, &mut Value)) {
+    let read = |digest: &Value| -> Value {
+        let digest = digest.as_str().expect("a digest").replace(':', "/");
+        serde_json::from_slice(&fs::read(directory.join("blobs").join(digest)).expect("a blob")).expect("JSON")
+    };
+    let put = |document: &Value, descriptor: &mut Value| {
+        let bytes = serde_json::to_vec(document).expect("JSON");
+        let digest = cofferdam_digest::Digest::of(&bytes);
+        fs::write(directory.join("blobs/sha256").join(digest.hex()), &bytes).expect("ours");
+        (descriptor["digest"], descriptor["size"]) = (digest.to_string().into(), bytes.len().into());
+    };
+    let index_path = directory.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&index_path).expect("written")).expect("JSON");
+    let mut manifest = read(&index["manifests"][0]["digest"]);
+    let mut config = read(&manifest["config"]["digest"]);
+    change(&manifest, &mut config);
+    put(&config, &mut manifest["config"]);
+    put(&manifest, &mut index["manifests"][0]);
+    fs::write(&index_path, serde_json::to_vec(&index).expect("JSON")).expect("ours");
+}
+
+#[test]
+fn a_layer_of_another_media_type_than_the_cache_says_is_not_used() {
+    let Some(scene) = Scene::new() else { return };
+    let directory = scene.site.path().join("cache");
+    let to = format!("type=local,dest={},mode=max", directory.display());
+    let first = scene.build_anew(&["--cache-to", &to, "-t", "x"]).success();
+    rewrite(&directory, |_, document| {
+        for record in document["records"].as_object_mut().expect("records").values_mut() {
+            if let Some(layer) = record["entry"]["layer"].as_object_mut() {
+                layer.insert("compression".to_owned(), "zstd".into());
+            }
+        }
+    });
+    let from = format!("type=local,src={}", directory.display());
+    let built = scene.build_anew(&["--cache-from", &from, "-t", "x"]).success();
+    assert!(built.stderr.contains("names a layer otherwise"), "{}", built.stderr);
+    assert_eq!((built.digest(), cached(&built)), (first.digest(), 0));
+}
+
+#[test]
+fn every_platform_of_an_index_is_its_own_cache() {
+    let Some(scene) = Scene::new() else { return };
+    scene.site.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n");
+    let image = scene.reference("app:1");
+    let arguments = ["--platform", "linux/amd64,linux/arm64", "--push", "-t", &image, "--cache-to", "type=inline"];
+    let first = scene.build_anew(&arguments).success();
+    let second = scene.build_anew(&[&arguments[..], &["--cache-from", &image]].concat()).success();
+    assert_eq!((second.digest(), cached(&second)), (first.digest(), 2), "{}", second.stderr);
+}
+
 #[test]
 fn a_cache_in_an_image_names_nothing_that_the_image_does_not_have() {
     let Some(scene) = Scene::new() else { return };
@@ -308,29 +360,14 @@ fn a_cache_in_an_image_names_nothing_that_the_image_does_not_have() {
     let output = format!("type=oci,dest={},tar=false", directory.display());
     let first = scene.build_anew(&["--cache-to", "type=inline", "-t", "app:1", "-o", &output]).success();
     // The last two layers change places in what the cache says: both are there, and neither is what the other one is.
-    let read = |digest: &str| fs::read(directory.join("blobs").join(digest.replace(':', "/"))).expect("a blob");
-    let document = |digest: &str| -> Value { serde_json::from_slice(&read(digest)).expect("JSON") };
-    let put = |document: &Value| {
-        let bytes = serde_json::to_vec(document).expect("JSON");
-        let digest = cofferdam_digest::Digest::of(&bytes);
-        fs::write(directory.join("blobs/sha256").join(digest.hex()), &bytes).expect("ours");
-        (digest.to_string(), bytes.len())
-    };
-    let index_path = directory.join("index.json");
-    let mut index: Value = serde_json::from_slice(&fs::read(&index_path).expect("written")).expect("JSON");
-    let mut manifest = document(index["manifests"][0]["digest"].as_str().expect("a digest"));
-    let mut config = document(manifest["config"]["digest"].as_str().expect("a digest"));
-    let layers = manifest["layers"].as_array().expect("layers");
-    let (last, before) = (layers[layers.len() - 1]["digest"].clone(), layers[layers.len() - 2]["digest"].clone());
-    for record in config["cofferdam.cache.v1"]["records"].as_object_mut().expect("records").values_mut() {
-        let digest = &mut record["entry"]["layer"]["digest"];
-        *digest = if *digest == last { before.clone() } else { last.clone() };
-    }
-    let (digest, size) = put(&config);
-    (manifest["config"]["digest"], manifest["config"]["size"]) = (digest.into(), size.into());
-    let (digest, size) = put(&manifest);
-    (index["manifests"][0]["digest"], index["manifests"][0]["size"]) = (digest.into(), size.into());
-    fs::write(&index_path, serde_json::to_vec(&index).expect("JSON")).expect("ours");
+    rewrite(&directory, |manifest, config| {
+        let layers = manifest["layers"].as_array().expect("layers");
+        let (last, before) = (layers[layers.len() - 1]["digest"].clone(), layers[layers.len() - 2]["digest"].clone());
+        for record in config["cofferdam.cache.v1"]["records"].as_object_mut().expect("records").values_mut() {
+            let digest = &mut record["entry"]["layer"]["digest"];
+            *digest = if *digest == last { before.clone() } else { last.clone() };
+        }
+    });
     let from = format!("type=local,src={},tag=1", directory.display());
     let built = scene.build_anew(&["--cache-from", &from, "--cache-to", "type=inline", "-t", "x"]).success();
     assert!(built.stderr.contains("a layer that the image does not have"), "{}", built.stderr);

@@ -3,11 +3,11 @@
 use std::{io::Read, path::PathBuf, sync::Arc};
 
 use cofferdam_cache::CacheDocument;
-use cofferdam_image::{Document, Family, LayerBlob, LayoutSelector, OciLayout, SharedLayout};
+use cofferdam_image::{Descriptor, Document, Family, LayerBlob, LayoutSelector, Manifest, OciLayout, SharedLayout};
 use cofferdam_registry::Repository;
 use tokio::task::JoinHandle;
 
-use super::place::{CachePlace, FoundCache, Means, found_in, manifest_of};
+use super::place::{CachePlace, FoundCache, Means, found_in, found_in_index, manifest_of};
 use crate::{
     chain,
     download::Download,
@@ -43,19 +43,16 @@ impl CachePlace for LayoutPlace {
         }
         let layout = OciLayout::open(&self.directory).map_err(|error| chain(&error))?;
         let Ok(descriptor) = layout.resolve(&LayoutSelector::Tag(self.tag.clone())) else { return Ok(None) };
-        let mut descriptor = descriptor.clone();
-        let manifest = loop {
-            let bytes = layout.read_document(&descriptor).map_err(|error| chain(&error))?;
-            let document = Document::parse(&bytes, Some(&descriptor.media_type));
-            match document.map_err(|error| error.to_string())? {
-                Document::Manifest(manifest) => break manifest,
-                // Ends, as no index can contain itself: it would have to know its own digest.
-                Document::Index(index) => {
-                    descriptor = index.select(&self.means.platform).map_err(|error| error.to_string())?.clone();
-                }
+        match document(&layout, descriptor)? {
+            Document::Manifest(manifest) => found(&layout, &manifest).map(Some),
+            Document::Index(index) => {
+                found_in_index(&index, &self.means.platforms, |chosen| match document(&layout, chosen)? {
+                    Document::Manifest(manifest) => found(&layout, &manifest),
+                    Document::Index(_) => Err("it is an index of indexes".to_owned()),
+                })
+                .map(Some)
             }
-        };
-        found_in(&manifest, |config| layout.read_document(config).map_err(|error| chain(&error))).map(Some)
+        }
     }
 
     fn origin(&self, download: Arc<Download>) -> Arc<dyn BlobOrigin> {
@@ -91,6 +88,15 @@ impl CachePlace for LayoutPlace {
         };
         write().map_err(|error: cofferdam_image::StoreError| chain(&error))
     }
+}
+
+fn document(layout: &OciLayout, descriptor: &Descriptor) -> Result<Document, String> {
+    let bytes = layout.read_document(descriptor).map_err(|error| chain(&error))?;
+    Document::parse(&bytes, Some(&descriptor.media_type)).map_err(|error| error.to_string())
+}
+
+fn found(layout: &OciLayout, manifest: &Manifest) -> Result<FoundCache, String> {
+    found_in(manifest, |config| layout.read_document(config).map_err(|error| chain(&error)))
 }
 
 /// Layers that are in a layout.

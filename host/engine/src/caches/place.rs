@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use cofferdam_cache::CacheDocument;
+use cofferdam_cache::{CacheDocument, CachedLayer};
 use cofferdam_context::Remote;
-use cofferdam_image::{Descriptor, Family, LayerBlob, Manifest, MediaType, Platform};
+use cofferdam_image::{Descriptor, Family, Index, LayerBlob, Manifest, MediaType, Platform};
 use cofferdam_registry::{Client, Repository};
 use tokio::{runtime::Handle, task::JoinHandle};
 
@@ -73,8 +73,8 @@ pub struct Means {
     pub talk: Talk,
     /// What relative paths are relative to.
     pub working_directory: PathBuf,
-    /// Of the image, where a cache is in an index.
-    pub platform: Platform,
+    /// Of the images, where a cache is in an index.
+    pub platforms: Vec<Platform>,
     /// Where the image goes: its layers need not be sent twice.
     pub mount_from: Vec<Repository>,
     /// Whether the operator allows to pull from a host.
@@ -123,9 +123,41 @@ pub fn found_in(
         other => return Err(format!("it has a configuration of type `{other}`, and is no cache of ours")),
     };
     let bytes = fetch(config)?;
-    let document = match is_inline {
-        true => inline::read(manifest, &bytes)?,
-        false => CacheDocument::parse(&bytes).map_err(|error| error.to_string())?,
+    if is_inline {
+        return Ok(FoundCache { document: inline::read(manifest, &bytes)?, is_inline });
+    }
+    let mut document = CacheDocument::parse(&bytes).map_err(|error| error.to_string())?;
+    let is_described = |layer: &CachedLayer| {
+        let descriptor = LayerBlob::from(*layer).descriptor(Family::Oci);
+        manifest.layers.contains(&descriptor)
     };
+    if document.retain_layers(is_described) {
+        return Err("it names a layer otherwise than its manifest does".to_owned());
+    }
     Ok(FoundCache { document, is_inline })
+}
+
+/// The caches of an index's images for some platforms, as one; `read` reads that of an image.
+///
+/// # Errors
+/// None of the images is for such a platform and has a cache, in words.
+pub fn found_in_index(
+    index: &Index,
+    platforms: &[Platform],
+    read: impl Fn(&Descriptor) -> Result<FoundCache, String>,
+) -> Result<FoundCache, String> {
+    let (mut joined, mut failure) = (None::<FoundCache>, None);
+    for platform in platforms {
+        match index.select(platform).map_err(|error| error.to_string()).and_then(&read) {
+            Ok(found) => match &mut joined {
+                Some(joined) => {
+                    joined.document.merge(found.document);
+                    joined.is_inline |= found.is_inline;
+                }
+                None => joined = Some(found),
+            },
+            Err(why) => drop(failure.get_or_insert(why)),
+        }
+    }
+    joined.ok_or_else(|| failure.unwrap_or_else(|| "it is an index without images".to_owned()))
 }

@@ -8,7 +8,7 @@ use cofferdam_image::{Document, Manifest, MediaType};
 use cofferdam_registry::{BlobUpload, ManifestName, Reference, RegistryError};
 use tokio::task::JoinHandle;
 
-use super::place::{CachePlace, FoundCache, Means, found_in, manifest_of};
+use super::place::{CachePlace, FoundCache, Means, found_in, found_in_index, manifest_of};
 use crate::{
     download::Download,
     layers::{BlobOrigin, StageLayer},
@@ -28,22 +28,23 @@ impl RegistryPlace {
         Self { reference, means }
     }
 
-    /// A manifest; none if the tag does not exist. Of an index, the one for the platform.
-    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, String> {
+    /// A manifest or an index; none if the tag does not exist.
+    fn document(&self, reference: &Reference) -> Result<Option<Document>, String> {
         let found = match self.means.runtime.block_on(self.means.client.resolve(reference)) {
             Ok(found) => found,
             Err(RegistryError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let media_type = MediaType::from(found.media_type.as_str());
-        match Document::parse(&found.bytes, Some(&media_type)).map_err(|error| error.to_string())? {
-            Document::Manifest(manifest) => Ok(Some(manifest)),
-            Document::Index(_) if reference.digest().is_some() => Err("it is an index of indexes".to_owned()),
-            Document::Index(index) => {
-                let chosen = index.select(&self.means.platform).map_err(|error| error.to_string())?;
-                self.manifest(&reference.with_digest(chosen.digest))
-            }
-        }
+        Document::parse(&found.bytes, Some(&media_type)).map(Some).map_err(|error| error.to_string())
+    }
+
+    fn found_in(&self, manifest: &Manifest) -> Result<FoundCache, String> {
+        found_in(manifest, |config| {
+            let repository = self.reference.repository();
+            let fetched = self.means.client.fetch_blob(repository, config.digest, config.size, DOCUMENT_LIMIT_BYTES);
+            self.means.runtime.block_on(fetched).map(Into::into).map_err(|error| error.to_string())
+        })
     }
 
     fn put(&self, document: &CacheDocument) -> Result<(), RegistryError> {
@@ -73,13 +74,18 @@ impl CachePlace for RegistryPlace {
         if !(self.means.may_pull)(&host) {
             return Err(format!("the operator's policy does not allow to pull from `{host}`"));
         }
-        let Some(manifest) = self.manifest(&self.reference)? else { return Ok(None) };
-        found_in(&manifest, |config| {
-            let repository = self.reference.repository();
-            let fetched = self.means.client.fetch_blob(repository, config.digest, config.size, DOCUMENT_LIMIT_BYTES);
-            self.means.runtime.block_on(fetched).map(Into::into).map_err(|error| error.to_string())
-        })
-        .map(Some)
+        match self.document(&self.reference)? {
+            None => Ok(None),
+            Some(Document::Manifest(manifest)) => self.found_in(&manifest).map(Some),
+            Some(Document::Index(index)) => found_in_index(&index, &self.means.platforms, |chosen| {
+                match self.document(&self.reference.with_digest(chosen.digest))? {
+                    Some(Document::Manifest(manifest)) => self.found_in(&manifest),
+                    Some(Document::Index(_)) => Err("it is an index of indexes".to_owned()),
+                    None => Err(format!("its manifest {} is not there", chosen.digest)),
+                }
+            })
+            .map(Some),
+        }
     }
 
     fn origin(&self, download: Arc<Download>) -> Arc<dyn BlobOrigin> {
