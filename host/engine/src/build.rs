@@ -155,8 +155,7 @@ fn attempt(
             Arc::new(move |host: &str| plugins.policy().may_pull(host))
         },
     };
-    let others = request.platforms.get(1..).unwrap_or_default();
-    let remote_cache = RemoteCache::open(&request.caches, means, others, start.seconds);
+    let remote_cache = RemoteCache::open(&request.caches, means, start.seconds);
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))
