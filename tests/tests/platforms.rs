@@ -154,19 +154,6 @@ fn manifests_are_sent_first_then_the_index_and_the_tags_last() {
 }
 
 #[test]
-fn caches_in_the_images_of_an_index_serve_their_platforms() {
-    let (Some(site), Some(registry)) = (site(), Registry::open()) else { return };
-    site.dockerfile("FROM base\nCOPY Dockerfile /one\nCOPY Dockerfile /two\n");
-    let name = format!("{}/app:1", registry.host());
-    site.build(&["--platform", BOTH, "--push", "-t", &name, "--cache-to", "type=inline"]).success();
-    let from = format!("type=registry,ref={name}");
-    let elsewhere = site.path().join("elsewhere");
-    let arguments = ["--platform", BOTH, "--cache-from", &from];
-    let again = site.program_of(cofferdam_tests::binary(), &elsewhere, &arguments).run().success();
-    assert!(again.stderr.contains("6 steps, 4 cached"), "{}", again.stderr);
-}
-
-#[test]
 fn no_tag_moves_when_an_index_is_refused() {
     let (Some(site), Some(registry)) = (site(), Registry::open()) else { return };
     let proxy = FaultProxy::start(Some(registry.port()), |request, _| {

@@ -26,7 +26,9 @@ pub fn run(arguments: &DoctorArguments, environment: &Environment) -> Exit {
     let report = cofferdam_exec::probe(&store);
     let findings = report.findings();
     let best = report.best();
-    let emulators = cofferdam_exec::Emulator::all(&environment.program_directories());
+    let mut emulators = cofferdam_exec::Emulator::all(&environment.program_directories());
+    // QEMU stands in for this very processor too, which nobody needs.
+    emulators.retain(|(architecture, _)| *architecture != cofferdam_engine::Platform::current().architecture);
     let mut text = String::new();
     if arguments.json {
         let line = |finding: &cofferdam_exec::Finding| {

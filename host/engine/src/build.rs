@@ -167,8 +167,7 @@ fn attempt(
         },
         remote: remote.clone(),
     };
-    let others = request.platforms.get(1..).unwrap_or_default();
-    let remote_cache = RemoteCache::open(&request.caches, means, others, start.seconds);
+    let remote_cache = RemoteCache::open(&request.caches, means, start.seconds);
     let publisher = (!repositories.is_empty()).then(|| {
         let handle = runtime.handle().clone();
         Arc::new(Publisher::new(client, handle, store.clone(), repositories, talk.clone()))

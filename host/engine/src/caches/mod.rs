@@ -20,7 +20,6 @@ use std::{
 use cofferdam_cache::{CacheDocument, CacheEntry, CachedLayer};
 use cofferdam_digest::Digest;
 use cofferdam_image::{Compression, LayerBlob};
-use cofferdam_plan::Platform;
 use cofferdam_registry::Repository;
 use tokio::task::JoinHandle;
 
@@ -78,9 +77,8 @@ struct Notes {
 
 impl RemoteCache {
     /// Reads the caches that the request names. One that can't be read is told of, and is as good as none; one that is not
-    /// there yet is not worth a word. What images have in them is read for `others` too, the further platforms of the build.
-    /// `now` is in seconds since 1970.
-    pub fn open(request: &RemoteCaches, means: Means, others: &[Platform], now: i64) -> Self {
+    /// there yet is not worth a word. `now` is in seconds since 1970.
+    pub fn open(request: &RemoteCaches, means: Means, now: i64) -> Self {
         // In whole seconds: what is as old as the limit is too old, so that nothing is fresh for a limit of zero.
         let not_before =
             request.ttl.map_or(i64::MIN, |ttl| now.saturating_sub(ttl.as_secs().cast_signed()).saturating_add(1));
@@ -88,15 +86,7 @@ impl RemoteCache {
         for location in &request.from {
             let place = means.place(location);
             match Source::read(&*place, &means, now) {
-                Ok(source) => {
-                    let is_inline = source.as_ref().is_some_and(|source| source.is_inline);
-                    sources.extend(source);
-                    for platform in others.iter().filter(|_| is_inline) {
-                        let means = Means { platform: platform.clone(), ..means.clone() };
-                        // An image that was built for fewer platforms has nothing to say of this one.
-                        sources.extend(Source::read(&*means.place(location), &means, now).ok().flatten());
-                    }
-                }
+                Ok(source) => sources.extend(source),
                 Err(why) => means.talk.warn(format!("the layer cache `{}` is not used: {why}", place.name())),
             }
         }
