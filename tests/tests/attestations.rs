@@ -6,7 +6,11 @@ use std::{
     process::Command,
 };
 
-use cofferdam_tests::{Registry, Site, cargo, run, skip};
+use cofferdam_tests::{
+    GitDaemon, Program, Registry, Repositories, Site, binary, cargo,
+    fault_proxy::{Fault, FaultProxy},
+    run, skip,
+};
 use serde_json::{Value, json};
 
 const DOCKERFILE: &str = "FROM base AS build
@@ -127,6 +131,35 @@ fn most_provenance_has_arguments_steps_and_the_dockerfile() {
 }
 
 #[test]
+fn what_was_fetched_is_named_with_commit_and_checksum_and_without_passwords() {
+    let (Some(site), Some(repositories)) = (site(), Repositories::new()) else { return };
+    let daemon = GitDaemon::start(&repositories);
+    let server = FaultProxy::start(None, |_, _| Fault::with_header(200, "ETag", "\"v\"", "content"));
+    let (git, http) = (format!("git://{}/app", daemon.host()), server.host());
+    let dockerfile = format!("FROM scratch\nADD http://u:hunter2@{http}/f?signature=hunter3 /f\nADD {git}#main:d /d\n");
+    let commit = repositories.commit("app", &[("d/Dockerfile", dockerfile.as_str())]);
+    let context = format!("{git}#main:d");
+    let output = ["--provenance=true", "-o", "type=oci,tar=false,dest=out", &context];
+    let build = Program::called(binary(), &site.store()).args(["build"]).args(output).current_dir(site.path());
+    let digest = build.run().success().digest();
+    let (_, found) = statements(&site.path().join("out"), &digest);
+    let text = found[0].1.to_string();
+    assert!(!text.contains("hunter"), "{text}");
+    let definition = &found[0].1["predicate"]["buildDefinition"];
+    let sum = cofferdam_digest::Digest::of(b"content").hex();
+    assert_eq!(
+        definition["resolvedDependencies"],
+        json!([
+            { "uri": context, "digest": { "sha1": commit } },
+            { "uri": format!("http://{http}/f"), "digest": { "sha256": sum } },
+        ])
+    );
+    let source = &definition["externalParameters"]["configSource"];
+    assert_eq!((&source["uri"], &source["digest"]["sha1"]), (&json!(context), &json!(commit)));
+    assert_eq!(definition["externalParameters"]["request"]["locals"], json!([]));
+}
+
+#[test]
 fn the_image_and_what_is_said_of_it_do_not_change_from_build_to_build() {
     let Some(site) = site() else { return };
     let (plain, _) = layout(&site, "plain", &["--provenance=false"]);
@@ -146,7 +179,7 @@ fn the_image_and_what_is_said_of_it_do_not_change_from_build_to_build() {
     }
     assert_eq!(site.build(&arguments).success().digest(), first);
     let uncached = site.build(&[&arguments[..], &["--no-cache"]].concat()).success();
-    let elsewhere = site.program_of(cofferdam_tests::binary(), &site.path().join("other"), &arguments).run().success();
+    let elsewhere = site.program_of(binary(), &site.path().join("other"), &arguments).run().success();
     assert_eq!(uncached.digest(), first);
     assert_eq!(elsewhere.digest(), first);
     assert!(again.stderr.contains("cached"), "{}", again.stderr);
