@@ -126,7 +126,10 @@ impl Context {
             Ok(ContextSource::Archive(ArchiveSource::Url(url))) => {
                 Self { uri: Some(without_secrets(&url)), ..Self::default() }
             }
-            Ok(ContextSource::Archive(_)) => Self::default(),
+            Ok(ContextSource::Archive(source @ ArchiveSource::Object(_))) => {
+                Self { uri: Some(without_secrets(&source.shown())), ..Self::default() }
+            }
+            Ok(ContextSource::Archive(ArchiveSource::File(_) | ArchiveSource::Stdin)) => Self::default(),
             Ok(ContextSource::Directory(_)) => Self { is_directory: true, ..Self::default() },
             // It was opened, so it is of a kind that has a URL.
             _ => Self { uri: Some(without_secrets(&request.context)), ..Self::default() },
