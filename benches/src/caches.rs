@@ -68,11 +68,17 @@ struct Row {
     runs: Vec<(Usage, Traffic)>,
 }
 
-/// Measures, and writes the section of the report.
-pub fn section(builders: &[Box<dyn Builder>], directory: &Path, repeat: u32, settle: bool) -> Outcome<String> {
+/// Measures those of the builds that are wanted, and writes the section of the report.
+pub fn section(
+    builders: &[Box<dyn Builder>],
+    directory: &Path,
+    repeat: u32,
+    settle: bool,
+    wanted: impl Fn(&str) -> bool,
+) -> Outcome<String> {
     let directory = directory.join("caches");
     let mut rows: Vec<Row> = Vec::new();
-    for case in CASES.iter().filter(|case| KEYS.contains(&case.key)) {
+    for case in CASES.iter().filter(|case| KEYS.contains(&case.key) && wanted(case.key)) {
         let mut context = Context::make(case, &directory.join(format!("context-{}", case.key)))?;
         context.warm()?;
         if settle {

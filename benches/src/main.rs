@@ -66,7 +66,7 @@ struct Arguments {
     no_wait: bool,
 
     /// Measures the table of caches alone
-    #[arg(long, conflicts_with_all = ["cases", "short"])]
+    #[arg(long, conflicts_with = "short")]
     caches: bool,
 
     /// Measures cases a and b once, and fails if ratios that hold on any machine do not
@@ -132,8 +132,9 @@ fn run(mut arguments: Arguments) -> Outcome<()> {
     let results = suite.run(&cases, |results| write(results, &[derived::section(results)]))?;
     let mut sections = vec![derived::section(&results)];
     sections.extend(parts_of_case_a(&program, directory.path(), &results)?);
-    if all {
-        sections.push(caches::section(&builders, directory.path(), arguments.repeat, suite.settle)?);
+    if all || arguments.caches {
+        let wanted = |key: &str| all || arguments.cases.iter().any(|case| case == key);
+        sections.push(caches::section(&builders, directory.path(), arguments.repeat, suite.settle, wanted)?);
     }
     if !arguments.caches {
         sections.push(plugin_host::section(&program, directory.path())?);
