@@ -15,6 +15,7 @@ use crate::{
     progress::{self, Outcome, Places},
     records::Records,
     request, say, signals,
+    watched::{self, Failure},
 };
 
 /// `cofferdam build`.
@@ -38,11 +39,7 @@ pub fn build(arguments: BuildArguments, environment: &Environment) -> Exit {
 
 /// `executor`.
 pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit {
-    let verbosity = match arguments.verbosity.as_str() {
-        "panic" | "fatal" | "error" => progress::Verbosity::Quiet,
-        _ => progress::Verbosity::Normal,
-    };
-    let mode = if arguments.log_format == "json" { "json" } else { "auto" };
+    let (mode, verbosity) = (arguments.log.mode(), arguments.log.verbosity());
     let records = Records {
         with_digest: arguments.image_name_with_digest_file.clone(),
         with_tag_and_digest: arguments.image_name_tag_with_digest_file.clone(),
@@ -59,10 +56,9 @@ pub fn executor(arguments: ExecutorArguments, environment: &Environment) -> Exit
 
 /// What would be built, on standard output.
 fn plan(request: &BuildRequest, mode: &str, verbosity: progress::Verbosity, environment: &Environment) -> Exit {
-    let view = mode.parse().and_then(|mode| progress::view(mode, verbosity, environment, places(request, environment)));
-    let view = match view {
+    let view = match watched::view(mode, verbosity, environment, places(request, environment)) {
         Ok(view) => view,
-        Err(message) => return explain::usage(&message),
+        Err(exit) => return exit,
     };
     let listening = signals::listen();
     let surroundings = match Surroundings::prepare(&request.store, None) {
@@ -131,12 +127,9 @@ impl Talk<'_> {
 }
 
 fn run(request: &BuildRequest, talk: &Talk<'_>, environment: &Environment, records: &Records) -> Exit {
-    let wanted = talk.mode.parse();
-    let places = places(request, environment);
-    let view = wanted.and_then(|wanted| progress::view(wanted, talk.verbosity, environment, places));
-    let view = match view {
+    let view = match watched::view(talk.mode, talk.verbosity, environment, places(request, environment)) {
         Ok(view) => view,
-        Err(message) => return explain::usage(&message),
+        Err(exit) => return exit,
     };
     let listening = signals::listen();
     // Before any thread: a user namespace can be entered by a process of one thread only.
@@ -145,25 +138,17 @@ fn run(request: &BuildRequest, talk: &Talk<'_>, environment: &Environment, recor
         Err(error) => return explain::build_error(&error),
     };
     let interruption = listening.act(view.clone());
-    let observer: Arc<dyn Observer> = view.clone();
-    let built = cofferdam_engine::build(request, &surroundings, &observer, interruption.stop());
-    // Transfers of a build that failed may still hold on to what is temporary.
-    interruption.stop().clean_up();
-    let interrupted = interruption.signal();
-    view.finish(match (&built, interrupted) {
-        (Ok(_), _) => Outcome::Done,
-        (Err(_), None) => Outcome::Failed,
-        (Err(_), Some(_)) => Outcome::Interrupted,
-    });
-    match (built, interrupted) {
-        (Ok(built), _) => match records.write(&built) {
+    let build = |observer: &_, stop: &_| cofferdam_engine::build(request, &surroundings, observer, stop);
+    match watched::watch(&view, &interruption, build) {
+        Ok(built) => match records.write(&built) {
             Ok(()) => report(request, &built, talk),
             Err(error) => explain::failed(&chain(&error)),
         },
-        (Err(_), Some(signal)) => explain::interrupted(signal),
-        (Err(error), None) => {
-            explain::problems(&error).iter().for_each(|problem| view.problem(problem));
-            explain::build_error(&error)
+        Err(failure) => {
+            if let Failure::Failed(error) = &failure {
+                explain::problems(error).iter().for_each(|problem| view.problem(problem));
+            }
+            failure.tell()
         }
     }
 }

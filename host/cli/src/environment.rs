@@ -11,6 +11,36 @@ pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
 }
 
+/// The variables by which the clouds' own libraries find credentials, regions and the servers that give them.
+const CLOUDS: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_AUTHORITY_HOST",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_TENANT_ID",
+    "GCE_METADATA_HOST",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+];
+
 impl Environment {
     /// Reads it once.
     pub fn read() -> Self {
@@ -116,33 +146,9 @@ impl Environment {
     /// ever be asked for by name.
     pub fn credential_variables(&self) -> BTreeMap<String, Secret> {
         const NAMES: &[&str] = &[
-            "AWS_ACCESS_KEY_ID",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_DEFAULT_REGION",
-            "AWS_EC2_METADATA_DISABLED",
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
-            "AWS_ENDPOINT_URL",
             "AWS_ENDPOINT_URL_ECR",
             "AWS_ENDPOINT_URL_ECR_PUBLIC",
-            "AWS_ENDPOINT_URL_STS",
-            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-            "AWS_PROFILE",
-            "AWS_REGION",
-            "AWS_ROLE_ARN",
-            "AWS_ROLE_SESSION_NAME",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_SESSION_TOKEN",
-            "AWS_WEB_IDENTITY_TOKEN_FILE",
-            "AZURE_AUTHORITY_HOST",
-            "AZURE_CLIENT_ID",
-            "AZURE_CLIENT_SECRET",
             "AZURE_FEDERATED_TOKEN",
-            "AZURE_FEDERATED_TOKEN_FILE",
-            "AZURE_TENANT_ID",
             "CI_DEPENDENCY_PROXY_PASSWORD",
             "CI_DEPENDENCY_PROXY_SERVER",
             "CI_DEPENDENCY_PROXY_USER",
@@ -150,16 +156,14 @@ impl Environment {
             "CI_REGISTRY",
             "CI_REGISTRY_PASSWORD",
             "CI_REGISTRY_USER",
-            "GCE_METADATA_HOST",
             "GITHUB_ACTOR",
             "GITHUB_TOKEN",
-            "GOOGLE_APPLICATION_CREDENTIALS",
         ];
         let of_a_registry = |name: &&str| {
             name.strip_prefix("KANIKO_").is_some_and(|rest| rest.ends_with("_USER") || rest.ends_with("_PASSWORD"))
         };
         let registries = self.variables.keys().filter_map(|name| name.to_str()).filter(of_a_registry);
-        let names = NAMES.iter().copied().chain(registries);
+        let names = CLOUDS.iter().chain(NAMES).copied().chain(registries);
         names.filter_map(|name| Some((name.to_owned(), Secret::new(self.variable(name)?)))).collect()
     }
 
@@ -183,41 +187,16 @@ impl Environment {
     /// Who may ask the stores of clouds for a context: the variables of the clouds' own libraries and of Kaniko, a closed list.
     pub fn cloud_access(&self) -> CloudAccess {
         const NAMES: &[&str] = &[
-            "AWS_ACCESS_KEY_ID",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_DEFAULT_REGION",
-            "AWS_EC2_METADATA_DISABLED",
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
-            "AWS_ENDPOINT_URL",
             "AWS_ENDPOINT_URL_S3",
-            "AWS_ENDPOINT_URL_STS",
-            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
-            "AWS_PROFILE",
-            "AWS_REGION",
-            "AWS_ROLE_ARN",
-            "AWS_ROLE_SESSION_NAME",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_SESSION_TOKEN",
-            "AWS_WEB_IDENTITY_TOKEN_FILE",
-            "AZURE_AUTHORITY_HOST",
-            "AZURE_CLIENT_ID",
-            "AZURE_CLIENT_SECRET",
-            "AZURE_FEDERATED_TOKEN_FILE",
             "AZURE_STORAGE_ACCESS_KEY",
             "AZURE_STORAGE_SAS_TOKEN",
-            "AZURE_TENANT_ID",
-            "GCE_METADATA_HOST",
-            "GOOGLE_APPLICATION_CREDENTIALS",
             "IDENTITY_ENDPOINT",
             "S3_ENDPOINT",
             "S3_FORCE_PATH_STYLE",
             "STORAGE_EMULATOR_HOST",
         ];
-        let variables = NAMES.iter().filter_map(|name| Some(((*name).to_owned(), self.variable(name)?)));
+        let names = CLOUDS.iter().chain(NAMES);
+        let variables = names.filter_map(|name| Some(((*name).to_owned(), self.variable(name)?)));
         let mut files = self.credential_files();
         CloudAccess {
             variables: variables.collect(),

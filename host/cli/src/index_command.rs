@@ -10,7 +10,6 @@ use crate::{
     environment::Environment,
     exit::Exit,
     explain,
-    output::tell,
     request::{self, UsageError},
     say, watched,
 };
@@ -79,18 +78,13 @@ fn create(arguments: CreateArguments, environment: &Environment) -> Exit {
         Ok(made) => made,
         Err(exit) => return exit,
     };
-    let digest = made.digest.to_string();
-    if let Some(file) = digest_file
-        && let Err(error) = cofferdam_image::export::write_file(&file, digest.as_bytes())
-    {
-        return explain::failed(&cofferdam_engine::chain(&error));
+    if !dry_run {
+        return watched::report_pushed(&made.digest, &made.names, digest_file.as_deref());
     }
-    if dry_run {
-        return say(&format!("{}\n", String::from_utf8_lossy(&made.json)));
+    match watched::write_digest(&made.digest, digest_file.as_deref()) {
+        Ok(()) => say(&format!("{}\n", String::from_utf8_lossy(&made.json))),
+        Err(exit) => exit,
     }
-    let said = say(&format!("{digest}\n"));
-    made.names.iter().for_each(|name| tell(&format!("pushed {name}@{digest}")));
-    said
 }
 
 fn create_request(arguments: CreateArguments, environment: &Environment) -> request::Result<IndexRequest> {

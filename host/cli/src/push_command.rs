@@ -11,9 +11,8 @@ use crate::{
     exit::Exit,
     explain,
     kaniko_door::KanikoRegistries,
-    output::tell,
     request::{self, UsageError},
-    say, watched,
+    watched,
 };
 
 /// What is pushed, and where to.
@@ -110,13 +109,5 @@ fn run(
         Ok(pushed) => pushed,
         Err(exit) => return exit,
     };
-    let digest = pushed.digest.to_string();
-    if let Some(file) = &image.digest_file
-        && let Err(error) = cofferdam_image::export::write_file(file, digest.as_bytes())
-    {
-        return explain::failed(&cofferdam_engine::chain(&error));
-    }
-    let said = say(&format!("{digest}\n"));
-    pushed.names.iter().for_each(|name| tell(&format!("pushed {name}@{digest}")));
-    said
+    watched::report_pushed(&pushed.digest, &pushed.names, image.digest_file.as_deref())
 }

@@ -25,6 +25,7 @@ use crate::{
     finish::finish,
     foreign,
     mounts::Handouts,
+    plugins::check_push,
     prepare::{Prepared, prepare},
     publish::Publisher,
     request::{BuildRequest, CacheLocation, RemoteCaches, Timestamps},
@@ -132,10 +133,7 @@ fn attempt(
         CacheLocation::Layout { .. } | CacheLocation::Bucket(_) => None,
     });
     for repository in repositories.iter().chain(cache_repositories) {
-        let host = repository.host().to_string();
-        if !plugins.policy().may_push(&host) {
-            return Err(BuildError::PushForbidden(host).into());
-        }
+        check_push(&plugins, repository.host())?;
     }
     if let Some(sbom) = &destination.attestations.sbom {
         plugins.scanner(&sbom.scanner).map_err(BuildError::from)?;
@@ -157,14 +155,7 @@ fn attempt(
             platforms => platforms.to_vec(),
         },
         mount_from: repositories.clone(),
-        may_pull: {
-            let plugins = plugins.clone();
-            Arc::new(move |host: &str| plugins.policy().may_pull(host))
-        },
-        may_push: {
-            let plugins = plugins.clone();
-            Arc::new(move |host: &str| plugins.policy().may_push(host))
-        },
+        plugins: plugins.clone(),
         remote: remote.clone(),
     };
     let remote_cache = RemoteCache::open(&request.caches, means, start.seconds);

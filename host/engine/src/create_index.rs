@@ -2,14 +2,15 @@
 //! repository already is not sent.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use cofferdam_digest::Digest;
-use cofferdam_image::{Descriptor, Document, Family, ImageConfig, Index, Manifest, MediaType};
+use cofferdam_image::{Descriptor, Document, Family, ImageConfig, Index, Manifest, MediaType, REFERENCE_DIGEST};
+use cofferdam_plugin_host::PluginHost;
 use cofferdam_registry::{BlobSource, BlobUpload, Client, ManifestName, Reference, Repository, Tag};
 use tokio::runtime::Handle;
 
@@ -20,7 +21,7 @@ use crate::{
     events::{Ending, Event, Kind, Observer},
     images::{CONFIG_LIMIT_BYTES, ImageFailure},
     plugins,
-    publish::transfer,
+    publish::{put_manifest, transfer},
     registry_files,
     request::{PluginAccess, RegistryAccess},
     stop::Stop,
@@ -103,9 +104,8 @@ pub fn create_index(
     let mut targets: Vec<(Repository, Tag)> = Vec::new();
     for text in &request.references {
         let reference: Reference = text.parse()?;
-        let host = reference.host().to_string();
-        if !request.dry_run && !plugins.policy().may_push(&host) {
-            return Err(BuildError::PushForbidden(host));
+        if !request.dry_run {
+            plugins::check_push(&plugins, reference.host())?;
         }
         let tag = reference.tag().cloned().unwrap_or_else(Tag::latest);
         targets.push((reference.repository().clone(), tag));
@@ -114,10 +114,9 @@ pub fn create_index(
     let client = credentials::client(&registry_files::resolved(&request.registries)?, &plugins, runtime.handle())?;
     let full = |(repository, tag): &(Repository, Tag)| Reference::tagged(repository.clone(), tag.clone()).familiar();
     let names: Vec<String> = targets.iter().map(full).collect();
-    let joiner = Joiner { client, runtime: runtime.handle().clone(), stop: stop.clone() };
-    let may_pull = |host: &str| plugins.policy().may_pull(host);
+    let joiner = Joiner { client, runtime: runtime.handle().clone(), plugins, stop: stop.clone() };
     let work = Talk::new(observer.clone()).begin(Kind::Push, format!("joining {} images", request.sources.len()));
-    let made = joiner.make(request, &targets, &may_pull, &work);
+    let made = joiner.make(request, &targets, &work);
     work.end(match &made {
         Ok(_) => Ending::Done,
         Err(_) if stop.is_stopped() => Ending::Stopped,
@@ -131,6 +130,7 @@ pub fn create_index(
 struct Joiner {
     client: Client,
     runtime: Handle,
+    plugins: Arc<PluginHost>,
     stop: Stop,
 }
 
@@ -139,14 +139,13 @@ impl Joiner {
         &self,
         request: &IndexRequest,
         targets: &[(Repository, Tag)],
-        may_pull: &dyn Fn(&str) -> bool,
         work: &Work,
     ) -> Result<(Digest, Vec<u8>), BuildError> {
         let (mut entries, mut annotations) = (Vec::new(), BTreeMap::new());
         for text in &request.sources {
             let reference = reference(text, targets)?;
             let failed = |source| IndexError::Source { name: text.clone(), source };
-            let (found, of_index) = self.entries(&reference, may_pull).map_err(failed)?;
+            let (found, of_index) = self.entries(&reference).map_err(failed)?;
             annotations.extend(of_index);
             for entry in found {
                 add(&mut entries, entry)?;
@@ -155,7 +154,7 @@ impl Joiner {
         if let Some((repository, tag)) = targets.first().filter(|_| request.append) {
             let reference = Reference::tagged(repository.clone(), tag.clone());
             let failed = |source| IndexError::Source { name: reference.familiar(), source };
-            let (found, of_index) = self.entries(&reference, may_pull).map_err(failed)?;
+            let (found, of_index) = self.entries(&reference).map_err(failed)?;
             annotations = of_index.into_iter().chain(annotations).collect();
             entries = kept(found, &entries).into_iter().chain(entries).collect();
         }
@@ -183,13 +182,9 @@ impl Joiner {
     }
 
     /// What a source adds, with the annotations of the index if it is one.
-    fn entries(
-        &self,
-        reference: &Reference,
-        may_pull: &dyn Fn(&str) -> bool,
-    ) -> Result<(Vec<Entry>, BTreeMap<String, String>), ImageFailure> {
+    fn entries(&self, reference: &Reference) -> Result<(Vec<Entry>, BTreeMap<String, String>), ImageFailure> {
         let host = reference.host().to_string();
-        if !may_pull(&host) {
+        if !self.plugins.policy().may_pull(&host) {
             return Err(ImageFailure::Forbidden(host));
         }
         let from = reference.repository();
@@ -223,9 +218,7 @@ impl Joiner {
         targets: &[(Repository, Tag)],
         work: &Work,
     ) -> Result<(), BuildError> {
-        let mut repositories: Vec<&Repository> = targets.iter().map(|(repository, _)| repository).collect();
-        repositories.sort();
-        repositories.dedup();
+        let repositories: BTreeSet<&Repository> = targets.iter().map(|(repository, _)| repository).collect();
         for repository in repositories {
             for entry in entries.iter().filter(|entry| entry.from != *repository) {
                 self.copy(entry, repository, work)?;
@@ -248,9 +241,8 @@ impl Joiner {
         if self.stop.is_stopped() {
             return Err(BuildError::Stopped);
         }
-        let media_type = descriptor.media_type.to_string();
-        let put = self.runtime.block_on(self.client.put_manifest(repository, name, &media_type, bytes));
-        put.map(drop).map_err(|source| BuildError::Push { destination: repository.familiar(), source })
+        let put = put_manifest(&self.client, &self.runtime, repository, name, descriptor, bytes);
+        put.map_err(|source| BuildError::Push { destination: repository.familiar(), source })
     }
 
     /// Brings an image into another repository.
@@ -318,10 +310,6 @@ fn add(entries: &mut Vec<Entry>, entry: Entry) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// The annotation of a manifest that is about another one of the same index, whose digest is its value (BuildKit,
-/// docs/attestations/attestation-storage.md).
-const ABOUT: &str = "vnd.docker.reference.digest";
-
 /// What stays of an index when entries are added: what is for other platforms, and what is said about that.
 fn kept(old: Vec<Entry>, new: &[Entry]) -> Vec<Entry> {
     let is_replaced = |entry: &Entry| {
@@ -334,7 +322,7 @@ fn kept(old: Vec<Entry>, new: &[Entry]) -> Vec<Entry> {
     let gone: Vec<String> =
         old.iter().filter(|entry| is_replaced(entry)).map(|entry| entry.descriptor.digest.to_string()).collect();
     let is_about_gone =
-        |entry: &Entry| entry.descriptor.annotations.get(ABOUT).is_some_and(|about| gone.contains(about));
+        |entry: &Entry| entry.descriptor.annotations.get(REFERENCE_DIGEST).is_some_and(|about| gone.contains(about));
     old.into_iter().filter(|entry| !is_replaced(entry) && !is_about_gone(entry)).collect()
 }
 

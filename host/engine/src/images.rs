@@ -128,8 +128,8 @@ pub struct Images {
     pub mirrors: Mirrors,
     /// Registries that were told to give few images more.
     pub told_limits: Mutex<BTreeSet<RegistryHost>>,
-    /// Whether the operator allows a host.
-    pub may_pull: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// For the operator's policy.
+    pub plugins: Arc<PluginHost>,
     /// Where images are that were fetched ahead.
     pub cache: Option<BaseImageCache>,
     /// Who watches.
@@ -146,7 +146,6 @@ impl Images {
         plugins: &Arc<PluginHost>,
         talk: Talk,
     ) -> Self {
-        let plugins = plugins.clone();
         Self {
             client,
             runtime,
@@ -154,7 +153,7 @@ impl Images {
             named: BTreeMap::new(),
             mirrors,
             told_limits: Mutex::default(),
-            may_pull: Box::new(move |host| plugins.policy().may_pull(host)),
+            plugins: plugins.clone(),
             cache: None,
             talk,
         }
@@ -203,7 +202,7 @@ impl Images {
 
     fn at(&self, reference: &Reference, name: &ImageName) -> Result<Image, ImageFailure> {
         let host = reference.host().to_string();
-        if !(self.may_pull)(&host) {
+        if !self.plugins.policy().may_pull(&host) {
             return Err(ImageFailure::Forbidden(host));
         }
         let work = self.talk.begin(Kind::LookUp, format!("looking up {}", reference.familiar()));

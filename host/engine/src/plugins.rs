@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use cofferdam_plugin_host::{AuditLog, HostOptions, PluginHost, Policy};
+use cofferdam_registry::RegistryHost;
 
 use crate::{error::BuildError, request::PluginAccess, stop::Stop};
 
@@ -42,4 +43,13 @@ pub(crate) fn load_for(access: &PluginAccess, scratch: Option<PathBuf>, stop: &S
         ..HostOptions::default()
     })
     .map_err(BuildError::Plugins)
+}
+
+/// Whether the operator allows to push to a registry.
+///
+/// # Errors
+/// It is not allowed.
+pub(crate) fn check_push(plugins: &PluginHost, host: &RegistryHost) -> Result<(), BuildError> {
+    let host = host.to_string();
+    if plugins.policy().may_push(&host) { Ok(()) } else { Err(BuildError::PushForbidden(host)) }
 }

@@ -198,9 +198,24 @@ impl Publisher {
     }
 
     fn put(&self, repository: &Repository, name: &ManifestName, document: &SetDocument) -> Result<(), RegistryError> {
-        let media_type = document.descriptor.media_type.to_string();
-        self.runtime.block_on(self.client.put_manifest(repository, name, &media_type, document.bytes.clone())).map(drop)
+        put_manifest(&self.client, &self.runtime, repository, name, &document.descriptor, document.bytes.clone())
     }
+}
+
+/// Puts a manifest or index in place.
+///
+/// # Errors
+/// The registry refuses, or can't be reached.
+pub fn put_manifest(
+    client: &Client,
+    runtime: &Handle,
+    repository: &Repository,
+    name: &ManifestName,
+    descriptor: &Descriptor,
+    bytes: Bytes,
+) -> Result<(), RegistryError> {
+    let media_type = descriptor.media_type.to_string();
+    runtime.block_on(client.put_manifest(repository, name, &media_type, bytes)).map(drop)
 }
 
 /// Whether the bytes that were sent may be at fault, or could not be read here.

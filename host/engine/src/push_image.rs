@@ -1,7 +1,7 @@
 //! An image that was written to a file or directory goes to registries as it is: the same digest.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read},
     path::PathBuf,
     sync::Arc,
@@ -19,7 +19,7 @@ use crate::{
     events::{Ending, Event, Kind, Observer},
     image_file::ImageFile,
     plugins,
-    publish::transfer,
+    publish::{put_manifest, transfer},
     registry_files,
     request::{PluginAccess, RegistryAccess},
     stop::{Stop, Stoppable},
@@ -40,9 +40,6 @@ pub struct PushRequest {
     /// For credential helpers, and what the operator allows.
     pub plugins: PluginAccess,
 }
-
-/// What a name without a tag means.
-const DEFAULT_TAG: &str = "latest";
 
 /// What a push did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +67,7 @@ pub fn push_image(request: &PushRequest, observer: &Arc<dyn Observer>, stop: &St
     let mut destinations = Vec::new();
     for text in &request.references {
         let reference: Reference = text.parse()?;
-        let host = reference.host().to_string();
-        if !plugins.policy().may_push(&host) {
-            return Err(BuildError::PushForbidden(host));
-        }
+        plugins::check_push(&plugins, reference.host())?;
         destinations.push(reference);
     }
     let image = ImageFile::open(&request.source, &request.store, stop)?;
@@ -101,11 +95,8 @@ fn destination(asked: &Reference, digest: &Digest) -> Result<Reference, BuildErr
     if asked.digest().is_some_and(|asked| asked != *digest) {
         return Err(BuildError::OtherDigest { destination: asked.to_string(), found: *digest });
     }
-    let repository = asked.repository().clone();
-    match (asked.tag(), asked.digest()) {
-        (None, Some(_)) => Ok(asked.clone()),
-        (tag, _) => Ok(Reference::tagged(repository, tag.cloned().map_or_else(|| DEFAULT_TAG.parse(), Ok)?)),
-    }
+    let tagged = asked.tag_or_latest().map(|tag| Reference::tagged(asked.repository().clone(), tag));
+    Ok(tagged.unwrap_or_else(|| asked.clone()))
 }
 
 impl Parts {
@@ -153,9 +144,7 @@ impl Pusher {
     fn push(&self, parts: &Parts, destinations: &[Reference], work: &Work) -> Result<Digest, BuildError> {
         let go_on = || if self.stop.is_stopped() { Err(BuildError::Stopped) } else { Ok(()) };
         let (root, bytes) = parts.root();
-        let mut repositories: Vec<&Repository> = destinations.iter().map(Reference::repository).collect();
-        repositories.sort();
-        repositories.dedup();
+        let repositories: BTreeSet<&Repository> = destinations.iter().map(Reference::repository).collect();
         for repository in repositories {
             let failed = |source| BuildError::Push { destination: repository.familiar(), source };
             self.push_blobs(parts, repository, work).map_err(failed)?;
@@ -180,8 +169,7 @@ impl Pusher {
         descriptor: &Descriptor,
         bytes: &Bytes,
     ) -> Result<(), RegistryError> {
-        let media_type = descriptor.media_type.to_string();
-        self.runtime.block_on(self.client.put_manifest(repository, name, &media_type, bytes.clone())).map(drop)
+        put_manifest(&self.client, &self.runtime, repository, name, descriptor, bytes.clone())
     }
 
     /// All at once; the client bounds how many are under way.

@@ -188,7 +188,7 @@ fn remember(
     is_of_the_image: bool,
 ) {
     stages.builder.remember(keys, &entry);
-    stages.builder.remote_cache.note(keys, &CacheEntry { warnings: Vec::new(), ..entry }, Some(layer), is_of_the_image);
+    stages.builder.remote_cache.note(keys, &entry, Some(layer), is_of_the_image);
     stages.builder.remember(&note_sightings(stages, recipe, sighted_on), &sighting());
 }
 
@@ -214,7 +214,6 @@ fn found_again(
     work: &Work,
 ) -> Outcome {
     entry.warnings.iter().for_each(|warning| work.note(warning.clone()));
-    let entry = CacheEntry { warnings: Vec::new(), ..entry };
     let outcome = cached(stages, entry.clone(), key, work);
     stages.builder.remote_cache.note(&[key.0], &entry, outcome.layer.as_ref(), below.is_of_the_image);
     note_sightings(stages, &action.recipe, sighted_on);

@@ -16,7 +16,9 @@ const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
-const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+/// The annotation of a manifest that is about another one of the same index, whose digest is its value (BuildKit,
+/// docs/attestations/attestation-storage.md).
+pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 const ATTESTATION_MANIFEST: &str = "attestation-manifest";
 const ARTIFACT_TYPE: &str = "application/vnd.docker.attestation.manifest.v1+json";
 

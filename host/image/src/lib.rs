@@ -28,7 +28,7 @@ mod shared_layout;
 pub mod slsa;
 mod store;
 
-pub use attestation::{AttestationManifest, Statement};
+pub use attestation::{AttestationManifest, REFERENCE_DIGEST, Statement};
 pub use cofferdam_platform::{ParsePlatformError, Platform};
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RuntimeConfig, created};
 pub use descriptor::Descriptor;

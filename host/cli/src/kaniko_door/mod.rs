@@ -18,6 +18,7 @@ use without_effect::WithoutEffect;
 use crate::{
     docker_door::{Bounds, RegistryFileArguments},
     login_command::LoginArguments,
+    progress::Verbosity,
     push_command::KanikoPushArguments,
 };
 
@@ -145,14 +146,8 @@ pub struct ExecutorArguments {
     #[arg(long, value_name = "FILE")]
     pub image_name_tag_with_digest_file: Option<PathBuf>,
 
-    /// How much is said: panic, fatal, error, warn, info, debug, trace
-    #[arg(short = 'v', long, value_name = "LEVEL", default_value = "info",
-        value_parser = ["panic", "fatal", "error", "warn", "info", "debug", "trace"])]
-    pub verbosity: String,
-
-    /// Form of the log: text, color or json
-    #[arg(long, value_name = "FORMAT", default_value = "color", value_parser = ["text", "color", "json"])]
-    pub log_format: String,
+    #[command(flatten)]
+    pub log: KanikoLog,
 
     /// Directory that keeps layers between builds [default: the user's cache directory]
     #[arg(long, value_name = "DIR", env = "COFFERDAM_STORE")]
@@ -200,6 +195,34 @@ switches! {
 
         /// A tag that the registry does not allow to be moved is no error
         pub push_ignore_immutable_tag_errors,
+    }
+}
+
+/// What is said of the work.
+#[derive(Debug, Args)]
+pub struct KanikoLog {
+    /// How much is said: panic, fatal, error, warn, info, debug, trace
+    #[arg(short = 'v', long, value_name = "LEVEL", default_value = "info",
+        value_parser = ["panic", "fatal", "error", "warn", "info", "debug", "trace"])]
+    verbosity: String,
+
+    /// Form of the log: text, color or json
+    #[arg(long, value_name = "FORMAT", default_value = "color", value_parser = ["text", "color", "json"])]
+    log_format: String,
+}
+
+impl KanikoLog {
+    /// How much is said here.
+    pub fn verbosity(&self) -> Verbosity {
+        match self.verbosity.as_str() {
+            "panic" | "fatal" | "error" => Verbosity::Quiet,
+            _ => Verbosity::Normal,
+        }
+    }
+
+    /// The form, as `--progress` has it.
+    pub fn mode(&self) -> &'static str {
+        if self.log_format == "json" { "json" } else { "auto" }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::{CACHE_DIRECTORY, CACHE_TTL, KanikoRegistries, switches::switches};
+use super::{CACHE_DIRECTORY, CACHE_TTL, KanikoLog, KanikoRegistries, switches::switches};
 use crate::docker_door::Bounds;
 
 /// Fetches base images ahead, into a directory that builds use with `--cache --cache-dir` (Kaniko's command line)
@@ -40,14 +40,8 @@ pub struct Warmer {
     #[arg(long, alias = "customPlatform", value_name = "OS/ARCH")]
     pub custom_platform: Option<String>,
 
-    /// How much is said: panic, fatal, error, warn, info, debug, trace
-    #[arg(short, long, value_name = "LEVEL", default_value = "info",
-        value_parser = ["panic", "fatal", "error", "warn", "info", "debug", "trace"])]
-    pub verbosity: String,
-
-    /// Form of the log: text, color or json
-    #[arg(long, value_name = "FORMAT", default_value = "color", value_parser = ["text", "color", "json"])]
-    pub log_format: String,
+    #[command(flatten)]
+    pub log: KanikoLog,
 
     /// Directory that keeps layers between builds [default: the user's cache directory]
     #[arg(long, value_name = "DIR", env = "COFFERDAM_STORE")]

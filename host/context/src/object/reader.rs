@@ -9,7 +9,7 @@ use object_store::{GetOptions, GetRange, path::Path};
 use super::{connector::NO_ETAG, session::Session};
 use crate::{
     FetchError,
-    remote::{RESUMES, innermost},
+    remote::{RESUMES, innermost, read_chunk},
 };
 
 /// An object on its way.
@@ -83,14 +83,9 @@ impl ObjectReader {
 
 impl Read for ObjectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.next().map_err(io::Error::other)? {
-                Some(chunk) => self.chunk = chunk,
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.chunk.len());
-        buffer[..length].copy_from_slice(&self.chunk.split_to(length));
-        Ok(length)
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let read = read_chunk(&mut chunk, buffer, || self.next());
+        self.chunk = chunk;
+        read
     }
 }

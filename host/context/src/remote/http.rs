@@ -144,7 +144,7 @@ impl Remote {
         let shown = redacted(url.as_str());
         let response = self.wait(&shown, sending)?.map_err(|error| explain(&error, host, &shown))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = Body { remote: self.clone(), response, chunk: bytes_of_nothing(), url: shown, received: 0 };
+        let body = Body { remote: self.clone(), response, chunk: bytes::Bytes::new(), url: shown, received: 0 };
         Ok(Answer { status, headers, url: url.clone(), body })
     }
 
@@ -234,10 +234,6 @@ pub(crate) struct Body {
     received: u64,
 }
 
-fn bytes_of_nothing() -> bytes::Bytes {
-    bytes::Bytes::new()
-}
-
 impl Body {
     /// The next bytes, as they come; none at the end.
     pub(crate) fn next(&mut self) -> Result<Option<bytes::Bytes>, FetchError> {
@@ -255,16 +251,28 @@ impl Body {
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.next().map_err(io::Error::other)? {
-                Some(chunk) => self.chunk = chunk,
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.chunk.len());
-        buffer[..length].copy_from_slice(&self.chunk.split_to(length));
-        Ok(length)
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let read = read_chunk(&mut chunk, buffer, || self.next());
+        self.chunk = chunk;
+        read
     }
+}
+
+/// Reads what is left of a chunk, or of the next one; nothing where there is none.
+pub(crate) fn read_chunk(
+    chunk: &mut bytes::Bytes,
+    buffer: &mut [u8],
+    mut next: impl FnMut() -> Result<Option<bytes::Bytes>, FetchError>,
+) -> io::Result<usize> {
+    while chunk.is_empty() {
+        match next().map_err(io::Error::other)? {
+            Some(more) => *chunk = more,
+            None => return Ok(0),
+        }
+    }
+    let length = buffer.len().min(chunk.len());
+    buffer[..length].copy_from_slice(&chunk.split_to(length));
+    Ok(length)
 }
 
 /// What an answer that is no success means, with what to do about it.

@@ -15,7 +15,9 @@ use std::{
 use self::http::Clients;
 pub(crate) use self::{
     download::RESUMES,
-    http::{ATTEMPTS, Answer, Remedies, Request, explain, host_and_port, innermost, is_link_local, refusal},
+    http::{
+        ATTEMPTS, Answer, Remedies, Request, explain, host_and_port, innermost, is_link_local, read_chunk, refusal,
+    },
 };
 use crate::{
     CloudAccess,

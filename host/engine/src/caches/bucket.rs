@@ -38,9 +38,10 @@ impl BucketPlace {
     fn bucket(&self, to_write: bool) -> Result<&Arc<Bucket>, String> {
         let bucket = self.bucket.as_ref().map_err(Clone::clone)?;
         let host = bucket.host();
+        let policy = self.means.plugins.policy();
         let (may, what) =
-            if to_write { (&self.means.may_push, "push to") } else { (&self.means.may_pull, "pull from") };
-        match may(&host) {
+            if to_write { (policy.may_push(&host), "push to") } else { (policy.may_pull(&host), "pull from") };
+        match may {
             true => Ok(bucket),
             false => Err(format!("the operator's policy does not allow to {what} `{host}`")),
         }

@@ -130,7 +130,7 @@ impl RemoteCache {
         self.sources.iter().for_each(|source| source.origin.download.end(Ending::Done));
     }
 
-    /// Notes the outcome of a step, made or used, under its keys, and starts to send its layer, unless it goes to the same registry as
+    /// Notes the outcome of a step, made or used, under its keys, without its warnings, which are this Dockerfile's, and starts to send its layer, unless it goes to the same registry as
     /// a layer of the image: then it is mounted from there when it has arrived.
     pub fn note(&self, keys: &[Digest], entry: &CacheEntry, layer: Option<&Arc<StageLayer>>, is_of_the_image: bool) {
         if self.targets.is_empty() {
@@ -138,7 +138,7 @@ impl RemoteCache {
         }
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         for key in keys {
-            notes.document.put(*key, entry.clone(), self.now);
+            notes.document.put(*key, CacheEntry { warnings: Vec::new(), ..entry.clone() }, self.now);
         }
         let Some(layer) = layer else { return };
         notes.layers.insert(layer.blob().digest, layer.clone());

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use cofferdam_cache::{CacheDocument, CachedLayer};
 use cofferdam_context::Remote;
 use cofferdam_image::{Descriptor, Family, Index, LayerBlob, Manifest, MediaType, Platform};
+use cofferdam_plugin_host::PluginHost;
 use cofferdam_registry::{Client, Repository};
 use tokio::{runtime::Handle, task::JoinHandle};
 
@@ -77,10 +78,8 @@ pub struct Means {
     pub platforms: Vec<Platform>,
     /// Where the image goes: its layers need not be sent twice.
     pub mount_from: Vec<Repository>,
-    /// Whether the operator allows to pull from a host.
-    pub may_pull: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-    /// Whether the operator allows to push to a host.
-    pub may_push: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// For the operator's policy.
+    pub plugins: Arc<PluginHost>,
     /// For buckets.
     pub remote: Remote,
 }

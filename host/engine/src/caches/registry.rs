@@ -12,7 +12,7 @@ use super::place::{CachePlace, FoundCache, Means, found_in, found_in_index, mani
 use crate::{
     download::Download,
     layers::{BlobOrigin, StageLayer},
-    publish::{StoredBlob, document_upload},
+    publish::{StoredBlob, document_upload, put_manifest},
     registry_origin::RegistryOrigin,
 };
 
@@ -54,9 +54,8 @@ impl RegistryPlace {
         let upload = document_upload(&manifest.config, Bytes::from(bytes));
         runtime.block_on(client.push_blob(repository, &upload))?;
         let name = self.reference.tag_or_latest().map_or(ManifestName::Digest, ManifestName::Tag);
-        let media_type = manifest.media_type.to_string();
-        let put = client.put_manifest(repository, &name, &media_type, Bytes::from(manifest.to_json()));
-        runtime.block_on(put).map(drop)
+        let json = Bytes::from(manifest.to_json());
+        put_manifest(client, runtime, repository, &name, &manifest.descriptor(), json)
     }
 }
 
@@ -71,7 +70,7 @@ impl CachePlace for RegistryPlace {
 
     fn read(&self) -> Result<Option<FoundCache>, String> {
         let host = self.reference.host().to_string();
-        if !(self.means.may_pull)(&host) {
+        if !self.means.plugins.policy().may_pull(&host) {
             return Err(format!("the operator's policy does not allow to pull from `{host}`"));
         }
         match self.document(&self.reference)? {
